@@ -1,0 +1,188 @@
+"""What passes between the steps of Algorithm 1.
+
+One alphabet of shapes throughout: E members, B batch, M transitions, U distinct states, N candidates, S state, A action.
+A member is a seed, an ensemble member or a twin critic: E copies of one network that are computed as one batch.
+Actions live in the box [-1, 1]^A, as in every dataset of Table A.4; readers of other boxes rescale.
+"""
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from arq_core.streams import Streams
+
+
+def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, shapes, types and bytes: what was computed from equal tensors need not be computed again."""
+    h = hashlib.sha256()
+    for name, x in sorted(tensors.items()):
+        h.update(f"{name}{tuple(x.shape)}{x.dtype}".encode())
+        h.update(x.detach().cpu().contiguous().numpy().tobytes())
+    return h.hexdigest()
+
+
+class DataError(ValueError):
+    """Input that cannot be used. The message names the field, what was seen, what was expected, and what to do."""
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """A dataset of transitions; each distinct state is stored once, and s and s' are rows of `states`.
+
+    `terminals` says that the decision process ended, so nothing is bootstrapped; a time limit is never a terminal.
+    `episode` is the only source of trajectory boundaries: transitions of one episode are consecutive and in order of time.
+    """
+
+    states: Float[Tensor, "U S"]
+    state: Int[Tensor, "M"]
+    next_state: Int[Tensor, "M"]
+    actions: Float[Tensor, "M A"]
+    rewards: Float[Tensor, "M"]
+    terminals: Bool[Tensor, "M"]
+    episode: Int[Tensor, "M"]
+
+    def __post_init__(self):
+        m = len(self.actions)
+        for name, ndim in dict(states=2, state=1, next_state=1, actions=2, rewards=1, terminals=1, episode=1).items():
+            x = getattr(self, name)
+            if x.ndim != ndim or (name != "states" and len(x) != m):
+                raise DataError(f"Transitions.{name}: saw shape {tuple(x.shape)}, expected {ndim} axes"
+                                + (f" and length {m}, that of actions" if name != "states" else "")
+                                + "; make all per-transition arrays the same length.")
+            if x.is_floating_point() and not torch.isfinite(x).all():
+                bad = (~torch.isfinite(x)).nonzero()[0].tolist()
+                raise DataError(f"Transitions.{name}: saw {x[tuple(bad)].item()} at index {bad}, expected finite numbers; "
+                                "drop or repair these rows.")
+        if m == 0:
+            raise DataError("Transitions: saw no transition, expected at least one; check the file and its filters.")
+        for name in ("state", "next_state"):
+            rows = getattr(self, name)
+            if int(rows.min()) < 0 or int(rows.max()) >= len(self.states):
+                raise DataError(f"Transitions.{name}: saw rows {int(rows.min())} to {int(rows.max())}, expected 0 to "
+                                f"{len(self.states) - 1}, rows of states.")
+        if float(self.actions.abs().max()) > 1:
+            raise DataError(f"Transitions.actions: saw a magnitude of {float(self.actions.abs().max()):.6g}, expected the box "
+                            "[-1, 1]; clip or rescale the actions (datasets.clip_actions counts what it clips).")
+
+    @property
+    def next_transition(self) -> Int[Tensor, "M"]:
+        """Row of the next transition of the same episode (it holds a'), or -1 after the episode's last."""
+        m = torch.arange(1, len(self.actions) + 1, device=self.actions.device)
+        follows = torch.zeros_like(self.terminals)
+        follows[:-1] = self.episode[1:] == self.episode[:-1]
+        return torch.where(follows, m, -1)
+
+    def to(self, device: torch.device | str) -> Transitions:
+        return Transitions(**{k: v.to(device) for k, v in vars(self).items()})
+
+    def fingerprint(self) -> str:
+        """SHA-256 over all arrays: two datasets with the same fingerprint are the same, transition by transition."""
+        return fingerprint(vars(self))
+
+
+@dataclass(frozen=True)
+class SupportSet:
+    """N candidate actions for every distinct state, with their log-density under each member's behaviour model.
+
+    Row u belongs to `Transitions.states[u]`; E is the axis of seeds. `log_prob` is in nats, of the STANDARDISED action (no
+    Jacobian of the standardisation), as in the released code. It is kept, so epsilon can be moved without sampling again.
+    """
+
+    actions: Float[Tensor, "E U N A"]
+    log_prob: Float[Tensor, "E U N"]
+
+    def mask(self, log_epsilon: float) -> Bool[Tensor, "E U N"]:
+        """Eq. 4: a candidate is in the support where log beta(a|s) >= log epsilon (nats)."""
+        return self.log_prob >= log_epsilon
+
+
+class Behavior(Protocol):
+    """A model of the behaviour policy beta(a|s). `states` are raw [E, B, S]; actions are raw [E, B, n, A]."""
+
+    def sample(self, states: Tensor, n: int, rng: Streams) -> Tensor: ...                          # [E B n A]
+    def sample_with_log_prob(self, states: Tensor, n: int, rng: Streams) -> tuple[Tensor, Tensor]: ...   # and [E B n]
+    def log_prob(self, actions: Tensor, states: Tensor, rng: Streams) -> Tensor: ...               # [E B n]
+
+
+class QFunction(Protocol):
+    """Q(s, a) of each member; actions [E, B, n, A] at states [E, B, S] give values [E, B, n]."""
+
+    def __call__(self, states: Tensor, actions: Tensor) -> Tensor: ...
+
+
+class Policy(Protocol):
+    """`reset(n)` starts n episodes per member; `act` maps states [E, n, S] to actions [E, n, A] inside the box."""
+
+    def reset(self, n: int) -> None: ...
+    def act(self, states: Tensor, rng: Streams) -> Tensor: ...
+
+
+class Store(Protocol):
+    """Keeps the tensors of a finished or interrupted step under a name and a key (JSON values). Files live outside the maths."""
+
+    def load(self, name: str, key: dict) -> dict[str, Tensor] | None: ...
+    def save(self, name: str, key: dict, tensors: dict[str, Tensor]) -> None: ...
+    def discard(self, name: str, key: dict) -> None: ...
+
+
+class NoStore:
+    """A `Store` that keeps nothing: every step is computed."""
+
+    def load(self, name, key):
+        return None
+
+    def save(self, name, key, tensors):
+        pass
+
+    def discard(self, name, key):
+        pass
+
+
+@dataclass(frozen=True)
+class Hyper:
+    """What the paper (or, for our own problems, we) chose: Tables A.1 to A.3 and the text. `data/hyperparameters.toml` cites each."""
+
+    variant: str                 # "released" or "paper": how Eq. 5 is bootstrapped (qlearning.BOOTSTRAPS)
+    n: int                       # N, candidates per state
+    log_epsilon: float           # log of epsilon in Eq. 4, nats
+    k: int                       # K of the K-th largest in Eq. 5
+    gamma: float                 # discount
+    alpha_q_beta: float          # alpha of Eq. 6 for Q_beta + s_psi
+    alpha_arq: float             # alpha of Eq. 6 for ARQ + s_psi
+    alpha_pi: float              # alpha of AWR for ARQ + pi_phi
+    head: str                    # pi_phi: "gaussian", "deterministic" or "resnet" (policies.HEADS)
+    ensemble: int                # members of s_psi whose scores are averaged
+    width: int                   # units per layer of s_psi
+    batch: int
+    score_lr: float
+    q_lr: float
+    q_beta_lr: float
+    policy_lr: float
+    ema: float                   # averaging of the score network's weights
+    polyak: float                # averaging of the target critic's weights
+    reward: str                  # reward transform of the group (datasets.rewards)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What we can afford. A profile of `data/profiles.toml` sets nothing else."""
+
+    seeds: int                   # how many seeds, trained at once
+    episodes: int                # evaluation episodes per seed
+    score_steps: int             # optimiser steps of s_psi
+    q_steps: int                 # of Q (ARQ)
+    q_beta_steps: int            # of Q_beta
+    policy_steps: int            # of pi_phi
+    times_per_batch: int         # distinct diffusion times in a batch of score matching (the paper: one per row)
+    sampler: str                 # samplers.SAMPLERS
+    sampler_steps: int           # evaluations of the score per sample
+    density: str                 # log-density of a sample: "same_solve" (with the sample), "multistep" or "rk45" (ScoreBehavior)
+    probes: int                  # Hutchinson probes for the log-density; 0 is the exact divergence
+    target_every: int            # critic steps between refreshes of the bootstrap values; 1 computes them for every batch
+    precision: str               # "float32" or "bfloat16": arithmetic of the large matrix products

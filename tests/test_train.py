@@ -1,0 +1,111 @@
+"""Averaging, checkpoints and resumption."""
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+import torch
+from problems import chain, streams, tiny
+from torch import nn
+
+from arq_core import train as train_module
+from arq_core.artifacts import FileStore
+from arq_core.behavior import fit_behavior
+from arq_core.qlearning import fit_q_beta
+from arq_core.train import ema_
+from arq_core.types import NoStore
+
+
+def test_ema_keeps_the_average_and_moves_it_towards_the_model():
+    average, model = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        average.weight.fill_(1.0)
+        model.weight.fill_(3.0)
+    ema_(average, model, 0.999)
+    assert average.weight.item() == pytest.approx(0.999 * 1.0 + 0.001 * 3.0)
+    assert model.weight.item() == 3.0
+
+
+def test_target_network_follows_the_critic_slowly():
+    """After one step the polyak target has moved by (1 - polyak) of the critic's movement."""
+    data, (h, b) = chain(), tiny(q_beta_steps=1)
+    saved = {}
+
+    class Keep(NoStore):
+        def save(self, name, key, tensors):
+            saved.update({k: v.clone() for k, v in tensors.items()})
+
+    fit_q_beta(data, h, b, streams(), Keep())
+    after = {k: saved[f"q.{k}"] for k in ("hidden.weight",)}
+    fit_q_beta(data, h, tiny(q_beta_steps=0)[1], streams(), Keep())
+    start = saved["q.hidden.weight"]
+    fit_q_beta(data, h, b, streams(), Keep())
+    moved = saved["target.hidden.weight"] - start
+    torch.testing.assert_close(moved, (1 - h.polyak) * (after["hidden.weight"] - start), rtol=1e-3, atol=1e-8)
+
+
+SCRIPT = """
+    import sys
+    sys.path.insert(0, {tests!r})
+    from problems import chain, streams, tiny
+    from arq_core import train
+    from arq_core.artifacts import FileStore
+    from arq_core.behavior import fit_behavior
+    train.CHECKPOINT_SECONDS = 0.1
+    h, b = tiny(score_steps=1500)
+    fit_behavior(chain(), h, b, streams(), FileStore({folder!r}))
+"""
+
+
+@pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
+def test_interrupted_training_ends_with_the_weights_of_an_uninterrupted_run(tmp_path, kill):
+    data, (h, b) = chain(), tiny(score_steps=1500)
+    folder = tmp_path / "steps"
+    code = textwrap.dedent(SCRIPT.format(tests=os.path.dirname(__file__), folder=str(folder)))
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("*.partial-*.safetensors")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(kill)
+    process.wait(60)
+    assert process.returncode != 0, "the run was over before it was interrupted; give it more steps"
+    assert [p.name for p in folder.glob("behavior-*.safetensors")] == []
+    resumed = fit_behavior(data, h, b, streams(), FileStore(folder))
+    straight = fit_behavior(data, h, b, streams(), NoStore())
+    for a, e in zip(resumed.net.state_dict().values(), straight.net.state_dict().values(), strict=True):
+        assert torch.equal(a, e)
+    assert torch.equal(resumed.loss, straight.loss)
+    assert not list(folder.glob("*.partial-*"))
+
+
+def test_finished_step_is_loaded_and_not_trained_again(tmp_path, monkeypatch):
+    data, (h, b) = chain(), tiny()
+    first = fit_behavior(data, h, b, streams(), FileStore(tmp_path))
+    monkeypatch.setattr(torch.Tensor, "backward", lambda *a, **k: pytest.fail("trained again"))
+    again = fit_behavior(data, h, b, streams(), FileStore(tmp_path))
+    assert torch.equal(first.net.out.weight, again.net.out.weight)
+
+
+def test_damaged_step_file_is_reported_by_name(tmp_path):
+    data, (h, b) = chain(), tiny()
+    fit_behavior(data, h, b, streams(), FileStore(tmp_path))
+    file, = tmp_path.glob("behavior-*.safetensors")
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match=f"{file.name}.*damaged.*delete it"):
+        fit_behavior(data, h, b, streams(), FileStore(tmp_path))
+
+
+def test_diverging_training_stops_with_its_name_and_step():
+    data, (h, b) = chain(), tiny(q_beta_steps=100)
+    with pytest.raises(FloatingPointError, match="q_beta: the loss became .*expected finite"):
+        from dataclasses import replace
+        fit_q_beta(replace(data, rewards=data.rewards * 1e30), h, b, streams(), NoStore())
+
+
+def test_loss_curve_is_a_mean_over_equal_windows():
+    data, (h, b) = chain(), tiny(score_steps=120)
+    loss = fit_behavior(data, h, b, streams(), NoStore()).loss
+    assert loss.shape == (4, 120 // train_module.LOSS_EVERY)
