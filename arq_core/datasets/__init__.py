@@ -1,0 +1,50 @@
+"""Readers, rebuilders and collectors: each turns a source into a `Dataset`. No mathematics here."""
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from arq_core.types import DataError, Transitions
+
+FIDELITIES = {
+    "official": "the published file itself",
+    "rebuilt": "made again from the original source by the original recipe",
+    "recollected": "collected by us; never set beside a published number as a reproduction",
+    "own": "a user's own data",
+}
+
+# Readers clip to the box itself. The released code shrinks the box by 1e-5 first (FACTS: "dataset actions clipped to the box
+# shrunk by 1e-5"), which would also move, and count as clipped, every action that lies on the box's face.
+BOX_MARGIN = 0.0
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Transitions and where they come from. `sha256` is that of the source file, or the fingerprint of collected transitions."""
+
+    transitions: Transitions
+    sha256: str
+    fidelity: str                # a key of FIDELITIES
+    source: str                  # a file or an address, and the recipe in a few words
+    notes: tuple[str, ...] = ()  # what the reader changed, one sentence each, with counts
+
+    def __post_init__(self):
+        if self.fidelity not in FIDELITIES:
+            raise DataError(f"Dataset.fidelity: saw {self.fidelity!r}, expected one of {', '.join(FIDELITIES)}; "
+                            "use 'own' for data of your own.")
+
+    @property
+    def state_dim(self) -> int:
+        return self.transitions.states.shape[1]
+
+    @property
+    def action_dim(self) -> int:
+        return self.transitions.actions.shape[1]
+
+
+def clip_actions(actions, low: float = -1 + BOX_MARGIN, high: float = 1 - BOX_MARGIN):
+    """Actions (an array or a tensor of any shape) clipped to [low, high], and a sentence that counts the clipped entries."""
+    outside = int(((actions < low) | (actions > high)).sum())
+    total = math.prod(actions.shape)
+    note = f"clipped {outside:,} of {total:,} action entries ({outside / max(1, total):.1%}) to the box [{low:g}, {high:g}]"
+    return actions.clip(low, high), note
