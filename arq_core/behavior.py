@@ -1,0 +1,171 @@
+"""Train s_psi: the behaviour policy cloned as a score model (the first line of Algorithm 1)."""
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from arq_core import likelihood, samplers
+from arq_core.nets import ScoreNet
+from arq_core.sde import VPSDE, power_grid
+from arq_core.streams import Streams
+from arq_core.train import ema_, precision, train
+from arq_core.types import Budget, DataError, Hyper, Store, Transitions
+
+BLOCKS = 3             # residual blocks of the score network, appendix A.2
+STD_FLOOR = 0.05       # standard deviations are floored here before dividing by them; released code
+T_MIN_TRAIN = 1e-5     # diffusion times of training are uniform on [1e-5, 1]; released code
+T_MIN_SAMPLE = 1e-3    # samplers stop at this time, appendix A.2
+T_MIN_DENSITY = 1e-5   # the density ODE starts here; released code
+DENSITY_GRID_POWER = 4  # times t ~ u^4: the least error in nats at 10 to 20 evaluations (benchmarks/density_grid.py)
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """x -> (x - mean)·inverse, with inverse = 1/max(std, 0.05), and 0 where the std is exactly 0 (released code)."""
+
+    mean: Float[Tensor, "D"]
+    scale: Float[Tensor, "D"]
+
+    @classmethod
+    def of(cls, x: Float[Tensor, "M D"]) -> Normalizer:
+        std = x.double().std(0, correction=0)
+        return cls(x.double().mean(0).float(), torch.where(std == 0, 0.0, std.clamp(min=STD_FLOOR)).float())
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.where(self.scale == 0, 0.0, (x - self.mean) / self.scale.clamp(min=STD_FLOOR))
+
+    def inverse(self, z: Tensor) -> Tensor:
+        return self.mean + self.scale * z
+
+
+class NetScore:
+    """The mean score of the C networks of each seed at fixed states, as the function of (x, t) that samplers and likelihood take.
+
+    x is [E, B, n, A] with E seeds; the networks' members are E·C. State embeddings are computed once, here.
+    """
+
+    def __init__(self, net: ScoreNet, sde: VPSDE, states: Float[Tensor, "E B S"], copies: int, arithmetic: str):
+        self.net, self.sde, self.copies, self.arithmetic = net, sde, copies, arithmetic
+        self.state = net.of_state(states.repeat_interleave(copies, 0))[:, :, None]          # [E·C, B, 1, W]
+
+    def _prepare(self, x: Tensor, t: Tensor):
+        rows = x.repeat_interleave(self.copies, 0).float()
+        state = self.state.expand(-1, -1, x.shape[2], -1).flatten(1, 2)
+        time = self.net.embed_time(t.float().expand(len(rows), 1))
+        return rows.flatten(1, 2), state, time
+
+    def _score(self, out: Tensor, t: Tensor, like: Tensor) -> Tensor:
+        mean = out.float().unflatten(0, (-1, self.copies)).mean(1)
+        return mean.view(like.shape).to(like.dtype) / self.sde.marginal(t)[1].to(like.dtype)
+
+    def __call__(self, x: Float[Tensor, "E B n A"], t: Tensor) -> Float[Tensor, "E B n A"]:
+        with precision(self.arithmetic, x.device):
+            return self._score(self.net(*self._prepare(x, t)), t, x)
+
+    def jvp(self, x: Tensor, t: Tensor, tangents: Float[Tensor, "P E B n A"]) -> tuple[Tensor, Tensor]:
+        """The score and its directional derivatives along `tangents`, by one forward-mode pass."""
+        rows, state, time = self._prepare(x, t)
+        directions = tangents.float().movedim(0, 1).repeat_interleave(self.copies, 0).flatten(2, 3)
+        with precision(self.arithmetic, x.device):
+            out, d_out = self.net.jvp(rows, state, time, directions)
+        d_score = self._score(d_out, t, tangents.movedim(0, 1)).movedim(1, 0)
+        return self._score(out, t, x), d_score
+
+
+def score_matching_loss(net: ScoreNet, actions: Float[Tensor, "E B A"], states: Float[Tensor, "E B S"], t: Float[Tensor, "E T"],
+                        z: Float[Tensor, "E B A"], sde: VPSDE) -> Float[Tensor, "E"]:
+    """Denoising score matching weighted by sigma(t)²: mean ‖sigma·s(x_t, t) + z‖² with x_t = alpha·a + sigma·z (Vincent 2011).
+
+    T distinct times per batch, each shared by B/T consecutive rows; the paper draws one per row (T = B).
+    """
+    alpha, sigma = (m.repeat_interleave(z.shape[1] // t.shape[1], 1)[..., None] for m in sde.marginal(t))
+    out = net(alpha * actions + sigma * z, net.of_state(states), net.embed_time(t))       # sigma·s
+    return (out.float() + z).square().sum(-1).mean(-1)
+
+
+@dataclass(frozen=True)
+class ScoreBehavior:
+    """beta_psi(a|s): E seeds of an ensemble of C score networks (averaged weights). See `types.Behavior`.
+
+    Log-densities are of the standardised action, in nats, as in the released code.
+    """
+
+    net: ScoreNet
+    copies: int
+    of_state: Normalizer
+    of_action: Normalizer
+    budget: Budget
+    loss: Float[Tensor, "EC points"]
+    sde: VPSDE = VPSDE()
+
+    def score(self, states: Float[Tensor, "E B S"]) -> NetScore:
+        if states.shape[-1] != len(self.of_state.mean):
+            raise DataError(f"states: saw dimension {states.shape[-1]}, expected {len(self.of_state.mean)}, that of the training "
+                            "data; use the environment or dataset that the model was trained for.")
+        return NetScore(self.net, self.sde, self.of_state(states), self.copies, self.budget.precision)
+
+    @torch.no_grad()
+    def sample(self, states: Float[Tensor, "E B S"], n: int, rng: Streams) -> Float[Tensor, "E B n A"]:
+        """n actions for each state, not clipped to the box, by the budget's sampler."""
+        times = samplers.make_grid(self.budget.sampler, self.sde, self.budget.sampler_steps, T_MIN_SAMPLE).float()
+        x = rng.randn(states.shape[1], n, len(self.of_action.mean))
+        return self.of_action.inverse(samplers.SAMPLERS[self.budget.sampler](self.score(states), self.sde, x, times, rng))
+
+    @torch.no_grad()
+    def sample_with_log_prob(self, states: Tensor, n: int, rng: Streams) -> tuple[Float[Tensor, "E B n A"], Float[Tensor, "E B n"]]:
+        """n actions for each state and their log-density; from one solve where the budget's `density` is "same_solve"."""
+        if self.budget.density != "same_solve":
+            actions = self.sample(states, n, rng)
+            return actions, self.log_prob(actions, states, rng)
+        times = self._density_grid()
+        x = rng.randn(states.shape[1], n, len(self.of_action.mean))
+        x, log_prob = likelihood.sample_with_log_prob(self.score(states), self.sde, x, times, self._divergence(x, rng))
+        return self.of_action.inverse(x), log_prob
+
+    @torch.no_grad()
+    def log_prob(self, actions: Float[Tensor, "E B n A"], states: Float[Tensor, "E B S"], rng: Streams) -> Float[Tensor, "E B n"]:
+        """log beta(a|s) in nats, of the standardised action; "rk45" is the released setting, otherwise the multistep walk."""
+        x, score = self.of_action(actions), self.score(states)
+        if self.budget.density == "rk45":
+            return likelihood.log_prob_rk45(score, self.sde, x, self._divergence(x, rng), t_start=T_MIN_DENSITY)
+        times = self._density_grid()
+        return likelihood.log_prob_multistep(score, self.sde, x, self._divergence(x, rng), times)
+
+    def _density_grid(self) -> Tensor:
+        """Both walks take one evaluation more than the grid has steps."""
+        return power_grid(self.sde, self.budget.sampler_steps - 1, T_MIN_SAMPLE, p=DENSITY_GRID_POWER).float()
+
+    def _divergence(self, x: Tensor, rng: Streams) -> Callable:
+        if self.budget.probes == 0:
+            return likelihood.exact_divergence
+        return likelihood.hutchinson_divergence(likelihood.rademacher(rng, x, self.budget.probes))
+
+
+def fit_behavior(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store) -> ScoreBehavior:
+    """Train s_psi on (s, a) pairs: Adam, batches drawn with replacement by each member, weights averaged by `hyper.ema`."""
+    members = rng.fork("behavior", copies=hyper.ensemble)
+    of_state, of_action = Normalizer.of(data.states[data.state]), Normalizer.of(data.actions)
+    states, actions, sde = of_state(data.states), of_action(data.actions), VPSDE()
+    net = ScoreNet(states.shape[1], actions.shape[1], hyper.width, BLOCKS, members).to(rng.device)
+    average = copy.deepcopy(net).requires_grad_(False)
+
+    def loss():
+        m = members.randint(len(actions), hyper.batch)
+        t = T_MIN_TRAIN + (1 - T_MIN_TRAIN) * members.rand(budget.times_per_batch)
+        return score_matching_loss(net, actions[m], states[data.state[m]], t, members.randn(hyper.batch, actions.shape[1]), sde)
+
+    key = dict(data=data.fingerprint(), seeds=rng.seeds, ensemble=hyper.ensemble, width=hyper.width, batch=hyper.batch,
+               lr=hyper.score_lr, ema=hyper.ema, steps=budget.score_steps, times=budget.times_per_batch, precision=budget.precision)
+    curve = train("behavior", key, dict(net=net, average=average), loss, trained="net", lr=hyper.score_lr, steps=budget.score_steps,
+                  rng=members, store=store, after_step=lambda _: ema_(average, net, hyper.ema), arithmetic=budget.precision)
+    return ScoreBehavior(average, hyper.ensemble, of_state, of_action, budget, curve)
+
+
+def with_budget(behavior: ScoreBehavior, **changes) -> ScoreBehavior:
+    """The same model, solved with other settings: `with_budget(behavior, sampler_steps=500, sampler="predictor_corrector")`."""
+    return replace(behavior, budget=replace(behavior.budget, **changes))

@@ -1,0 +1,155 @@
+"""Update theta with the gradient of L_policy-eval (Eq. 5), and Q_beta, the value of the behaviour policy (the ablation)."""
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from arq_core.nets import Critic
+from arq_core.streams import Streams
+from arq_core.support import kth_largest
+from arq_core.train import ema_, precision, train
+from arq_core.types import Budget, Hyper, Store, SupportSet, Transitions
+
+CRITICS = 2               # critics per seed for ARQ (appendix A.2); Q_beta has one
+ROWS_PER_REFRESH = 2048   # next states evaluated at once when bootstrap values are refreshed
+
+
+@dataclass(frozen=True)
+class QEnsemble:
+    """C critics for each of E seeds, held as one batch of E·C networks."""
+
+    net: Critic
+    copies: int
+    loss: Tensor | None = None
+
+    def all(self, states: Float[Tensor, "E B S"], actions: Float[Tensor, "E B n A"]) -> Float[Tensor, "E C B n"]:
+        repeat = [x.repeat_interleave(self.copies, 0) for x in (states, actions)]
+        return self.net(*repeat).unflatten(0, (-1, self.copies))
+
+    def min(self, states: Tensor, actions: Tensor) -> Float[Tensor, "E B n"]:
+        return self.all(states, actions).amin(1)
+
+    def __call__(self, states: Tensor, actions: Tensor) -> Float[Tensor, "E B n"]:
+        """The first critic: policies use one (released code)."""
+        return self.all(states, actions)[:, 0]
+
+
+def bootstrap_released(values: Float[Tensor, "... N"], mask: Bool[Tensor, "... N"], k: int, of_data: Float[Tensor, "..."]) -> Tensor:
+    """max(K-th largest in support, Q(s', a'_data)); fewer than K in support count as -inf, so the data's own a' decides."""
+    return torch.maximum(kth_largest(values, mask, k), of_data)
+
+
+def bootstrap_paper(values: Float[Tensor, "... N"], mask: Bool[Tensor, "... N"], k: int, of_data: Float[Tensor, "..."]) -> Tensor:
+    """K-th largest in support, as Eq. 5 reads; the smallest in support where there are fewer than K, and Q(s', a'_data) where none."""
+    fewest = values.masked_fill(~mask, torch.inf).amin(-1)
+    kth = torch.where(mask.sum(-1) < k, fewest, kth_largest(values, mask, k))
+    return torch.where(mask.any(-1), kth, of_data)
+
+
+BOOTSTRAPS: dict[str, Callable] = {"released": bootstrap_released, "paper": bootstrap_paper}
+
+
+def target(rewards: Tensor, terminals: Tensor, v_next: Tensor, gamma: float) -> Tensor:
+    """r + gamma·v(s') in reward units; nothing beyond a terminal, always something beyond a time limit."""
+    return rewards + gamma * ~terminals * v_next
+
+
+def policy_evaluation_loss(q: QEnsemble, states: Float[Tensor, "E B S"], actions: Float[Tensor, "E B A"],
+                           targets: Float[Tensor, "E B"]) -> Float[Tensor, "EC"]:
+    """L_policy-eval, Eq. 5, with d half the squared error (reward units squared); both critics see the same target."""
+    error = q.all(states, actions[:, :, None]).squeeze(-1) - targets[:, None]
+    return 0.5 * error.square().mean(-1).flatten()
+
+
+@torch.no_grad()
+def next_values(q_target: QEnsemble, data: Transitions, support: SupportSet, m: Int[Tensor, "E B"], hyper: Hyper) -> Float[Tensor, "E B"]:
+    """What Eq. 5 bootstraps at s' of transitions m: the variant's K-th largest of min over target critics.
+
+    Where the dataset knows no a' (the episode was cut by a time limit with s' known), the densest candidate stands in for it.
+    """
+    e = torch.arange(len(m), device=m.device)[:, None]
+    u, following = data.next_state[m], data.next_transition[m]
+    densest = support.log_prob[e, u].argmax(-1)
+    a_data = torch.where((following >= 0)[..., None], data.actions[following], support.actions[e, u, densest])
+    candidates = torch.cat([support.actions[e, u], a_data[:, :, None]], 2)                 # [E B N+1 A]
+    values = q_target.min(data.states[u], candidates)
+    mask = support.mask(hyper.log_epsilon)[e, u]
+    return BOOTSTRAPS[hyper.variant](values[..., :-1], mask, hyper.k, values[..., -1])
+
+
+def fit_q(data: Transitions, support: SupportSet, hyper: Hyper, budget: Budget, rng: Streams, store: Store, key: dict) -> QEnsemble:
+    """ARQ's policy evaluation: two critics, polyak targets, Eq. 5 in `hyper.variant`.
+
+    With `budget.target_every` = 1 each batch's bootstrap is computed for that batch. Otherwise v(s') of the whole dataset is
+    refreshed from the target critics every so many steps: the same formula, at most that many steps old (see the ledger).
+    """
+    every = budget.target_every
+    v = torch.zeros(len(rng), len(data.actions), device=rng.device)
+
+    def refresh(q_target):
+        for m in torch.arange(len(data.actions), device=rng.device).split(ROWS_PER_REFRESH):
+            v[:, m] = next_values(q_target, data, support, m.expand(len(rng), -1), hyper)
+
+    def bootstrap(q_target, m, step):
+        if every == 1:
+            return next_values(q_target, data, support, m, hyper)
+        if step % every == 0:
+            refresh(q_target)
+        return v.gather(1, m)
+
+    key = dict(key, variant=hyper.variant, k=hyper.k, log_epsilon=hyper.log_epsilon, target_every=every)
+    return _fit("q", CRITICS, torch.arange(len(data.actions), device=rng.device), bootstrap, data, hyper, hyper.q_lr,
+                budget.q_steps, budget, rng, store, key, extra=dict(v=_Buffer(v)))
+
+
+def fit_q_beta(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store) -> QEnsemble:
+    """Q_beta by SARSA on (s, a, r, s', a') of the data: one critic and a target network (appendix A.2).
+
+    Transitions that neither end the process nor have a next action carry no target and are left out.
+    """
+    following = data.next_transition
+    usable = (data.terminals | (following >= 0)).nonzero().squeeze(1)
+
+    @torch.no_grad()
+    def bootstrap(q_target, m, step):
+        return q_target.min(data.states[data.next_state[m]], data.actions[following[m]][:, :, None]).squeeze(-1)
+
+    return _fit("q_beta", 1, usable, bootstrap, data, hyper, hyper.q_beta_lr, budget.q_beta_steps, budget, rng, store, {})
+
+
+class _Buffer(torch.nn.Module):
+    """A tensor that belongs into the checkpoint."""
+
+    def __init__(self, tensor: Tensor):
+        super().__init__()
+        self.register_buffer("tensor", tensor)
+
+
+def _fit(name: str, copies: int, rows: Int[Tensor, "R"], bootstrap: Callable, data: Transitions, hyper: Hyper, lr: float, steps: int,
+         budget: Budget, rng: Streams, store: Store, key: dict, extra: dict | None = None) -> QEnsemble:
+    batches, weights = rng.fork(name), rng.fork(name, "weights", copies=copies)
+    q = QEnsemble(Critic(data.states.shape[1], data.actions.shape[1], weights).to(rng.device), copies)
+    q_target = QEnsemble(copy.deepcopy(q.net).requires_grad_(False), copies)
+    taken = torch.zeros((), dtype=torch.long)
+
+    def loss():
+        m = rows[batches.randint(len(rows), hyper.batch)]
+        v_next = bootstrap(q_target, m, int(taken))
+        targets = target(data.rewards[m], data.terminals[m], v_next, hyper.gamma)
+        return policy_evaluation_loss(q, data.states[data.state[m]], data.actions[m], targets)
+
+    def after_step(step):
+        ema_(q_target.net, q.net, hyper.polyak)
+        taken.fill_(step)
+
+    key = dict(key, data=data.fingerprint(), seeds=rng.seeds, gamma=hyper.gamma, lr=lr, batch=hyper.batch, polyak=hyper.polyak,
+               steps=steps, precision=budget.precision)
+    modules = dict(q=q.net, target=q_target.net, taken=_Buffer(taken), **(extra or {}))
+    curve = train(name, key, modules, loss, trained="q", lr=lr, steps=steps, rng=batches, store=store, after_step=after_step,
+                  arithmetic=budget.precision)
+    return QEnsemble(q.net, copies, curve)
