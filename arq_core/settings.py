@@ -1,0 +1,65 @@
+"""Hyperparameters and budgets from `data/*.toml`: a `Hyper` by group, a `Budget` by profile. Unknown names end in one clear error."""
+from __future__ import annotations
+
+import tomllib
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from arq_core.types import Budget, Hyper
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "data"
+
+
+class UnknownName(ValueError):
+    """A task, method, profile, group or parameter that does not exist. The message lists those that do."""
+
+
+def pick(kind: str, name: str, known) -> Any:
+    """known[name], or an error that says what was seen and what there is."""
+    if name not in known:
+        raise UnknownName(f"{kind}: saw {name!r}, expected one of {', '.join(map(repr, known))}.")
+    return known[name]
+
+
+def _table(file: str) -> dict[str, dict]:
+    return tomllib.loads((DATA / file).read_text())
+
+
+def _build(cls, values: dict, where: str):
+    names = {f.name for f in fields(cls)}
+    if unknown := sorted(values.keys() - names):
+        raise UnknownName(f"{where}: saw {', '.join(unknown)}, expected only {', '.join(sorted(names))}.")
+    if missing := sorted(names - values.keys()):
+        raise UnknownName(f"{where}: {', '.join(missing)} not given, expected all of {', '.join(sorted(names))}.")
+    return cls(**values)
+
+
+def hyper(group: str) -> Hyper:
+    """Tables A.1 to A.3 for a task group."""
+    groups = _table("hyperparameters.toml")
+    default = groups.pop("default")
+    chosen = {k: v for k, v in pick("group", group, groups).items() if k != "steps"}
+    return _build(Hyper, default | chosen, f"hyperparameters.toml [{group}]")
+
+
+def budget(profile: str, group: str) -> Budget:
+    """What a profile affords for a task group; a profile that sets anything but a budget is refused."""
+    values = pick("profile", profile, _table("profiles.toml"))
+    merged = {k: v for k, v in values.items() if not isinstance(v, dict)} | values.get(group, {})
+    steps = pick("group", group, _table("hyperparameters.toml"))["steps"]
+    for name, paper in steps.items():
+        if merged[f"{name}_steps"] == "paper":
+            merged[f"{name}_steps"] = paper
+    return _build(Budget, merged, f"profiles.toml [{profile}]")
+
+
+def with_changes(record, changes: dict, where: str):
+    """A record with some fields replaced; a field that does not exist, or another type of value, is refused."""
+    names = {f.name: type(getattr(record, f.name)) for f in fields(record)}
+    for name, value in changes.items():
+        kind = pick(where, name, names)
+        if not (isinstance(value, kind) or (kind is float and isinstance(value, int))):
+            raise UnknownName(f"{where}.{name}: saw {value!r}, expected a {kind.__name__}.")
+    return replace(record, **changes)
