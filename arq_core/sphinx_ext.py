@@ -1,0 +1,178 @@
+"""What the book's pages need of Sphinx: values, tables and a status page read from files, and a check of the built pages.
+
+Everything read is noted as a dependency of the page. A value that does not exist is a warning, and a warning fails the build.
+"""
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from html import escape
+from html.parser import HTMLParser
+from pathlib import Path
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from sphinx.errors import ExtensionError
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective, SphinxRole
+
+from arq_core import tables
+from arq_core.results import ResultsError, read_rows, summary
+
+logger = logging.getLogger(__name__)
+
+
+def _data(env) -> Path:
+    return Path(env.srcdir).parent / "data"
+
+
+def _rows(env) -> list[dict]:
+    folder = _data(env) / "results"
+    for path in [*sorted(folder.glob("*.jsonl")), _data(env) / "published.csv", _data(env) / "tasks.csv"]:
+        env.note_dependency(str(path))
+    return read_rows(folder)
+
+
+class Value(SphinxRole):
+    """{value}`benchmarks/book.json#minutes.install .0f`: a number or text of a JSON or TOML file under data/, formatted."""
+
+    def run(self):
+        match = re.fullmatch(r"(\S+)#(\S+)(?:\s+(\S+))?", self.text)
+        try:
+            path, key, form = match.groups()
+            self.env.note_dependency(str(_data(self.env) / path))
+            text = (_data(self.env) / path).read_text()
+            value = tomllib.loads(text) if path.endswith(".toml") else json.loads(text)
+            for part in key.split("."):
+                value = value[int(part) if isinstance(value, list) else part]
+            return [nodes.Text(format(value, form or ""))], []
+        except (AttributeError, KeyError, IndexError, OSError, TypeError, ValueError) as e:
+            logger.warning("value %r: saw %r, expected `file#key.key format`, the file under data/", self.text, e,
+                           location=self.get_location())
+            return [nodes.Text("?")], []
+
+
+class Score(SphinxRole):
+    """{score}`door-human lite arq+s_psi` (or with a fourth word, the variant): our mean ± std over seeds, read from the rows."""
+
+    def run(self):
+        try:
+            task, profile, method, *variant = self.text.split()
+            frame = summary([r for r in _rows(self.env) if (r["task"], r["profile"], r["method"].replace(" ", "-")) == (task, profile, method)])
+            frame = frame[frame["variant"].isin(variant)] if variant else frame
+            if len(frame) != 1:
+                raise ValueError(f"{len(frame)} jobs in data/results")
+            job = frame.iloc[0]
+            return [nodes.Text(f"{job['score']:.1f} ± {job['score_std']:.1f}".replace("-", "−"))], []
+        except (ValueError, ResultsError) as e:
+            logger.warning("score %r: saw %s, expected `task profile method [variant]` of one job", self.text, e,
+                           location=self.get_location())
+            return [nodes.Text("?")], []
+
+
+class Table(SphinxDirective):
+    """{table-a4} and {table-2}; the argument is the caption. Options of the first: datasets, groups (the paper's names)."""
+
+    has_content, required_arguments, final_argument_whitespace = False, 1, True
+    option_spec = {"datasets": directives.unchanged, "groups": directives.unchanged}
+
+    def run(self):
+        chosen = {k: v.replace(",", " ").split() for k, v in self.options.items()}
+        try:
+            rows, names = _rows(self.env), tables.task_names(_data(self.env) / "tasks.csv")
+            cells = tables.table_2(rows, names) if self.name == "table-2" else tables.table_a4(rows, names, **chosen)
+        except (ValueError, OSError) as e:
+            logger.warning("%s: %s", self.name, e, location=self.get_location())
+            return []
+        name = f"{self.name}-{self.env.new_serialno('arq-table')}"
+        return [nodes.raw("", tables.to_html(cells, self.arguments[0], name), format="html")]
+
+
+class Status(SphinxDirective):
+    """{status-table}: one line for each executed notebook, from its own metadata."""
+
+    def run(self):
+        runs, lines, versions = [], [], set()
+        for path in sorted((Path(self.env.srcdir) / "executed").glob("[!.]*.ipynb")):
+            self.env.note_dependency(str(path))
+            runs.append((json.loads(path.read_text())["metadata"].get("arq"), path))
+            if runs[-1][0] is None:
+                logger.warning("%s: saw no record of its run, expected a notebook run by `make book`", path.name, location=self.get_location())
+                return []
+        for arq, path in sorted(runs, key=lambda run: run[0]["source"]):
+            parameters = ", ".join(f"{k} = {json.dumps(v)}" for k, v in arq["parameters"].items()) or "none"
+            versions.add(", ".join(f"{k} {v}" for k, v in arq["versions"].items()))
+            cells = [parameters, f"{arq['wall_s']:.0f} s", arq["created"].replace("T", " ").replace("+00:00", " UTC"), arq["device"],
+                     arq["commit"]]
+            link = f'<a href="executed/{path.stem}.html">{escape(arq["source"].removesuffix(".ipynb"))}</a>'
+            lines.append(f'<tr><th scope="row">{link}</th>' + "".join(f"<td>{escape(c)}</td>" for c in cells) + "</tr>")
+        heads = ("notebook", "parameters", "run time", "finished", "processor", "commit")
+        head = "".join(f'<th scope="col">{h}</th>' for h in heads)
+        table = (f'<figure class="arq-table arq-status"><figcaption id="status-caption">The notebooks of this book as they were run. '
+                 f'Versions: {escape("; ".join(sorted(versions)))}.</figcaption><div class="arq-scroll" role="region" tabindex="0" '
+                 f'aria-labelledby="status-caption"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div></figure>')
+        return [nodes.raw("", table, format="html")]
+
+
+LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src", "embed": "src", "track": "src",
+         "object": "data", "image": "href", "use": "href", "input": "src"}
+LINKS = {"stylesheet", "preload", "prefetch", "modulepreload", "preconnect", "dns-prefetch", "icon", "manifest", "apple-touch-icon"}
+HOST = re.compile(r"^\s*(?:https?:|wss?:)?//", re.I)
+CSS = re.compile(r"""(?:@import\s+|url\()\s*["']?\s*((?:https?:)?//[^"')\s]+)""", re.I)
+MODULE = re.compile(r"""\bimport\s*(?:[\w*{}\s,]+from\s*)?\(?\s*["']((?:https?:)?//[^"']+)""")
+
+
+class Assets(HTMLParser):
+    """Collects what a page would load from another host, and its images without a text alternative."""
+
+    def __init__(self):
+        super().__init__()
+        self.problems, self.inside = [], None
+
+    def handle_starttag(self, tag, attributes):
+        got = {k: v or "" for k, v in attributes}
+        self.inside = tag
+        loaded = [got.get(LOADS.get(tag, ""), ""), got.get("poster", ""), *got.get("srcset", "").split(",")]
+        if tag == "link" and LINKS & set(got.get("rel", "").lower().split()):
+            loaded.append(got.get("href", ""))
+        self.problems += [f"<{tag}> loads {x.strip()}" for x in loaded if HOST.match(x)]
+        self.problems += [f'style="" loads {x}' for x in CSS.findall(got.get("style", ""))]
+        alt = got.get("alt")
+        if tag == "img" and (alt is None or re.search(r"\.(svg|png|jpe?g|gif)$", alt)):
+            self.problems.append(f"image {got.get('src')} has no alternative text (a notebook cell's metadata: mystnb.image.alt)")
+
+    def handle_data(self, data):
+        pattern = {"style": CSS, "script": MODULE}.get(self.inside)
+        self.problems += [f"<{self.inside}> loads {x}" for x in pattern.findall(data)] if pattern else []
+
+    def handle_endtag(self, tag):
+        self.inside = None
+
+
+def problems(folder: Path) -> list[str]:
+    """What the built pages under `folder` would load from another host, and their images without alternative text."""
+    out = []
+    for path in sorted(folder.rglob("*.html")):
+        parser = Assets()
+        parser.feed(path.read_text(encoding="utf-8"))
+        out += [f"{path.relative_to(folder)}: {p}" for p in parser.problems]
+    for path in sorted(folder.rglob("*.css")):
+        out += [f"{path.relative_to(folder)}: loads {x}" for x in CSS.findall(path.read_text(encoding="utf-8"))]
+    return out
+
+
+def check_pages(app, exception) -> None:
+    """Fail the build where `problems` finds one."""
+    if exception is None and app.builder.format == "html" and (found := problems(Path(app.outdir))):
+        raise ExtensionError("The book must work offline and be readable by all:\n" + "\n".join(f"ERROR: {p}" for p in found))
+
+
+def setup(app) -> dict:
+    app.add_role("value", Value())
+    app.add_role("score", Score())
+    for name in ("table-a4", "table-2"):
+        app.add_directive(name, Table)
+    app.add_directive("status-table", Status)
+    app.connect("build-finished", check_pages)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
