@@ -1,0 +1,51 @@
+"""Episodes: all episodes of all seeds step together, with final weights only."""
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from arq_core.streams import Streams, derive_seed
+from arq_core.types import DataError, Policy
+
+
+class VectorEnv(Protocol):
+    """n environments as one. A finished one may be stepped on; what it returns then is ignored."""
+
+    state_dim: int
+    action_dim: int
+    horizon: int
+
+    def reset(self, seeds: list[int]) -> np.ndarray: ...                       # states [n, S]
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, ...]: ...         # states, rewards [n], terminated [n], success [n]
+
+
+def evaluate(policy: Policy, envs: VectorEnv, episodes: int, rng: Streams, state_dim: int,
+             horizon: int) -> dict[str, np.ndarray]:
+    """`episodes` episodes for each of the E members of `rng`: arrays [E, episodes] of return (raw, undiscounted), length, success.
+
+    Episode i of seed e starts from a seed of its own, the same for every method, and is cut after `horizon` steps. Success is success at any step.
+    """
+    if envs.state_dim != state_dim:
+        raise DataError(f"environment: saw states of dimension {envs.state_dim}, expected {state_dim}, that of the training data; "
+                        "evaluate in the environment that the data came from.")
+    shape = (len(rng), episodes)
+    starts = [derive_seed(seed, "episode", i) % 2**31 for seed in rng.seeds for i in range(episodes)]
+    draws = rng.fork("evaluate")
+    policy.reset(episodes)
+    states = envs.reset(starts)
+    returns, lengths = np.zeros(shape, np.float64), np.zeros(shape, np.int64)
+    success, running = np.zeros(shape, bool), np.ones(shape, bool)
+    for _ in tqdm(range(horizon), desc="evaluate", mininterval=1.0):
+        s = torch.as_tensor(states, dtype=torch.float32).view(*shape, -1).to(draws.device)
+        actions = policy.act(s, draws).cpu().numpy().reshape(shape[0] * shape[1], -1)
+        states, rewards, terminated, reached = envs.step(actions)
+        returns += np.where(running, rewards.reshape(shape), 0.0)
+        lengths += running
+        success |= running & reached.reshape(shape)
+        running &= ~terminated.reshape(shape)
+        if not running.any():
+            break
+    return {"return": returns, "length": lengths, "success": success}
