@@ -16,7 +16,8 @@ help:
 	@echo "make book [PROFILE=ci]                      run the notebooks that changed and build the book"
 	@echo "make test                                   run the tests"
 	@echo "make row TASK=door-human PROFILE=lite       train and evaluate one row of Table A.4"
-	@echo "         [METHOD=arq+s_psi] [SEEDS=0,1,2]   TASK may be an HDF5 file of yours: add GROUP=adroit"
+	@echo "         [METHOD=arq+s_psi] [SEEDS=0,1,2]   TASK may be an HDF5 file of yours: add GROUP=adroit,"
+	@echo "                                            and ENVIRONMENT=door-human to score it in that task's simulator"
 	@echo "make clean                                  remove what was built (keeps .venv, downloads and data/results)"
 
 $(STAMP): constraints.txt pyproject.toml
@@ -33,7 +34,7 @@ test: $(STAMP)
 	@$(RUN) -m pytest
 
 row: $(STAMP)
-	@$(RUN) -m arq_core.book row --task "$(TASK)" --profile "$(PROFILE)" --method "$(METHOD)" --group "$(GROUP)" --seeds "$(SEEDS)"
+	@$(RUN) -m arq_core.book row --task "$(TASK)" --profile "$(PROFILE)" --method "$(METHOD)" --group "$(GROUP)" --environment "$(ENVIRONMENT)" --seeds "$(SEEDS)"
 
 clean:
 	rm -rf _build book/executed build *.egg-info .pytest_cache .hypothesis

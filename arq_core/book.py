@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -20,6 +21,7 @@ from arq_core import runner
 from arq_core.runner import Job, RunError
 
 ROOT = Path(__file__).resolve().parents[1]
+MISSING = "_build/missing.json"
 ENTRY = {"source", "page", "parameters", "profiles", "inputs", "row"}
 PAGE_INPUTS = ("_config.yml", "book", "data", "constraints.txt", "arq_core/sphinx_ext.py", "arq_core/tables.py", "arq_core/results.py")
 
@@ -56,6 +58,19 @@ def make_job(root: Path, entry: dict, profile: str, target: Path | None = None, 
         parameters = {"profile": profile} | parameters
     inputs = [p for p in (root / "data").glob("*") if p.suffix in (".csv", ".toml")] + [root / p for p in entry.get("inputs", [])]
     return Job(source, target or root / "book/executed" / f"{entry['page']}.ipynb", parameters, inputs)
+
+
+def note_missing(root: Path) -> None:
+    """Fetch what the tasks need and write _build/missing.json: why a task cannot be run here, "" where it can (pages depend on it)."""
+    from arq_core import experiment, tasks
+    from arq_core.artifacts import write_atomic
+    missing = {name: experiment.missing(name) for name in tasks.tasks()}
+    for name, why in missing.items():
+        if why:
+            print(f"  {name} cannot be run here, its pages show committed rows: {why}")
+    text, path = json.dumps(missing, indent=1).encode(), root / MISSING
+    if not path.exists() or path.read_bytes() != text:
+        write_atomic(path, text)
 
 
 def run_notebooks(root: Path, profile: str) -> None:
@@ -109,22 +124,29 @@ def build_pages(root: Path) -> Path:
     return html / "index.html"
 
 
-def row_job(root: Path, task: str, profile: str, method: str, group: str, seeds: str) -> Job:
-    """The train-and-evaluate notebook for one row. `task` is a name of data/tasks.csv or an HDF5 file in D4RL's layout."""
+def row_job(root: Path, task: str, profile: str, method: str, group: str, environment: str, seeds: str) -> Job:
+    """The train-and-evaluate notebook for one row, written to data/results.
+
+    `task` is a name of data/tasks.csv, or an HDF5 file in D4RL's layout: then `group` names its hyperparameters, and `environment` the task
+    in whose simulator its policies are scored ("": they are trained only).
+    """
     from arq_core.methods import METHODS
     _choose("profile", profile, profiles(root))
     with open(root / "data/tasks.csv", newline="") as f:
         tasks = [r["task"] for r in csv.DictReader(f)]
     groups = [g for g in tomllib.loads((root / "data/hyperparameters.toml").read_text()) if g != "default"]
-    more: dict = {}
+    more: dict = {"results": "data/results"}
     if Path(task).suffix in (".hdf5", ".h5"):
         if not Path(task).is_file():
             raise RunError(f"task: saw {task!r}, expected a file that exists.")
         more |= {"task": str(Path(task).resolve()), "group": _choose("group (whose hyperparameters your file takes)", group, groups)}
+        if environment:
+            more["environment"] = _choose("environment (the task in whose simulator to score)", environment, tasks)
     else:
         more["task"] = _choose("task (or a .hdf5 file)", task, tasks)
-        if group:
-            raise RunError(f"group: saw {group!r} with task {task!r}, expected none: data/tasks.csv says it.")
+        for kind, name in (("group", group), ("environment", environment)):
+            if name:
+                raise RunError(f"{kind}: saw {name!r} with task {task!r}, expected none: data/tasks.csv says it.")
     if method:
         more["method"] = _choose("method", method, list(METHODS))
     if seeds:
@@ -143,11 +165,12 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("build").add_argument("--profile", default="ci")
     row = commands.add_parser("row")
-    for name, default in (("task", None), ("profile", "lite"), ("method", ""), ("group", ""), ("seeds", "")):
+    for name, default in (("task", None), ("profile", "lite"), ("method", ""), ("group", ""), ("environment", ""), ("seeds", "")):
         row.add_argument(f"--{name}", default=default, required=default is None)
     given = vars(parser.parse_args(arguments))
     try:
         if given.pop("command") == "build":
+            note_missing(root)
             run_notebooks(root, given["profile"])
             print(f"The book is at {build_pages(root).as_uri()}")
         else:

@@ -22,15 +22,18 @@ class VectorEnv(Protocol):
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, ...]: ...         # states, rewards [n], terminated [n], success [n]
 
 
-def evaluate(policy: Policy, envs: VectorEnv, episodes: int, rng: Streams, state_dim: int,
-             horizon: int) -> dict[str, np.ndarray]:
+def check_dimension(envs: VectorEnv, state_dim: int) -> None:
+    """Refuse an environment whose states are not those of the training data; before training, not after."""
+    if envs.state_dim != state_dim:
+        raise DataError(f"environment: saw states of dimension {envs.state_dim}, expected {state_dim}, that of the training data; "
+                        "evaluate in the environment that the data came from.")
+
+
+def evaluate(policy: Policy, envs: VectorEnv, episodes: int, rng: Streams, horizon: int) -> dict[str, np.ndarray]:
     """`episodes` episodes for each of the E members of `rng`: arrays [E, episodes] of return (raw, undiscounted), length, success.
 
     Episode i of seed e starts from a seed of its own, the same for every method, and is cut after `horizon` steps. Success is success at any step.
     """
-    if envs.state_dim != state_dim:
-        raise DataError(f"environment: saw states of dimension {envs.state_dim}, expected {state_dim}, that of the training data; "
-                        "evaluate in the environment that the data came from.")
     shape = (len(rng), episodes)
     starts = [derive_seed(seed, "episode", i) % 2**31 for seed in rng.seeds for i in range(episodes)]
     draws = rng.fork("evaluate")

@@ -17,7 +17,7 @@ from arq_core.datasets import Dataset
 from arq_core.datasets.d4rl import read_d4rl
 from arq_core.datasets.fetch import FetchError, cache_folder
 from arq_core.envs import EnvError
-from arq_core.evaluate import evaluate
+from arq_core.evaluate import check_dimension, evaluate
 from arq_core.methods import METHODS, Trained
 from arq_core.streams import Streams
 from arq_core.tasks import Task, task
@@ -97,10 +97,11 @@ def measure(experiment: Experiment, method: str) -> list[dict]:
         raise settings.UnknownName(f"environment: saw none for {e.task.task}, expected the name of a task whose simulator to use; "
                                    "without one a policy can be trained but not scored.")
     data = e.dataset.transitions.to(e.rng.device)
+    envs = e.task.environments(len(e.rng) * e.budget.episodes)
+    check_dimension(envs, data.states.shape[1])
     trained = fit(data, e.hyper, e.budget, e.rng, store)
     start = time.monotonic()
-    envs = e.task.environments(len(e.rng) * e.budget.episodes)
-    measured = evaluate(trained.policy, envs, e.budget.episodes, e.rng, data.states.shape[1], e.task.horizon)
+    measured = evaluate(trained.policy, envs, e.budget.episodes, e.rng, e.task.horizon)
     measured["score"] = e.task.score(measured["return"])
     device = torch.cuda.get_device_name(e.rng.device) if e.rng.device.type == "cuda" else ""
     return results.episode_rows(

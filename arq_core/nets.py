@@ -77,7 +77,8 @@ class ScoreNet(nn.Module):
         x = _add_time(h, time[i])
         gate = torch.sigmoid(x)
         swish = x * gate
-        return self.dense[i](swish), self.dense[i].linear((gate + swish * (1 - gate))[:, None] * dh)
+        slope = torch.addcmul(gate + swish, swish, gate, value=-1)                # swish' = gate + swish·(1 - gate)
+        return self.dense[i](swish), self.dense[i].linear(slope[:, None] * dh)
 
 
 def _add_time(h: Tensor, time: Tensor) -> Tensor:

@@ -133,21 +133,22 @@ def test_an_unknown_profile_is_refused(project):
 
 @pytest.mark.parametrize("given, message", [
     (dict(task="window"), "task.*saw 'window', expected one of door"), (dict(profile="cheap"), "profile: saw 'cheap'"),
-    (dict(method="best"), "method: saw 'best'.*arq.s_psi"), (dict(seeds="0,x"), "seeds: saw '0,x'"), (dict(group="adroit"), "expected none"),
+    (dict(method="best"), "method: saw 'best'.*arq.s_psi"), (dict(seeds="0,x"), "seeds: saw '0,x'"), (dict(group="adroit"), "expected none"), (dict(environment="door"), "expected none"),
     (dict(task="missing.hdf5", group="adroit"), "expected a file that exists"), (dict(task="own.hdf5"), "group .*saw '', expected one of adroit")])
 def test_a_wrong_row_is_refused_before_training(project, monkeypatch, given, message):
     monkeypatch.chdir(project)
     file(project / "own.hdf5")
     with pytest.raises(RunError, match=message):
-        book.row_job(project, **dict(task="door", profile="ci", method="", group="", seeds="") | given)
+        book.row_job(project, **dict(task="door", profile="ci", method="", group="", environment="", seeds="") | given)
 
 
 def test_a_row_passes_task_profile_method_and_seeds(project, monkeypatch):
     monkeypatch.chdir(project)
-    job = book.row_job(project, "door", "ci", "arq+s_psi", "", "3,4")
-    assert job.parameters == {"profile": "ci", "task": "door", "method": "arq+s_psi", "seeds": [3, 4]}
-    own = book.row_job(project, str(file(project / "own.hdf5")), "ci", "", "adroit", "")
-    assert own.parameters == {"profile": "ci", "task": str(project / "own.hdf5"), "group": "adroit"}
+    job = book.row_job(project, "door", "ci", "arq+s_psi", "", "", "3,4")
+    assert job.parameters == {"results": "data/results", "profile": "ci", "task": "door", "method": "arq+s_psi", "seeds": [3, 4]}
+    own = book.row_job(project, str(file(project / "own.hdf5")), "ci", "", "adroit", "door", "")
+    assert own.parameters == {"results": "data/results", "profile": "ci", "task": str(project / "own.hdf5"), "group": "adroit",
+                              "environment": "door"}
     assert own.target != job.target
 
 

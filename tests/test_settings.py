@@ -30,7 +30,7 @@ def test_hyperparameters_are_those_of_tables_a1_to_a3():
 
 
 @pytest.mark.parametrize("profile", ["toy", "ci", "lite", "paper"])
-@pytest.mark.parametrize("group", [*COLUMNS, "maze", "gap"])
+@pytest.mark.parametrize("group", [*COLUMNS, "maze", "bridge"])
 def test_every_profile_gives_every_group_a_whole_budget(profile, group):
     for name, value in asdict(settings.budget(profile, group)).items():
         assert isinstance(value, (int, str)) and value not in ("paper", None), name
