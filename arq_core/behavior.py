@@ -51,13 +51,11 @@ class NetScore:
 
     def __init__(self, net: ScoreNet, sde: VPSDE, states: Float[Tensor, "E B S"], copies: int, arithmetic: str):
         self.net, self.sde, self.copies, self.arithmetic = net, sde, copies, arithmetic
-        self.state = net.of_state(states.repeat_interleave(copies, 0))[:, :, None]          # [E·C, B, 1, W]
+        self.state = net.of_state(states.repeat_interleave(copies, 0))                      # [E·C, B, W]
 
     def _prepare(self, x: Tensor, t: Tensor):
         rows = x.repeat_interleave(self.copies, 0).float()
-        state = self.state.expand(-1, -1, x.shape[2], -1).flatten(1, 2)
-        time = self.net.embed_time(t.float().expand(len(rows), 1))
-        return rows.flatten(1, 2), state, time
+        return rows.flatten(1, 2), self.state, self.net.embed_time(t.float().expand(len(rows), 1))
 
     def _score(self, out: Tensor, t: Tensor, like: Tensor) -> Tensor:
         mean = out.float().unflatten(0, (-1, self.copies)).mean(1)
@@ -122,9 +120,9 @@ class ScoreBehavior:
         if self.budget.density != "same_solve":
             actions = self.sample(states, n, rng)
             return actions, self.log_prob(actions, states, rng)
-        times = self._density_grid()
         x = rng.randn(states.shape[1], n, len(self.of_action.mean))
-        x, log_prob = likelihood.sample_with_log_prob(self.score(states), self.sde, x, times, self._divergence(x, rng))
+        x, log_prob = likelihood.sample_with_log_prob(self.score(states), self.sde, x, self._density_grid(),
+                                                      self._divergence(x, rng))
         return self.of_action.inverse(x), log_prob
 
     @torch.no_grad()

@@ -55,18 +55,19 @@ class ScoreNet(nn.Module):
         return [layer(embedding) for layer in self.of_time]
 
     def forward(self, actions: Tensor, state: Tensor, time: list[Tensor]) -> Tensor:
-        """actions [E, R, A], state embedding [E, R, W], time embeddings [E, T, W] -> [E, R, A]; rows r of T groups share a time."""
-        h = self.of_action(actions)
-        h = h + state.to(h.dtype)
+        """actions [E, R, A], state embedding [E, B, W], time embeddings [E, T, W] -> [E, R, A].
+
+        B and T divide R: R/B consecutive rows share a state, and R/T a time.
+        """
+        h = _add_shared(self.of_action(actions), state)
         for i in range(0, len(self.dense), 2):
-            u = self.dense[i](F.silu(_add_time(h, time[i])))
-            h = h + self.dense[i + 1](F.silu(_add_time(u, time[i + 1])))
+            u = self.dense[i](F.silu(_add_shared(h, time[i])))
+            h = h + self.dense[i + 1](F.silu(_add_shared(u, time[i + 1])))
         return self.out(h)
 
     def jvp(self, actions: Tensor, state: Tensor, time: list[Tensor], tangents: Tensor) -> tuple[Tensor, Tensor]:
         """The output, and its directional derivatives along action tangents [E, P, R, A] -> [E, P, R, A]. One forward-mode pass."""
-        h, dh = self.of_action(actions), self.of_action.linear(tangents)
-        h = h + state.to(h.dtype)
+        h, dh = _add_shared(self.of_action(actions), state), self.of_action.linear(tangents)
         for i in range(0, len(self.dense), 2):
             u, du = self._layer_jvp(i, h, dh, time)
             u, du = self._layer_jvp(i + 1, u, du, time)
@@ -74,16 +75,16 @@ class ScoreNet(nn.Module):
         return self.out(h), self.out.linear(dh)
 
     def _layer_jvp(self, i: int, h: Tensor, dh: Tensor, time: list[Tensor]) -> tuple[Tensor, Tensor]:
-        x = _add_time(h, time[i])
+        x = _add_shared(h, time[i])
         gate = torch.sigmoid(x)
         swish = x * gate
         slope = torch.addcmul(gate + swish, swish, gate, value=-1)                # swish' = gate + swish·(1 - gate)
         return self.dense[i](swish), self.dense[i].linear(slope[:, None] * dh)
 
 
-def _add_time(h: Tensor, time: Tensor) -> Tensor:
-    """h [E, R, W] + time [E, T, W], where T divides R and consecutive rows share a time."""
-    return (h.unflatten(1, (time.shape[1], -1)) + time[:, :, None].to(h.dtype)).flatten(1, 2)
+def _add_shared(h: Tensor, x: Tensor) -> Tensor:
+    """h [E, R, W] + x [E, G, W], where G divides R and R/G consecutive rows share a row of x; in the type of h."""
+    return (h.unflatten(1, (x.shape[1], -1)) + x[:, :, None].to(h.dtype)).flatten(1, 2)
 
 
 class Critic(nn.Module):
