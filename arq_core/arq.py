@@ -13,12 +13,12 @@ from arq_core.types import Budget, Hyper, NoStore, Store, SupportSet, Transition
 
 @dataclass(frozen=True)
 class ARQ:
-    """What Algorithm 1 returns: s_psi, Q_theta and pi_phi, with the candidates that Q was learned on."""
+    """What Algorithm 1 returns: s_psi, Q_theta and pi_phi (if wanted), with the candidates that Q was learned on."""
 
     behavior: ScoreBehavior
     support: SupportSet
     q: QEnsemble
-    policy: ExplicitPolicy
+    policy: ExplicitPolicy | None
 
     def implicit(self, hyper: Hyper, log_epsilon: float | None) -> ImplicitPolicy:
         """ARQ + s_psi: Eq. 6 over fresh samples, filtered at `log_epsilon` (None: not filtered)."""
@@ -33,11 +33,13 @@ def behavior_support(data: Transitions, behavior: ScoreBehavior, hyper: Hyper, r
     return sample_support(behavior, data.states, hyper.n, rng, store, key)
 
 
-def arq(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store = NoStore()) -> ARQ:
+def arq(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store = NoStore(), explicit: bool = True) -> ARQ:
     """Algorithm 1. One member of `rng` is one seed; all seeds are trained at once. `store` keeps every step that is finished."""
     behavior = fit_behavior(data, hyper, budget, rng, store)                       # train s_psi by score matching
     support = behavior_support(data, behavior, hyper, rng, store)                  # N actions for each s in D, with log beta(a|s)
     q = fit_q(data, support, hyper, budget, rng, store, dict(support=fingerprint(vars(support))))                      # Eq. 5
+    if not explicit:
+        return ARQ(behavior, support, q, None)
     advantages = data_advantage(data, support, q, hyper.log_epsilon)
     key = dict(advantages=fingerprint(dict(a=advantages)))
     policy = fit_awr(data, advantages, hyper.alpha_pi, hyper, budget, rng, store, key)                                  # AWR

@@ -69,14 +69,14 @@ def arq_pi(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store:
 
 def arq_s_psi(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store) -> Trained:
     """ARQ with the implicit policy, filtered."""
-    result = arq(data, hyper, budget, rng, store)
+    result = arq(data, hyper, budget, rng, store, explicit=False)
     return Trained(result.implicit(hyper, hyper.log_epsilon), in_support_share(result.support, hyper.log_epsilon))
 
 
 def arq_s_psi_unfiltered(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store) -> Trained:
     """ARQ + s_psi with the filter off, in Eq. 5 as in Eq. 6: what epsilon is for."""
     open_ = replace(hyper, log_epsilon=-math.inf)
-    result = arq(data, open_, budget, rng, store)
+    result = arq(data, open_, budget, rng, store, explicit=False)
     return Trained(result.implicit(open_, None), in_support_share(result.support, hyper.log_epsilon))
 
 

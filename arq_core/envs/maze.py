@@ -1,0 +1,109 @@
+"""The maze: a decision problem with a known answer, and a dataset in which the answer is present only in pieces.
+
+A walker crosses floors one cell wide that wind through lava, about one cell a step. Next to the start lies a lure (reward 0.3); thirteen
+steps away lies the goal (reward 1); lava costs -1; all three end the episode, and nothing else is rewarded but doors, which end it
+with 0. The behaviour is memoryless: at every junction it tosses a coin between going on and turning off, so that its actions have two
+modes there and their mean points into lava. Episodes of the dataset start anywhere on the way, hence almost none leads from
+the start to the goal, though every step of the way is in the data. So the behaviour's own value prefers the lure,
+and only the best action among those in the data, step by step, finds the goal.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from arq_core.datasets import Dataset
+from arq_core.envs.collect import collect
+
+WAY = [(0, 0), (1, 0), (2, 0), (3, 0), (3, 1), (3, 2), (2, 2), (1, 2), (0, 2), (0, 3), (0, 4), (1, 4), (2, 4), (3, 4)]   # start to goal
+LURE = ((1, 0), (1, -1))                                                      # junction, where its side branch ends
+DOORS = [((2, 0), (2, -1)), ((2, 2), (2, 1)), ((1, 4), (1, 5)), ((2, 4), (2, 3))]
+LURE_REWARD, GOAL_REWARD, LAVA_REWARD = 0.3, 1.0, -1.0
+REACH = 1.5             # cells moved by an action of 1
+HALF_WIDTH = 0.40       # of the floors, cells
+END_HALF_WIDTH = 0.30   # of the squares in which lure, doors and goal take the walker
+STRAY, FARTHEST = 0.05, 0.15   # where the behaviour's steps land: normal around a waypoint, cut at the second; cells
+SIDE_CHANCE = 0.5       # of turning off at a junction
+CHECKS = 16             # points of a step at which lava and ends are looked for: at most 0.13 cells apart
+
+
+def maze_layout() -> dict[str, np.ndarray]:
+    """What to draw, in cells. `floor` [F, 4] and `doors` [4, 4], `lure` [1, 4], `goal` [1, 4] are rectangles (x0, y0, x1, y1); all that is
+    no floor is lava. `edges` [F, 2, 2] are the waypoints a floor joins, `start` [2] a point, `bounds` [4] a frame for the picture."""
+    edges = np.array([*zip(WAY[:-1], WAY[1:]), LURE, *DOORS], np.float32)
+
+    def squares(centres):
+        centres = np.array(centres, np.float32)
+        return np.concatenate([centres - END_HALF_WIDTH, centres + END_HALF_WIDTH], 1)
+
+    return dict(floor=np.concatenate([edges.min(1) - HALF_WIDTH, edges.max(1) + HALF_WIDTH], 1), edges=edges,
+                lure=squares([LURE[1]]), goal=squares([WAY[-1]]), doors=squares([end for _, end in DOORS]),
+                start=np.array(WAY[0], np.float32), bounds=np.array([-1, -2, 4, 6], np.float32))
+
+
+def inside(points: np.ndarray, rectangles: np.ndarray) -> np.ndarray:
+    """Whether points [..., 2] lie in any of the rectangles [R, 4]."""
+    p = points[..., None, :]
+    return ((p >= rectangles[:, :2]) & (p <= rectangles[:, 2:])).all(-1).any(-1)
+
+
+class MazeEnvs:
+    """Position (x, y) in cells; an action moves by REACH times itself, in a straight line that ends at the first lava or end on it."""
+
+    state_dim, action_dim, horizon = 2, 2, 40
+
+    def __init__(self, n: int):
+        self.layout = maze_layout()
+        self.position = np.zeros((n, 2), np.float32)
+
+    def place(self, states: np.ndarray) -> np.ndarray:
+        """Starts episodes at given positions [n, 2]."""
+        self.position = np.asarray(states, np.float32)
+        return self.position
+
+    def reset(self, seeds: Sequence[int]) -> np.ndarray:
+        return self.place(np.concatenate([near(self.layout["start"][None], np.random.default_rng(s)) for s in seeds]))
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        move = REACH * np.clip(np.asarray(actions, np.float32), -1, 1)
+        share = np.linspace(1 / CHECKS, 1, CHECKS, dtype=np.float32)
+        points = self.position[:, None] + share[:, None] * move[:, None]                     # [n CHECKS 2]
+        met = np.stack([~inside(points, self.layout["floor"])] + [inside(points, self.layout[k]) for k in ("lure", "goal", "doors")])
+        event = met.any(0)
+        terminated = event.any(1)
+        at = np.where(terminated, event.argmax(1), CHECKS - 1)
+        row = np.arange(len(points))
+        self.position = points[row, at]
+        lava, lure, goal, _ = met[:, row, at]
+        reward = np.select([lava, lure, goal], [LAVA_REWARD, LURE_REWARD, GOAL_REWARD], 0.0)
+        return self.position, reward, terminated, goal & terminated & ~lava
+
+
+def near(centres: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Normal points around centres [n, 2], drawn again until none is farther off than FARTHEST."""
+    off = rng.normal(0, STRAY, centres.shape)
+    while (far := np.linalg.norm(off, axis=1) > FARTHEST).any():
+        off[far] = rng.normal(0, STRAY, (far.sum(), 2))
+    return (centres + off).astype(np.float32)
+
+
+def memoryless_rule(states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The behaviour, a function of the position alone: aim near the next waypoint or, at a junction, with SIDE_CHANCE at its side branch."""
+    way = np.array(WAY, np.float32)
+    here = np.linalg.norm(states[:, None] - way, axis=-1).argmin(1).clip(max=len(WAY) - 2)
+    goal = way[here + 1]
+    for junction, end in [LURE, *DOORS]:
+        turns = (here == WAY.index(junction)) & (rng.random(len(states)) < SIDE_CHANCE)
+        goal = np.where(turns[:, None], np.array(end, np.float32), goal)
+    return ((near(goal, rng) - states) / REACH).astype(np.float32)
+
+
+def collect_maze(seed: int = 0, episodes: int = 1600) -> Dataset:
+    """The dataset of task `maze`: episodes of the memoryless behaviour, started near waypoints drawn uniformly."""
+    rng = np.random.default_rng(seed)
+    starts = near(np.array(WAY[:-1], np.float32)[rng.integers(len(WAY) - 1, size=episodes)], rng)
+    transitions = collect(MazeEnvs(episodes), memoryless_rule, starts, rng)
+    return Dataset(transitions=transitions, sha256=transitions.fingerprint(), fidelity="recollected",
+                   source=f"arq_core.envs.maze.collect_maze(seed={seed}, episodes={episodes})",
+                   notes=(f"{episodes:,} episodes of a memoryless behaviour, started anywhere on the way",))
