@@ -26,7 +26,7 @@ DENSITY_GRID_POWER = 4  # times t ~ u^4: the least error in nats at 10 to 20 eva
 
 @dataclass(frozen=True)
 class Normalizer:
-    """x -> (x - mean)·inverse, with inverse = 1/max(std, 0.05), and 0 where the std is exactly 0 (released code)."""
+    """x -> (x - mean)/scale with scale = max(std, 0.05), and x -> 0 where the std is exactly 0 (released code)."""
 
     mean: Float[Tensor, "D"]
     scale: Float[Tensor, "D"]
@@ -77,7 +77,7 @@ class NetScore:
 
 def score_matching_loss(net: ScoreNet, actions: Float[Tensor, "E B A"], states: Float[Tensor, "E B S"], t: Float[Tensor, "E T"],
                         z: Float[Tensor, "E B A"], sde: VPSDE) -> Float[Tensor, "E"]:
-    """Denoising score matching weighted by sigma(t)²: mean ‖sigma·s(x_t, t) + z‖² with x_t = alpha·a + sigma·z (Vincent 2011).
+    """S3, denoising score matching weighted by sigma(t)²: mean ‖sigma·s(x_t, t) + z‖² with x_t = alpha·a + sigma·z (Vincent 2011).
 
     T distinct times per batch, each shared by B/T consecutive rows; the paper draws one per row (T = B).
     """

@@ -22,11 +22,12 @@ class VectorEnv(Protocol):
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, ...]: ...         # states, rewards [n], terminated [n], success [n]
 
 
-def check_dimension(envs: VectorEnv, state_dim: int) -> None:
-    """Refuse an environment whose states are not those of the training data; before training, not after."""
-    if envs.state_dim != state_dim:
-        raise DataError(f"environment: saw states of dimension {envs.state_dim}, expected {state_dim}, that of the training data; "
-                        "evaluate in the environment that the data came from.")
+def check_dimensions(envs: VectorEnv, state_dim: int, action_dim: int) -> None:
+    """Refuse an environment whose states or actions are not those of the training data; before training, not after."""
+    for kind, seen, expected in (("states", envs.state_dim, state_dim), ("actions", envs.action_dim, action_dim)):
+        if seen != expected:
+            raise DataError(f"environment: saw {kind} of dimension {seen}, expected {expected}, that of the training data; evaluate in "
+                            "the environment that the data came from.")
 
 
 def evaluate(policy: Policy, envs: VectorEnv, episodes: int, rng: Streams, horizon: int) -> dict[str, np.ndarray]:

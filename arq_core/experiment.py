@@ -4,9 +4,10 @@ Notebooks and the workflow call this; the mathematics below it knows neither fil
 """
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,14 +17,19 @@ from arq_core.artifacts import FileStore
 from arq_core.datasets import Dataset
 from arq_core.datasets.d4rl import read_d4rl
 from arq_core.datasets.fetch import FetchError, cache_folder
+from arq_core.datasets.rewards import REWARDS
 from arq_core.envs import EnvError
-from arq_core.evaluate import check_dimension, evaluate
+from arq_core.evaluate import check_dimensions, evaluate
 from arq_core.methods import METHODS, Trained
+from arq_core.policies import HEADS
+from arq_core.qlearning import BOOTSTRAPS
+from arq_core.samplers import SAMPLERS
 from arq_core.streams import Streams
-from arq_core.tasks import Task, task
+from arq_core.tasks import Task, task, tasks
 from arq_core.types import Budget, Hyper
 
 HDF5 = (".hdf5", ".h5")
+STEP_RECIPE = 1   # raise it when a constant or formula of a step changes: finished steps are then computed again
 
 
 @dataclass(frozen=True)
@@ -36,20 +42,25 @@ class Experiment:
     budget: Budget
     profile: str
     rng: Streams
+    changes: dict
 
     @property
     def seeds(self) -> tuple[int, ...]:
         return self.rng.seeds
 
     def store(self) -> FileStore:
-        return FileStore(cache_folder() / "steps")
+        return FileStore(cache_folder() / "steps" / str(STEP_RECIPE) / self.rng.device.type)
 
 
 def own_task(path: str, group: str, environment: str) -> Task:
     """A task for your own HDF5 file in D4RL's layout: the hyperparameters of `group`, tried in the simulator of task `environment`."""
     settings.hyper(group)
+    name = Path(path).stem
+    if name in tasks() or not re.fullmatch(r"[A-Za-z0-9_+-]+", name):
+        raise settings.UnknownName(f"file name: saw {name!r}, expected letters, digits, _, + and -, and no task's name "
+                                   f"({', '.join(tasks())}); rename the file.")
     like = asdict(task(environment)) if environment else dict(environment="", horizon=0, score_min=0.0, score_max=1.0)
-    return Task(**dict(like, task=Path(path).stem, published_name="", suite="own" if not environment else like["suite"], group=group,
+    return Task(**dict(like, task=name, published_name="", suite="own" if not environment else like["suite"], group=group,
                        loader="", fidelity="own"))
 
 
@@ -61,15 +72,39 @@ def prepare(name: str, profile: str, seeds: Sequence[int] | int | None = None, g
     (None: the profile's). `changes` replaces hyperparameters by name. `device` is a torch device, or "auto".
     """
     own = Path(name).suffix in HDF5
+    if not own and (group or environment):
+        raise settings.UnknownName(f"group, environment: saw {group!r}, {environment!r} with task {name!r}, expected none: data/tasks.csv says them.")
     chosen = own_task(name, group, environment) if own else task(name)
     hyper = settings.with_changes(settings.hyper(chosen.group), changes or {}, "hyperparameter")
     budget = settings.budget(profile, chosen.group)
-    seeds = range(budget.seeds) if seeds is None else range(seeds) if isinstance(seeds, int) else seeds
-    if not len(seeds):
-        raise settings.UnknownName("seeds: saw none, expected at least one integer >= 0, such as 0,1,2.")
+    check_values(hyper, budget)
+    seeds = list(range(budget.seeds) if seeds is None else range(seeds) if isinstance(seeds, int) else seeds)
+    if not seeds or len(set(seeds)) < len(seeds) or not all(isinstance(s, int) and s >= 0 for s in seeds):
+        raise settings.UnknownName(f"seeds: saw {seeds!r}, expected at least one integer >= 0, each once, such as [0, 1, 2].")
     dataset = read_d4rl(Path(name)) if own else chosen.load()
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    return Experiment(chosen, dataset, hyper, budget, profile, Streams(seeds, device))
+    dataset = replace(dataset, transitions=REWARDS[hyper.reward](dataset.transitions))
+    return Experiment(chosen, dataset, hyper, budget, profile, Streams(seeds, device), changes or {})
+
+
+def check_values(hyper: Hyper, budget: Budget) -> None:
+    """Refuse values that no step could use, before the first step."""
+    names = dict(variant=(hyper.variant, BOOTSTRAPS), head=(hyper.head, HEADS), reward=(hyper.reward, REWARDS),
+                 sampler=(budget.sampler, SAMPLERS), density=(budget.density, ("same_solve", "multistep", "rk45")),
+                 precision=(budget.precision, ("float32", "bfloat16")))
+    for kind, (value, known) in names.items():
+        if value not in known:
+            raise settings.UnknownName(f"{kind}: saw {value!r}, expected one of {', '.join(map(repr, known))}.")
+    conditions = {
+        f"k: saw {hyper.k}, expected 1 to n = {hyper.n}": 1 <= hyper.k <= hyper.n,
+        f"width: saw {hyper.width}, expected an even number > 0": hyper.width > 0 and hyper.width % 2 == 0,
+        f"batch: saw {hyper.batch}, expected a multiple of times_per_batch = {budget.times_per_batch}": hyper.batch % budget.times_per_batch == 0,
+        f"density: saw 'same_solve' with sampler {budget.sampler!r}, expected 'dpmpp_2m', the solver it walks with":
+            budget.density != "same_solve" or budget.sampler == "dpmpp_2m",
+    }
+    for message, holds in conditions.items():
+        if not holds:
+            raise settings.UnknownName(f"{message}; change the hyperparameter or the profile.")
 
 
 def missing(name: str) -> str:
@@ -98,7 +133,7 @@ def measure(experiment: Experiment, method: str) -> list[dict]:
                                    "without one a policy can be trained but not scored.")
     data = e.dataset.transitions.to(e.rng.device)
     envs = e.task.environments(len(e.rng) * e.budget.episodes)
-    check_dimension(envs, data.states.shape[1])
+    check_dimensions(envs, data.states.shape[1], data.actions.shape[1])
     trained = fit(data, e.hyper, e.budget, e.rng, store)
     start = time.monotonic()
     measured = evaluate(trained.policy, envs, e.budget.episodes, e.rng, e.task.horizon)
@@ -111,8 +146,18 @@ def measure(experiment: Experiment, method: str) -> list[dict]:
 
 
 def measure_and_write(experiment: Experiment, method: str, folder: str | Path) -> list[dict]:
-    """`measure`, and the rows as one file of `folder`, replaced as a whole when the job is done."""
+    """`measure`, and the rows as one file of `folder`, replaced as a whole when the job is done.
+
+    Rows do not say which hyperparameters were changed by hand, so those of a changed experiment are not written (a variant is said).
+    """
+    if experiment.changes.keys() - {"variant"}:
+        raise settings.UnknownName(f"changes: saw {experiment.changes}, expected none for rows that are kept; use `measure`, or add a group "
+                                   "to hyperparameters.toml.")
+    path = Path(folder) / results.file_name(experiment.task.task, experiment.profile, method, experiment.hyper.variant)
+    fewest = len(experiment.seeds) * experiment.budget.episodes
+    if path.exists() and len(results.read_file(path)) > fewest:
+        raise results.ResultsError(f"{path}: saw a job of {fewest} episodes, expected at least the rows already there; delete that file "
+                                   "first if the smaller job should replace it.")
     rows = measure(experiment, method)
-    name = results.file_name(experiment.task.task, experiment.profile, method, experiment.hyper.variant)
-    results.write_rows(Path(folder) / name, rows)
+    results.write_rows(path, rows)
     return rows

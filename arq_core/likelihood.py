@@ -34,7 +34,7 @@ def jvp(score: Score, x: Tensor, t: Tensor, tangents: Tensor) -> tuple[Tensor, T
 
 
 def exact_divergence(score: Score, x: Tensor, t: Tensor, chunk: int | None = None) -> tuple[Tensor, Tensor]:
-    """The trace of the Jacobian from A forward-mode derivatives, `chunk` of them at a time (all at once if None)."""
+    """S8: The trace of the Jacobian from A forward-mode derivatives, `chunk` of them at a time (all at once if None)."""
     axes, total = torch.eye(x.shape[-1], dtype=x.dtype, device=x.device), 0
     for some in axes.split(chunk or len(axes)):
         tangents = some.reshape(-1, *[1] * (x.ndim - 1), len(axes)).expand(-1, *x.shape)
@@ -49,7 +49,7 @@ def rademacher(rng, x: Tensor, probes: int) -> Tensor:
 
 
 def hutchinson_divergence(probes: Tensor) -> Divergence:
-    """The unbiased estimate: mean over probes of v . (J v) (Hutchinson 1990). Probes [P, *x.shape] or broadcastable to it.
+    """S8: The unbiased estimate: mean over probes of v . (J v) (Hutchinson 1990). Probes [P, *x.shape] or broadcastable to it.
 
     They are drawn once and shared by every evaluation of a solve, so that the solver sees a smooth right-hand side.
     """
@@ -63,7 +63,7 @@ def hutchinson_divergence(probes: Tensor) -> Divergence:
 @torch.no_grad()
 def log_prob_rk45(score: Score, sde: VPSDE, x: Tensor, divergence: Divergence,
                   rtol: float = 1e-5, atol: float = 1e-5, t_start: float = 1e-5) -> Tensor:
-    """As released: scipy's RK45 in t from t_start to 1, the whole batch as one system (so the error control couples members).
+    """S7: As released: scipy's RK45 in t from t_start to 1, the whole batch as one system (so the error control couples members).
 
     Defaults are the released code's. The state is float64, the score is evaluated in the type of x.
     """
@@ -105,7 +105,7 @@ def rk4(f: Velocity, x: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def log_prob_fixed(score: Score, sde: VPSDE, x: Tensor, divergence: Divergence, times: Tensor, method=rk4) -> Tensor:
-    """log p at times[-1] of x, by `method` (heun or rk4) in the VP angle phi on a decreasing grid from 1, walked backwards.
+    """S7: log p at times[-1] of x, by `method` (heun or rk4) in the VP angle phi on a decreasing grid from 1, walked backwards.
 
     dx/dphi = (eps - sigma x) / alpha with eps = -sigma score, that is -tan(phi) (score + x); zero for standard normal data.
     """
@@ -122,7 +122,7 @@ def log_prob_fixed(score: Score, sde: VPSDE, x: Tensor, divergence: Divergence, 
 
 @torch.no_grad()
 def sample_with_log_prob(score: Score, sde: VPSDE, x: Tensor, times: Tensor, divergence: Divergence) -> tuple[Tensor, Tensor]:
-    """The sample of `dpmpp_2m` from x = x_T and its log p at times[-1], from one walk: n + 1 evaluations for n steps.
+    """S7: The sample of `dpmpp_2m` from x = x_T and its log p at times[-1], from one walk: n + 1 evaluations for n steps.
 
     Returns (sample, log_prob). Measured on log-SNR grids, its log-density errs less than that of Heun's method at the same cost from
     20 evaluations on: 12 to 43 times less for exact scores, 1.2 to 3.4 times for small trained networks; at 10 it may err more.

@@ -16,7 +16,7 @@ from arq_core.policies import ImplicitPolicy, fit_awr
 from arq_core.qlearning import fit_q, fit_q_beta
 from arq_core.streams import Streams
 from arq_core.support import in_support_share, sample_support
-from arq_core.types import Budget, Hyper, Policy, Store, Transitions
+from arq_core.types import Budget, Hyper, Policy, Store, Transitions, fingerprint
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def unconstrained(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams,
     anything = UniformBehavior(data.actions.shape[1])
     everywhere = replace(hyper, log_epsilon=-math.inf, k=1)
     support = sample_support(anything, data.states, hyper.n, rng.fork("unconstrained"), store, dict(uniform=data.fingerprint()))
-    q = fit_q(data, support, everywhere, budget, rng.fork("unconstrained"), store, dict(support="uniform"))
+    q = fit_q(data, support, everywhere, budget, rng.fork("unconstrained"), store, dict(support=fingerprint(vars(support))))
     return Trained(ImplicitPolicy(anything, q, math.inf, hyper.n, None))
 
 

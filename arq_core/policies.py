@@ -16,7 +16,7 @@ from arq_core.types import Behavior, Budget, Hyper, QFunction, Store, SupportSet
 
 WEIGHT_CLIP = 100.0             # e^(alpha·A) is clipped here; released code
 LOG_STD_RANGE = (-5.0, 2.0)     # of the Gaussian policy; released code
-ROWS_PER_PASS = 2048
+ROWS_PER_PASS = 64               # states at once: few enough to stay in cache
 
 
 def advantage(values: Float[Tensor, "... n"], mask: Bool[Tensor, "... n"]) -> Float[Tensor, "... n"]:
@@ -69,7 +69,8 @@ class ImplicitPolicy:
             densest = torch.nn.functional.one_hot(log_prob.argmax(-1), self.n).bool()
             mask = torch.where(mask.any(-1, keepdim=True), mask, densest)
         p = implicit_probabilities(self.q(states, candidates), mask, self.alpha, self.logits)
-        chosen = (p.cumsum(-1) < rng.rand(states.shape[1])[..., None] * p.sum(-1, keepdim=True)).sum(-1).clamp(max=self.n - 1)
+        cumulative = p.cumsum(-1)                                               # 1 - u is in (0, 1]: no candidate of probability 0
+        chosen = (cumulative < (1 - rng.rand(states.shape[1]))[..., None] * cumulative[..., -1:]).sum(-1)
         return candidates.gather(2, chosen[..., None, None].expand(-1, -1, 1, candidates.shape[-1])).squeeze(2).clamp(-1, 1)
 
 
@@ -143,7 +144,7 @@ def data_advantage(data: Transitions, support: SupportSet, q: QFunction, log_eps
 
 def fit_awr(data: Transitions, advantages: Float[Tensor, "E M"], alpha: float, hyper: Hyper, budget: Budget, rng: Streams, store: Store,
             key: dict, name: str = "policy") -> ExplicitPolicy:
-    """Advantage-weighted regression: minimise -E[e^(alpha·A) log pi_phi(a|s)], the weight clipped at 100, over the data's own actions.
+    """AWR, advantage-weighted regression: minimise -E[e^(alpha·A) log pi_phi(a|s)], the weight clipped at 100, over the data's own actions.
 
     alpha = 0 is behaviour cloning. Deterministic heads use the weighted squared error instead.
     """

@@ -13,10 +13,10 @@ from arq_core.nets import Critic
 from arq_core.streams import Streams
 from arq_core.support import kth_largest
 from arq_core.train import ema_, precision, train
-from arq_core.types import Budget, Hyper, Store, SupportSet, Transitions
+from arq_core.types import Budget, DataError, Hyper, Store, SupportSet, Transitions
 
 CRITICS = 2               # critics per seed for ARQ (appendix A.2); Q_beta has one
-ROWS_PER_REFRESH = 2048   # next states evaluated at once when bootstrap values are refreshed
+ROWS_PER_REFRESH = 64     # next states evaluated at once when bootstrap values are refreshed: few enough to stay in cache
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def policy_evaluation_loss(q: QEnsemble, states: Float[Tensor, "E B S"], actions
 def next_values(q_target: QEnsemble, data: Transitions, support: SupportSet, m: Int[Tensor, "E B"], hyper: Hyper) -> Float[Tensor, "E B"]:
     """What Eq. 5 bootstraps at s' of transitions m: the variant's K-th largest of min over target critics.
 
-    Where the dataset knows no a' (the episode was cut by a time limit with s' known), the densest candidate stands in for it.
+    Where no transition follows in the episode (a time limit cut it), no a' is kept, and the densest candidate stands in for it.
     """
     e = torch.arange(len(m), device=m.device)[:, None]
     u, following = data.next_state[m], data.next_transition[m]
@@ -114,6 +114,9 @@ def fit_q_beta(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, st
     """
     following = data.next_transition
     usable = (data.terminals | (following >= 0)).nonzero().squeeze(1)
+    if not len(usable):
+        raise DataError("Q_beta: saw no transition that ends the process or has a next one in its episode, expected some; episodes of one "
+                        "or two steps that a time limit cut say nothing about the behaviour's value.")
 
     @torch.no_grad()
     def bootstrap(q_target, m, step):

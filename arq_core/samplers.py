@@ -32,7 +32,7 @@ def data_prediction(score: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> T
 
 
 def langevin_step_size(score: Tensor, z: Tensor, snr: float, norm: str) -> Tensor:
-    """2 (snr |z| / |score|)^2 (Song et al. 2021, Alg. 5): norms of each sample, or their means over each member's batch."""
+    """S5: 2 (snr |z| / |score|)^2 (Song et al. 2021, Alg. 5): norms of each sample, or their means over each member's batch."""
     z, score = z.norm(dim=-1, keepdim=True), score.norm(dim=-1, keepdim=True)
     if norm == "batch":
         axes = tuple(range(1, z.ndim))
@@ -41,14 +41,14 @@ def langevin_step_size(score: Tensor, z: Tensor, snr: float, norm: str) -> Tenso
 
 
 def reverse_mean(score: Tensor, sde: VPSDE, x: Tensor, t: Tensor, dt: Tensor) -> Tensor:
-    """Mean of one Euler-Maruyama step of length dt > 0 backwards in time: x - (f - g^2 score) dt."""
+    """S4: Mean of one Euler-Maruyama step of length dt > 0 backwards in time: x - (f - g^2 score) dt."""
     return x - (sde.drift(x, t) - sde.diffusion(t) ** 2 * score) * dt
 
 
 @torch.no_grad()
 def predictor_corrector(score: Score, sde: VPSDE, x: Tensor, times: Tensor, rng,
                         snr: float = 0.16, norm: str = "sample") -> Tensor:
-    """The paper's sampler: one Langevin step at t, then Euler-Maruyama to the next time (Song et al. 2021, Alg. 1 and 5).
+    """S5: The paper's sampler: one Langevin step at t, then Euler-Maruyama to the next time (Song et al. 2021, Alg. 1 and 5).
 
     Order 1 in the step (weak) but for the corrector's own bias, a share of at most snr^2 of the variance; 2 evaluations a step.
     Returns the last mean, without its noise: a std not large against sqrt(beta dt) of the last step comes out too small. snr 0.16 and the corrector first are the released code's, and so is norm = "sample", where
@@ -80,7 +80,7 @@ def euler_maruyama(score: Score, sde: VPSDE, x: Tensor, times: Tensor, rng) -> T
 
 @torch.no_grad()
 def probability_flow(score: Score, sde: VPSDE, x: Tensor, times: Tensor, rng=None) -> Tensor:
-    """The probability-flow ODE (Song et al. 2021, Eq. 13) by Heun's method in the VP angle phi = atan(sigma / alpha).
+    """S6: The probability-flow ODE (Song et al. 2021, Eq. 13) by Heun's method in the VP angle phi = atan(sigma / alpha).
 
     dx/dphi = -tan(phi) (score + x), which vanishes for standard normal data (Salimans and Ho 2022, App. D, for the angle). Order 2;
     2 evaluations a step; deterministic.

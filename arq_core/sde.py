@@ -41,16 +41,16 @@ class VPSDE:
         return 2 * b / (self.beta_min + (self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * b).sqrt())
 
     def marginal(self, t: Tensor) -> tuple[Tensor, Tensor]:
-        """(alpha, sigma) of x_t = alpha x_0 + sigma z, z ~ N(0, I)."""
+        """S2: (alpha, sigma) of x_t = alpha x_0 + sigma z, z ~ N(0, I)."""
         b = self.integral_beta(t)
         return torch.exp(-b / 2), torch.sqrt(-torch.expm1(-b))
 
     def drift(self, x: Tensor, t: Tensor) -> Tensor:
-        """f(x, t) = -beta(t)/2 x, shaped like x."""
+        """S1: f(x, t) = -beta(t)/2 x, shaped like x."""
         return -self.beta(t) / 2 * x
 
     def diffusion(self, t: Tensor) -> Tensor:
-        """g(t) = sqrt(beta(t))."""
+        """S1: g(t) = sqrt(beta(t))."""
         return self.beta(t).sqrt()
 
     def log_snr(self, t: Tensor) -> Tensor:

@@ -24,9 +24,9 @@ def sample_support(behavior: Behavior, states: Float[Tensor, "U S"], n: int, rng
     """
     key = dict(key, n=n, block=STATES_PER_BLOCK, seeds=rng.seeds)
     if (done := store.load("support", key)) is not None:
-        return SupportSet(done["actions"], done["log_prob"])
+        return SupportSet(done["actions"].to(rng.device), done["log_prob"].to(rng.device))
     blocks = states.split(STATES_PER_BLOCK)
-    saved = store.load("support.partial", key) or {}
+    saved = {k: v.to(rng.device) for k, v in (store.load("support.partial", key) or {}).items()}
     actions = list(saved["actions"].split(STATES_PER_BLOCK, 1)) if saved else []
     log_prob = list(saved["log_prob"].split(STATES_PER_BLOCK, 1)) if saved else []
     before, start = float(saved.get("seconds", 0.0)), time.monotonic()

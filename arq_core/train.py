@@ -52,7 +52,7 @@ def train(name: str, key: dict, modules: dict[str, nn.Module], loss: Callable[[]
           arithmetic: str = "float32") -> Tensor:
     """Adam on `modules[trained]` for `steps` steps of `loss() -> [E]` (members summed: each sees its own gradient alone).
 
-    All modules, Adam's moments and the random streams `rng` go into a checkpoint of `store`, so an interrupted run goes on where it
+    All modules, Adam's moments and the state of `rng` go into a checkpoint of `store`, so an interrupted run goes on where it
     stopped and ends with the weights of an uninterrupted one. Finished weights are kept under `name` and `key`, and a step
     that is found there is not trained again; `seconds` in the file is what it took, over all interruptions. Returns the loss curve [E, points], each point a mean over LOSS_EVERY steps.
     """
@@ -65,12 +65,12 @@ def train(name: str, key: dict, modules: dict[str, nn.Module], loss: Callable[[]
 
     if (done := store.load(name, key)) is not None:
         _copy_into(tensors, done)
-        return done["loss"]
-    step, curve, window, before, start = 0, [], torch.zeros(()), 0.0, time.monotonic()
+        return done["loss"].to(rng.device)
+    step, curve, window, before, start = 0, [], torch.zeros((), device=rng.device), 0.0, time.monotonic()
     if (partial := store.load(name + ".partial", key)) is not None:
         _copy_into({**tensors, **moments}, partial)
         rng.restore(partial["rng"])
-        step, curve, window = int(partial["step"]), list(partial["loss"].T), partial["window"]
+        step, curve, window = int(partial["step"]), list(partial["loss"].T.to(rng.device)), partial["window"].to(rng.device)
         before = float(partial["seconds"])
 
     def seconds():
@@ -95,13 +95,14 @@ def train(name: str, key: dict, modules: dict[str, nn.Module], loss: Callable[[]
             if step % LOSS_EVERY == 0:
                 curve.append(window / LOSS_EVERY)
                 window = torch.zeros_like(window)
-                if not torch.isfinite(curve[-1]).all():
-                    raise FloatingPointError(f"{name}: the loss became {curve[-1].tolist()} by step {step}, expected finite numbers; "
-                                             "look for extreme entries in the data, or lower the learning rate.")
-            if interrupted() or time.monotonic() - saved > CHECKPOINT_SECONDS:
+            if (step % LOSS_EVERY == 0 or step == steps) and not torch.isfinite(losses).all():
+                raise FloatingPointError(f"{name}: the loss became {losses.tolist()} at step {step}, expected finite numbers; "
+                                         "look for extreme entries in the data, or lower the learning rate.")
+            stop = interrupted()
+            if stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
                 checkpoint()
                 saved = time.monotonic()
-            if interrupted():
+            if stop:
                 raise KeyboardInterrupt(f"{name}: stopped at step {step} of {steps}; start again to go on from there.")
     store.save(name, key, {**tensors, "loss": _columns(curve), "seconds": seconds()})
     store.discard(name + ".partial", key)

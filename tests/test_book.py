@@ -245,3 +245,11 @@ def test_every_dependency_is_pinned():
     wanted = project["dependencies"] + [d for extra in project["optional-dependencies"].values() for d in extra]
     assert {re.match(r"[A-Za-z0-9-]+", d)[0].lower() for d in wanted} <= pinned
     assert "+" not in "".join(re.findall(r"^[^#\n]*==\S+$", (ROOT / "constraints.txt").read_text(), re.M))
+
+
+def test_equations_that_the_code_cites_are_on_a_page():
+    pages = "".join(p.read_text() for p in (book.ROOT / "book").glob("*.md"))
+    tags = set(re.findall(r"\\tag\{(\w+)\}", pages)) | {f"Eq. {n}" for n in re.findall(r"\(eq-(\d)\)", pages)}
+    code = "".join(p.read_text() for p in (book.ROOT / "arq_core").glob("*.py"))
+    cited = set(re.findall(r'"""(S\d|AWR)\b', code)) | set(re.findall(r"(?<![\d], )\b(Eq\. [456])\b", code))
+    assert {"S1", "S3", "S7", "AWR", "Eq. 4", "Eq. 5", "Eq. 6"} <= cited <= tags, cited - tags

@@ -4,7 +4,7 @@ import pytest
 import torch
 from problems import streams
 
-from arq_core.evaluate import check_dimension, evaluate
+from arq_core.evaluate import check_dimensions, evaluate
 from arq_core.types import DataError
 
 
@@ -58,4 +58,6 @@ def test_a_members_episodes_are_the_same_whoever_is_evaluated_beside_it():
 
 def test_an_environment_of_another_dimension_is_refused():
     with pytest.raises(DataError, match="environment: saw states of dimension 2, expected 7"):
-        check_dimension(Countdown(), 7)
+        check_dimensions(Countdown(), 7, 1)
+    with pytest.raises(DataError, match="environment: saw actions of dimension 1, expected 6"):
+        check_dimensions(Countdown(), 2, 6)

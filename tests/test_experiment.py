@@ -1,11 +1,15 @@
 """A row from end to end, on a file of one's own and on our problems; bad input before any training."""
 import csv
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
+import torch
+from problems import chain
 
 from arq_core import experiment, train
+from arq_core.datasets.rewards import REWARDS
 from arq_core.results import read_file
 from arq_core.settings import UnknownName
 from arq_core.tasks import tasks
@@ -67,7 +71,13 @@ def test_a_state_of_another_dimension_than_the_simulators_is_refused_before_trai
     (dict(name="dor-human"), "task: saw 'dor-human', expected one of 'maze'"),
     (dict(profile="huge"), "profile: saw 'huge', expected one of 'toy'"),
     (dict(changes=dict(alfa=1.0)), "hyperparameter: saw 'alfa', expected one of 'variant'"),
-    (dict(seeds=[]), "seeds: saw none, expected at least one"),
+    (dict(seeds=[]), r"seeds: saw \[\], expected at least one"),
+    (dict(seeds=[0, 0]), r"seeds: saw \[0, 0\], expected .* each once"),
+    (dict(changes=dict(variant="new")), "variant: saw 'new', expected one of 'released', 'paper'"),
+    (dict(changes=dict(k=99)), "k: saw 99, expected 1 to n = 16"),
+    (dict(changes=dict(batch=100)), "batch: saw 100, expected a multiple of times_per_batch"),
+    (dict(group="maze"), "group, environment: saw 'maze', '' with task 'maze', expected none"),
+    (dict(name="maze.hdf5", group="maze"), "file name: saw 'maze', expected .* no task's name"),
     (dict(name="x.hdf5", group="adroid"), "group: saw 'adroid', expected one of 'locomotion'"),
 ])
 def test_unknown_names_are_refused_before_training(cache, never_trains, arguments, message):
@@ -97,7 +107,7 @@ def test_every_task_names_a_group_and_keeps_its_own_scale():
         experiment.settings.hyper(t.group)
         assert t.score_max > t.score_min and t.horizon > 0
     door = tasks()["door-human"]
-    assert door.score(np.array([door.score_min, door.score_max])).tolist() == [0.0, 100.0]
+    assert door.score(np.array([door.score_min, door.score_max])).tolist() == pytest.approx([0.0, 100.0])
     assert tasks()["maze"].score(np.array([0.3])).tolist() == [0.3]
 
 
@@ -106,3 +116,18 @@ def test_the_hash_of_the_task_table_is_the_one_that_is_verified():
     with open(experiment.settings.DATA / "tasks.csv", newline="") as f:
         hashes = {r["task"]: r["sha256"] for r in csv.DictReader(f)}
     assert hashes["door-human"] == DEMOS["sha256"]
+
+
+def test_rows_of_changed_hyperparameters_are_not_kept_under_the_standard_name(cache, never_trains):
+    e = experiment.prepare("maze", "toy", 1, changes=dict(alpha_arq=1.0))
+    with pytest.raises(UnknownName, match="changes: saw .*alpha_arq.*, expected none for rows that are kept"):
+        experiment.measure_and_write(e, "s_psi", cache / "results")
+
+
+@pytest.mark.parametrize("name, expected", [
+    ("original", [1.0, 2.0, 3.0, 5.0]), ("minus_one", [0.0, 1.0, 2.0, 4.0]), ("normalized", [200.0, 400.0, 600.0, 1000.0])])
+def test_reward_transforms_of_table_a2(name, expected):
+    """Two episodes with returns 3 and 8: normalised, they differ by 1000."""
+    data = chain(episodes=2, length=2)
+    data = REWARDS[name](replace(data, rewards=torch.tensor([1.0, 2.0, 3.0, 5.0])))
+    assert data.rewards.tolist() == pytest.approx(expected)
