@@ -21,7 +21,7 @@ from arq_core.results import provenance
 from arq_core.settings import DATA
 from arq_core.types import fingerprint
 
-ALPHAS = (0.0, 0.01, 0.1, 1.0, 10.0)
+ALPHAS = (0.0, 0.1, 1.0, 10.0)
 
 
 def main(episodes: int = 10) -> None:

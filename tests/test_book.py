@@ -107,7 +107,7 @@ def test_ctrl_c_leaves_the_earlier_run_and_no_kernel(project):
         assert running.poll() is None
         time.sleep(0.1)
     os.killpg(running.pid, signal.SIGINT)
-    _, told = running.communicate(timeout=30)
+    _, told = running.communicate(timeout=120)
     assert running.returncode == 130 and "stopped" in told
     assert target.read_text() == "the earlier run" and len(list(target.parent.iterdir())) == 1
     with pytest.raises(ProcessLookupError):

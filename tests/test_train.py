@@ -55,14 +55,14 @@ SCRIPT = """
     from arq_core.artifacts import FileStore
     from arq_core.behavior import fit_behavior
     train.CHECKPOINT_SECONDS = 0.1
-    h, b = tiny(score_steps=1500)
+    h, b = tiny(score_steps=800)
     fit_behavior(chain(), h, b, streams(), FileStore({folder!r}))
 """
 
 
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
 def test_interrupted_training_ends_with_the_weights_of_an_uninterrupted_run(tmp_path, kill):
-    data, (h, b) = chain(), tiny(score_steps=1500)
+    data, (h, b) = chain(), tiny(score_steps=800)
     folder = tmp_path / "steps"
     code = textwrap.dedent(SCRIPT.format(tests=os.path.dirname(__file__), folder=str(folder)))
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
