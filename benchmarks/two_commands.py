@@ -2,7 +2,8 @@
 
     python benchmarks/two_commands.py [folder for the clone]
 
-Writes data/benchmarks/two_commands.json and the table between the cost marks of README.md. Nothing else should be running.
+Writes data/benchmarks/two_commands.json and the table between the cost marks of README.md. Nothing else should be running. Given the folder
+of a run that failed, it updates the clone and goes on with the step that failed.
 """
 import json
 import os
@@ -36,14 +37,18 @@ def table(cost: dict) -> str:
 
 
 def main(folder: str) -> None:
-    clone = Path(folder) / "arq-book"
-    subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
+    clone, kept = Path(folder) / "arq-book", Path(folder) / "seconds.json"
+    command = ["git", "-C", clone, "pull", "--quiet"] if clone.exists() else ["git", "clone", "--quiet", ROOT, clone]
+    subprocess.run(command, check=True)
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("ARQ_", "VIRTUAL_ENV", "PYTHON"))}
-    seconds = {}
+    seconds = json.loads(kept.read_text()) if kept.exists() else {}
     for name, command in STEPS.items():
+        if name in seconds:
+            continue
         start = time.monotonic()
         subprocess.run(command, cwd=clone, env=environment, check=True)
         seconds[name] = round(time.monotonic() - start, 1)
+        kept.write_text(json.dumps(seconds))
         print(f"{name}: {seconds[name]} s", flush=True)
     sizes = {part: megabytes(clone / part) for part in (".venv", "_build", "data/cache") if (clone / part).exists()}
     cost = dict(provenance(), seconds=seconds, megabytes=sizes)

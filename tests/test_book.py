@@ -102,7 +102,8 @@ def test_ctrl_c_leaves_the_earlier_run_and_no_kernel(project):
     target = file(project / "book/executed/page.ipynb", "the earlier run")
     notebook(project / "n.ipynb", f"import os, time; open({str(project / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)")
     code = f"import sys; from pathlib import Path; from arq_core import book; sys.exit(book.main(['build'], Path({str(project)!r})))"
-    running = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    running = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))   # a background shell ignores it
     while not (pid := project / "pid").exists() or not pid.read_text():
         assert running.poll() is None
         time.sleep(0.1)
