@@ -1,6 +1,7 @@
 """Episodes: all episodes of all seeds step together, with final weights only."""
 from __future__ import annotations
 
+from contextlib import closing, nullcontext
 from typing import Protocol
 
 import numpy as np
@@ -12,7 +13,10 @@ from arq_core.types import DataError, Policy
 
 
 class VectorEnv(Protocol):
-    """n environments as one. A finished one may be stepped on; what it returns then is ignored."""
+    """n environments as one. A finished one may be stepped on; what it returns then is ignored.
+
+    One with worker processes also has `close()`, which ends them; `reset` starts new ones.
+    """
 
     state_dim: int
     action_dim: int
@@ -34,7 +38,13 @@ def evaluate(policy: Policy, envs: VectorEnv, episodes: int, rng: Streams, horiz
     """`episodes` episodes for each of the E members of `rng`: arrays [E, episodes] of return (raw, undiscounted), length, success.
 
     Episode i of seed e starts from a seed of its own, the same for every method, and is cut after `horizon` steps. Success is success at any step.
+    `envs` are closed at the end, and after an error or Ctrl-C too, where they can be closed.
     """
+    with closing(envs) if hasattr(envs, "close") else nullcontext():
+        return _episodes(policy, envs, episodes, rng, horizon)
+
+
+def _episodes(policy: Policy, envs: VectorEnv, episodes: int, rng: Streams, horizon: int) -> dict[str, np.ndarray]:
     shape = (len(rng), episodes)
     starts = [derive_seed(seed, "episode", i) % 2**31 for seed in rng.seeds for i in range(episodes)]
     draws = rng.fork("evaluate")

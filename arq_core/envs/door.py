@@ -2,17 +2,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from importlib.metadata import PackageNotFoundError, version
+from io import StringIO
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from arq_core.envs import EnvError
+from arq_core.envs.parallel import ParallelEnvs
 
 STATE_DIM, ACTION_DIM = 39, 28
 HORIZON = 200                     # steps; D4RL's time limit for door
 PACKAGES = ("gymnasium", "gymnasium-robotics", "mujoco")
 PALM_TO_HANDLE = slice(35, 38)    # of the state: palm minus handle, metres
+EPISODES_PER_WORKER = 25          # at least: 1.2 s of work in 200 steps, against about 0.3 s to start
 
 
 def _unavailable(error: Exception) -> EnvError:
@@ -32,7 +36,8 @@ def make_door(**options):
     """One simulator without time limit or checking wrappers. `options` go to Gymnasium (render_mode, width, height)."""
     try:
         import gymnasium
-        import gymnasium_robotics
+        with redirect_stderr(StringIO()):   # a notice about the reward, which d4rl_reward corrects: every worker would print it
+            import gymnasium_robotics
         import mujoco  # noqa: F401  Gymnasium names it only when an environment is made
     except ImportError as error:
         raise _unavailable(error) from error
@@ -85,3 +90,16 @@ class DoorEnvs:
             states[i], reward, _, _, info = self.sim.step(actions[i])
             rewards[i], success[i] = d4rl_reward(reward, states[i]), info["success"]
         return states.astype(np.float32), rewards, np.zeros(n, bool), success
+
+
+def door_envs(n: int) -> DoorEnvs | ParallelEnvs:
+    """n episodes: in worker processes where there are enough of them and this process may use several cores, else here.
+
+    The numbers are the same. OMP_NUM_THREADS=1 keeps everything in this process, as it does for torch.
+    """
+    import torch   # not at the top: the workers, which import this file, do without it
+    workers = min(torch.get_num_threads(), n // EPISODES_PER_WORKER)
+    if workers < 2:
+        return DoorEnvs(n)
+    make_door()    # a simulator that cannot be loaded is reported now, not after the training
+    return ParallelEnvs(DoorEnvs, n, workers)
