@@ -5,11 +5,18 @@ import hashlib
 import json
 import os
 import platform
+import shutil
+import struct
 from pathlib import Path
 
 import safetensors.torch
 import torch
 from torch import Tensor
+from tqdm import tqdm
+
+from arq_core.types import fingerprint
+
+SAFETENSORS_NAMES = {torch.float32: "F32", torch.float64: "F64"}
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -59,11 +66,106 @@ class FileStore:
         path = self.path(name, key)
         self._note(path, tensors)
         write_atomic(path, safetensors.torch.save(owned, metadata=dict(step=name, key=text)))
+        self.write_sidecar(name, key)
+
+    def write_sidecar(self, name: str, key: dict) -> None:
         sidecar = dict(step=name, key=key, torch=torch.__version__, python=platform.python_version())
-        write_atomic(path.with_suffix(".json"), json.dumps(sidecar, indent=1, sort_keys=True).encode())
+        write_atomic(self.path(name, key).with_suffix(".json"), json.dumps(sidecar, indent=1, sort_keys=True).encode())
 
     def discard(self, name: str, key: dict) -> None:
         path = self.path(name, key)
         self.seconds.pop(path, None)
         for file in (path, path.with_suffix(".json")):
             file.unlink(missing_ok=True)
+
+    def blocks(self, name: str, key: dict, count: int) -> FileBlocks:
+        return FileBlocks(self, name, key, count)
+
+
+class FileBlocks:
+    """`types.Blocks` on disk: one safetensors file a block beside the step's own, with a checksum, written atomically.
+
+    Processes on several machines may share the folder. When all blocks are there they are joined into the step's file, block by
+    block, so that memory never holds the whole; loaded from there, tensors are read from disk where they are touched.
+    """
+
+    def __init__(self, store: FileStore, name: str, key: dict, count: int):
+        self.store, self.name, self.key, self.count = store, name, key, count
+        self.folder = store.path(name, key).with_suffix(".blocks")
+
+    def path(self, part: int) -> Path:
+        return self.folder / f"{part:06d}.safetensors"
+
+    def finished(self) -> set[int]:
+        """Blocks that are there and pass their checksum; one that does not is removed, and said."""
+        there = [i for i in range(self.count) if self.path(i).exists()]
+        return {i for i in there if self._intact(i)}
+
+    def _intact(self, part: int) -> bool:
+        path = self.path(part)
+        try:
+            with safetensors.safe_open(path, "pt") as f:
+                intact = f.metadata() == dict(sha256=fingerprint({k: f.get_tensor(k) for k in f.keys()}), part=str(part))
+        except safetensors.SafetensorError:
+            intact = False
+        if not intact:
+            tqdm.write(f"{path}: saw a block that fails its checksum, expected block {part} of step {self.name!r}; it is computed again.")
+            path.unlink()
+        return intact
+
+    def save(self, part: int, tensors: dict[str, Tensor]) -> None:
+        owned = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+        metadata = dict(sha256=fingerprint(owned), part=str(part))
+        write_atomic(self.path(part), safetensors.torch.save(owned, metadata=metadata))
+
+    def join(self, axis: int) -> dict[str, Tensor] | None:
+        """The step's tensors once every block is there, else None. Tensors are joined along `axis`; scalars (seconds) are summed."""
+        target = self.store.path(self.name, self.key)
+        if not target.exists():
+            if len(self.finished()) < self.count:
+                return None
+            try:
+                self._write_joined(target, axis)
+            except FileNotFoundError:                              # another process joined them and cleaned up meanwhile
+                if not target.exists():
+                    raise
+        self.store.write_sidecar(self.name, self.key)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return self.store.load(self.name, self.key)
+
+    def _write_joined(self, target: Path, axis: int) -> None:
+        def read(part: int) -> dict[str, Tensor]:
+            return safetensors.torch.load_file(self.path(part))
+
+        first, last = read(0), read(self.count - 1)
+        shapes = {k: list(x.shape) for k, x in first.items()}
+        for k, shape in shapes.items():
+            if shape:
+                shape[axis] = (self.count - 1) * first[k].shape[axis] + last[k].shape[axis]
+        header, starts, end = {"__metadata__": dict(step=self.name, key=json.dumps(self.key, sort_keys=True))}, {}, 0
+        for k, shape in sorted(shapes.items(), key=lambda item: -first[item[0]].element_size()):     # the format wants wide types first
+            starts[k], end = end, end + first[k].element_size() * torch.Size(shape).numel()
+            header[k] = dict(dtype=SAFETENSORS_NAMES[first[k].dtype], shape=shape, data_offsets=[starts[k], end])
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        temporary, sums = target.with_name(f"{target.name}.{os.getpid()}.tmp"), {k: 0.0 for k, shape in shapes.items() if not shape}
+        with open(temporary, "wb") as f:
+            f.write(struct.pack("<Q", len(text)) + text)
+            data = f.tell()
+            f.truncate(data + end)
+            for part in range(self.count):
+                for k, x in read(part).items():
+                    if not shapes[k]:
+                        sums[k] += x.item()
+                        continue
+                    rows, width = torch.Size(shapes[k][:axis]).numel(), torch.Size(shapes[k][axis:]).numel() * x.element_size()
+                    before = part * first[k].shape[axis] * torch.Size(shapes[k][axis + 1:]).numel() * x.element_size()
+                    for row, piece in enumerate(x.reshape(rows, -1)):
+                        f.seek(data + starts[k] + row * width + before)
+                        f.write(piece.numpy().data)
+            for k, total in sums.items():
+                f.seek(data + starts[k])
+                f.write(struct.pack("<d", total))
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(temporary, target)

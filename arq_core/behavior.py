@@ -4,16 +4,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from arq_core import likelihood, samplers
+from arq_core.machine import compiled, equal_pieces, solve_rows
 from arq_core.nets import ScoreNet
 from arq_core.sde import VPSDE, power_grid
 from arq_core.streams import Streams
-from arq_core.train import ema_, precision, train
+from arq_core.train import ema_, train
 from arq_core.types import Budget, DataError, Hyper, Store, Transitions
 
 BLOCKS = 3             # residual blocks of the score network, appendix A.2
@@ -21,6 +23,8 @@ STD_FLOOR = 0.05       # standard deviations are floored here before dividing by
 T_MIN_TRAIN = 1e-5     # diffusion times of training are uniform on [1e-5, 1]; released code
 T_MIN_SAMPLE = 1e-3    # samplers stop at this time, appendix A.2
 T_MIN_DENSITY = 1e-5   # the density ODE starts here; released code
+TIMES_REMEMBERED = 4096   # embedded diffusion times kept by a model; a grid has tens, adaptive RK45 hundreds
+ARITHMETIC = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 DENSITY_GRID_POWER = 4  # times t ~ u^4: half the error of a log-SNR grid at 16 evaluations; u^5 errs less still (benchmarks/density_grid.py)
 
 
@@ -46,33 +50,35 @@ class Normalizer:
 class NetScore:
     """The mean score of the C networks of each seed at fixed states, as the function of (x, t) that samplers and likelihood take.
 
-    x is [E, B, n, A] with E seeds; the networks' members are E·C. State embeddings are computed once, here.
+    x is [E, B, n, A] with E seeds; the networks' members are E·C. What does not change along a solve is computed once: `net` is
+    already in the arithmetic of the solve, states are embedded here, and times are embedded by `embed_time` (which remembers them).
     """
 
-    def __init__(self, net: ScoreNet, sde: VPSDE, states: Float[Tensor, "E B S"], copies: int, arithmetic: str):
-        self.net, self.sde, self.copies, self.arithmetic = net, sde, copies, arithmetic
-        self.state = net.of_state(states.repeat_interleave(copies, 0))                      # [E·C, B, W]
+    def __init__(self, net: ScoreNet, sde: VPSDE, embedded: Float[Tensor, "EC B W"], embed_time: Callable, copies: int):
+        self.net, self.sde, self.state, self.embed_time, self.copies = net, sde, embedded, embed_time, copies
 
-    def _prepare(self, x: Tensor, t: Tensor):
-        rows = x.repeat_interleave(self.copies, 0).float()
-        return rows.flatten(1, 2), self.state, self.net.embed_time(t.float().expand(len(rows), 1))
+    def _members(self, x: Float[Tensor, "E ..."]) -> Float[Tensor, "EC ..."]:
+        return x.to(self.state.dtype).repeat_interleave(self.copies, 0)
+
+    def _compiled(self, f: Callable, rows: int) -> Callable:
+        w = self.net.out.weight
+        return compiled(f, w.device, units=rows * w.shape[1] * len(self.net.dense))
 
     def _score(self, out: Tensor, t: Tensor, like: Tensor) -> Tensor:
         mean = out.float().unflatten(0, (-1, self.copies)).mean(1)
         return mean.view(like.shape).to(like.dtype) / self.sde.marginal(t)[1].to(like.dtype)
 
     def __call__(self, x: Float[Tensor, "E B n A"], t: Tensor) -> Float[Tensor, "E B n A"]:
-        with precision(self.arithmetic, x.device):
-            return self._score(self.net(*self._prepare(x, t)), t, x)
+        rows = self._members(x).flatten(1, 2)
+        forward = self._compiled(ScoreNet.forward, len(rows) * rows.shape[1])
+        return self._score(forward(self.net, rows, self.state, self.embed_time(t)), t, x)
 
     def jvp(self, x: Tensor, t: Tensor, tangents: Float[Tensor, "P E B n A"]) -> tuple[Tensor, Tensor]:
         """The score and its directional derivatives along `tangents`, by one forward-mode pass."""
-        rows, state, time = self._prepare(x, t)
-        directions = tangents.float().movedim(0, 1).repeat_interleave(self.copies, 0).flatten(2, 3)
-        with precision(self.arithmetic, x.device):
-            out, d_out = self.net.jvp(rows, state, time, directions)
-        d_score = self._score(d_out, t, tangents.movedim(0, 1)).movedim(1, 0)
-        return self._score(out, t, x), d_score
+        rows, directions = self._members(x).flatten(1, 2), self._members(tangents.movedim(0, 1)).flatten(2, 3)
+        jvp = self._compiled(ScoreNet.jvp, len(rows) * rows.shape[1] * (1 + len(tangents)))
+        out, d_out = jvp(self.net, rows, self.state, self.embed_time(t), directions)
+        return self._score(out, t, x), self._score(d_out, t, tangents.movedim(0, 1)).movedim(1, 0)
 
 
 def score_matching_loss(net: ScoreNet, actions: Float[Tensor, "E B A"], states: Float[Tensor, "E B S"], t: Float[Tensor, "E T"],
@@ -101,18 +107,39 @@ class ScoreBehavior:
     loss: Float[Tensor, "EC points"]
     sde: VPSDE = VPSDE()
 
+    @cached_property
+    def _cast(self) -> ScoreNet:
+        """The network in the arithmetic of the solves; times and states are embedded by `net`, in float32."""
+        return copy.deepcopy(self.net).to(ARITHMETIC[self.budget.precision])
+
+    @cached_property
+    def _embed_time(self) -> Callable[[Tensor], list[Tensor]]:
+        dtype, e, device = ARITHMETIC[self.budget.precision], len(self.net.out.weight), self.net.out.weight.device
+
+        @torch.no_grad()
+        def embed(t: float) -> list[Tensor]:
+            return [x.to(dtype) for x in self.net.embed_time(torch.full((e, 1), t, device=device))]
+
+        remembered = lru_cache(maxsize=TIMES_REMEMBERED)(embed)
+        return lambda t: remembered(float(t))
+
     def score(self, states: Float[Tensor, "E B S"]) -> NetScore:
         if states.shape[-1] != len(self.of_state.mean):
             raise DataError(f"states: saw dimension {states.shape[-1]}, expected {len(self.of_state.mean)}, that of the training "
                             "data; use the environment or dataset that the model was trained for.")
-        return NetScore(self.net, self.sde, self.of_state(states), self.copies, self.budget.precision)
+        embedded = self.net.of_state(self.of_state(states).repeat_interleave(self.copies, 0)).to(ARITHMETIC[self.budget.precision])
+        return NetScore(self._cast, self.sde, embedded, self._embed_time, self.copies)
 
     @torch.no_grad()
     def sample(self, states: Float[Tensor, "E B S"], n: int, rng: Streams) -> Float[Tensor, "E B n A"]:
         """n actions for each state, not clipped to the box, by the budget's sampler."""
-        times = samplers.make_grid(self.budget.sampler, self.sde, self.budget.sampler_steps, T_MIN_SAMPLE).float()
-        x = rng.randn(states.shape[1], n, len(self.of_action.mean))
-        return self.of_action.inverse(samplers.SAMPLERS[self.budget.sampler](self.score(states), self.sde, x, times, rng))
+        solver = samplers.SAMPLERS[self.budget.sampler]
+        times = samplers.make_grid(self.budget.sampler, self.sde, self.budget.sampler_steps, T_MIN_SAMPLE)
+        noise = rng.randn(states.shape[1], n, len(self.of_action.mean))
+        if not solver.deterministic:                               # one stream of noise runs through the whole solve
+            return self.of_action.inverse(_in_memory(solver, self.score(states), self.sde, noise, times, rng))
+        x, = self._in_pieces(lambda score, x: (solver(score, self.sde, x, times, None),), states, [noise], 1)
+        return self.of_action.inverse(x)
 
     @torch.no_grad()
     def sample_with_log_prob(self, states: Tensor, n: int, rng: Streams) -> tuple[Float[Tensor, "E B n A"], Float[Tensor, "E B n"]]:
@@ -120,28 +147,59 @@ class ScoreBehavior:
         if self.budget.density != "same_solve":
             actions = self.sample(states, n, rng)
             return actions, self.log_prob(actions, states, rng)
-        x = rng.randn(states.shape[1], n, len(self.of_action.mean))
-        x, log_prob = likelihood.sample_with_log_prob(self.score(states), self.sde, x, self._density_grid(),
-                                                      self._divergence(x, rng))
+        noise = rng.randn(states.shape[1], n, len(self.of_action.mean))
+        x, log_prob = self._with_divergence(likelihood.sample_with_log_prob, states, noise, rng)
         return self.of_action.inverse(x), log_prob
 
     @torch.no_grad()
     def log_prob(self, actions: Float[Tensor, "E B n A"], states: Float[Tensor, "E B S"], rng: Streams) -> Float[Tensor, "E B n"]:
         """log beta(a|s) in nats, of the standardised action; "rk45" is the released setting, otherwise the multistep walk."""
-        x, score = self.of_action(actions), self.score(states)
-        if self.budget.density == "rk45":
-            return likelihood.log_prob_rk45(score, self.sde, x, self._divergence(x, rng), t_start=T_MIN_DENSITY)
-        times = self._density_grid()
-        return likelihood.log_prob_multistep(score, self.sde, x, self._divergence(x, rng), times)
+        x = self.of_action(actions)
+        if self.budget.density == "rk45":                          # one system for the whole batch, as released
+            divergence = likelihood.hutchinson_divergence(self._probes(x, rng)) if self.budget.probes else likelihood.exact_divergence
+            return _in_memory(likelihood.log_prob_rk45, self.score(states), self.sde, x, divergence, t_start=T_MIN_DENSITY)
+        return self._with_divergence(likelihood.log_prob_multistep, states, x, rng)[0]
 
-    def _density_grid(self) -> Tensor:
-        """Both walks take one evaluation more than the grid has steps."""
-        return power_grid(self.sde, self.budget.sampler_steps - 1, T_MIN_SAMPLE, p=DENSITY_GRID_POWER).float()
+    def _probes(self, x: Tensor, rng: Streams) -> Float[Tensor, "P E B n A"]:
+        return likelihood.rademacher(rng, x, self.budget.probes)
 
-    def _divergence(self, x: Tensor, rng: Streams) -> Callable:
+    def _with_divergence(self, walk: Callable, states: Tensor, x: Tensor, rng: Streams) -> tuple[Tensor, ...]:
+        """`walk` in pieces, on its grid (one evaluation more than steps), with the budget's divergence."""
+        times = power_grid(self.sde, self.budget.sampler_steps - 1, T_MIN_SAMPLE, p=DENSITY_GRID_POWER)
         if self.budget.probes == 0:
-            return likelihood.exact_divergence
-        return likelihood.hutchinson_divergence(likelihood.rademacher(rng, x, self.budget.probes))
+            return self._in_pieces(lambda score, x: walk(score, self.sde, x, times, likelihood.exact_divergence), states, [x], 1 + x.shape[-1])
+        probes = self._probes(x, rng).movedim(0, 3)                                          # [E B n P A]
+
+        def hutchinson(score, x, probes):
+            return walk(score, self.sde, x, times, likelihood.hutchinson_divergence(probes.movedim(3, 0)))
+        return self._in_pieces(hutchinson, states, [x, probes], 1 + self.budget.probes)
+
+    def _in_pieces(self, solve: Callable, states: Float[Tensor, "E B S"], noise: list[Float[Tensor, "E B ..."]], passes: int) -> tuple[Tensor, ...]:
+        """solve(score, *noise) for a few states at a time, so that a pass over the network stays in cache, or in memory.
+
+        The noise of all states is drawn before, so pieces change nothing but rounding. All have one size: the last is padded.
+        """
+        b, device = states.shape[1], states.device
+        row = noise[0].shape[2] * passes * len(self.net.out.weight)
+        pieces, size = equal_pieces(b, solve_rows(device.type) // row)
+        pad = torch.arange(pieces * size, device=device).clamp(max=b - 1)
+        results = []
+        for i in pad.split(size):
+            got = _in_memory(solve, self.score(states[:, i]), *(x[:, i] for x in noise))
+            results.append(got if isinstance(got, tuple) else (got,))
+        return tuple(torch.cat(parts, 1)[:, :b] for parts in zip(*results))
+
+
+def _in_memory(solve: Callable, score: NetScore, *args, **kwargs):
+    """solve(score, ...), or an error that says what to do when memory runs out."""
+    try:
+        return solve(score, *args, **kwargs)
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "alloc" not in str(error):
+            raise
+        device = score.state.device.type
+        raise MemoryError(f"solve: saw memory run out ({str(error).splitlines()[0]}) with up to {solve_rows(device):,} network rows at once on "
+                          f"{device}; try ARQ_SOLVE_ROWS={solve_rows(device) // 4}. Finished blocks are kept: the same command goes on.") from error
 
 
 def fit_behavior(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store) -> ScoreBehavior:
@@ -152,15 +210,17 @@ def fit_behavior(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, 
     net = ScoreNet(states.shape[1], actions.shape[1], hyper.width, BLOCKS, members).to(rng.device)
     average = copy.deepcopy(net).requires_grad_(False)
 
+    matching = compiled(score_matching_loss, rng.device, calls=budget.score_steps)
+
     def loss():
         m = members.randint(len(actions), hyper.batch)
         t = T_MIN_TRAIN + (1 - T_MIN_TRAIN) * members.rand(budget.times_per_batch)
-        return score_matching_loss(net, actions[m], states[data.state[m]], t, members.randn(hyper.batch, actions.shape[1]), sde)
+        return matching(net, actions[m], states[data.state[m]], t, members.randn(hyper.batch, actions.shape[1]), sde)
 
     key = dict(data=data.fingerprint(), seeds=rng.seeds, ensemble=hyper.ensemble, width=hyper.width, batch=hyper.batch,
                lr=hyper.score_lr, ema=hyper.ema, steps=budget.score_steps, times=budget.times_per_batch, precision=budget.precision)
     curve = train("behavior", key, dict(net=net, average=average), loss, trained="net", lr=hyper.score_lr, steps=budget.score_steps,
-                  rng=members, store=store, after_step=lambda _: ema_(average, net, hyper.ema), arithmetic=budget.precision)
+                  rng=members, store=store, after_step=lambda: ema_(average, net, hyper.ema), arithmetic=budget.precision)
     return ScoreBehavior(average, hyper.ensemble, of_state, of_action, budget, curve)
 
 

@@ -29,7 +29,7 @@ from arq_core.tasks import Task, task, tasks
 from arq_core.types import Budget, Hyper
 
 HDF5 = (".hdf5", ".h5")
-STEP_RECIPE = 1   # raise it when a constant or formula of a step changes: finished steps are then computed again
+STEP_RECIPE = 2   # raise it when a constant or formula of a step changes: finished steps are then computed again
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def log_prob_rk45(score: Score, sde: VPSDE, x: Tensor, divergence: Divergence,
         raise ValueError("log_prob_rk45: saw actions that are not finite, expected finite numbers; RK45 would never end.")
 
     def rhs(time: float, state: np.ndarray) -> np.ndarray:
-        y, t = torch.from_numpy(state[:x.numel()]).to(x).reshape(x.shape), torch.tensor(time).to(x)
+        y, t = torch.from_numpy(state[:x.numel()]).to(x).reshape(x.shape), torch.tensor(time, dtype=x.dtype)
         s, div = divergence(score, y, t)
         g2 = sde.diffusion(t) ** 2
         velocity, rate = sde.drift(y, t) - g2 / 2 * s, -g2 / 2 * (x.shape[-1] + div)
@@ -110,7 +110,7 @@ def log_prob_fixed(score: Score, sde: VPSDE, x: Tensor, divergence: Divergence, 
     dx/dphi = (eps - sigma x) / alpha with eps = -sigma score, that is -tan(phi) (score + x); zero for standard normal data.
     """
     def velocity(y: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
-        s, div = divergence(score, y, sde.time_at_angle(phi).to(x))
+        s, div = divergence(score, y, sde.time_at_angle(phi).to(x.dtype))
         return -torch.tan(phi) * (s + y), -torch.tan(phi) * (div + x.shape[-1])
 
     angles, change = sde.angle(times.detach().to("cpu", torch.float64)).flip(0), 0
@@ -153,7 +153,7 @@ def _walk(score: Score, sde: VPSDE, x: Tensor, times: Tensor, divergence: Diverg
         return s
 
     end = dpmpp_2m(recorded, sde, x, times)
-    recorded(end, times.to(x)[-1])
+    recorded(end, times.detach().to("cpu", x.dtype)[-1])
     return end, log_prob_change(sde, times, *map(torch.stack, zip(*nodes)))
 
 

@@ -23,7 +23,8 @@ class Linear(nn.Module):
         self.bias = nn.Parameter((2 * rng.rand(1, outputs) - 1) * bound) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.bmm(x, self.weight) if self.bias is None else torch.baddbmm(self.bias, x, self.weight)
+        y = torch.bmm(x, self.weight)
+        return y if self.bias is None else y.add_(self.bias)      # not baddbmm: it copies the bias to every row first
 
     def linear(self, x: Tensor) -> Tensor:
         """The map without its bias: what it does to a tangent, [E, ..., in] -> [E, ..., out]."""
@@ -101,7 +102,9 @@ class Critic(nn.Module):
         """states [E, B, S], actions [E, B, n, A] -> values [E, B, n]."""
         h = self.of_action.linear(actions)
         h = h + self.of_state(states)[:, :, None].to(h.dtype)
-        return self.out(F.relu(self.hidden(F.relu(h.flatten(1, 2))))).float().view(actions.shape[:3])
+        h = F.relu(self.hidden(F.relu(h.flatten(1, 2))))
+        values = (h.float() * self.out.weight.mT).sum(-1) + self.out.bias.squeeze(-1)     # summed in float32: half precision has 3 digits
+        return values.view(actions.shape[:3])
 
 
 class MLP(nn.Module):

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from arq_core.machine import compiled
 from arq_core.nets import MLP, ResNet
 from arq_core.streams import Streams
 from arq_core.train import train
@@ -142,6 +143,12 @@ def data_advantage(data: Transitions, support: SupportSet, q: QFunction, log_eps
     return torch.cat(result, 1)
 
 
+def weighted_regression_loss(head: nn.Module, states: Float[Tensor, "E B S"], actions: Float[Tensor, "E B A"],
+                             weights: Float[Tensor, "E B"]) -> Float[Tensor, "E"]:
+    """AWR's loss (Peng et al. 2019, Eq. 11): the head's regression loss, weighted."""
+    return (weights * head.regression_loss(states, actions)).mean(1)
+
+
 def fit_awr(data: Transitions, advantages: Float[Tensor, "E M"], alpha: float, hyper: Hyper, budget: Budget, rng: Streams, store: Store,
             key: dict, name: str = "policy") -> ExplicitPolicy:
     """AWR, advantage-weighted regression: minimise -E[e^(alpha·A) log pi_phi(a|s)], the weight clipped at 100, over the data's own actions.
@@ -154,9 +161,11 @@ def fit_awr(data: Transitions, advantages: Float[Tensor, "E M"], alpha: float, h
     head = HEADS[hyper.head](data.states.shape[1], data.actions.shape[1], rng.fork(name, "weights")).to(rng.device)
     weights = (alpha * advantages).exp().clamp(max=WEIGHT_CLIP)
 
+    weighted = compiled(weighted_regression_loss, rng.device, calls=budget.policy_steps)
+
     def loss():
         m = batches.randint(len(data.actions), hyper.batch)
-        return (weights.gather(1, m) * head.regression_loss(data.states[data.state[m]], data.actions[m])).mean(1)
+        return weighted(head, data.states[data.state[m]], data.actions[m], weights.gather(1, m))
 
     key = dict(key, data=data.fingerprint(), seeds=rng.seeds, alpha=alpha, head=hyper.head, lr=hyper.policy_lr, batch=hyper.batch,
                steps=budget.policy_steps, precision=budget.precision)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from arq_core.machine import compiled, equal_pieces
 from arq_core.nets import Critic
 from arq_core.streams import Streams
 from arq_core.support import kth_largest
@@ -16,7 +17,7 @@ from arq_core.train import ema_, precision, train
 from arq_core.types import Budget, DataError, Hyper, Store, SupportSet, Transitions
 
 CRITICS = 2               # critics per seed for ARQ (appendix A.2); Q_beta has one
-ROWS_PER_REFRESH = 64     # next states evaluated at once when bootstrap values are refreshed: few enough to stay in cache
+CRITIC_ROWS = {"cpu": 24_576, "cuda": 4_194_304}   # (state, action, critic) rows at once: what stays in two cores' cache, or fits in memory
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,18 @@ def next_values(q_target: QEnsemble, data: Transitions, support: SupportSet, m: 
     """
     e = torch.arange(len(m), device=m.device)[:, None]
     u, following = data.next_state[m], data.next_transition[m]
-    densest = support.log_prob[e, u].argmax(-1)
-    a_data = torch.where((following >= 0)[..., None], data.actions[following], support.actions[e, u, densest])
-    candidates = torch.cat([support.actions[e, u], a_data[:, :, None]], 2)                 # [E B N+1 A]
-    values = q_target.min(data.states[u], candidates)
-    mask = support.mask(hyper.log_epsilon)[e, u]
-    return BOOTSTRAPS[hyper.variant](values[..., :-1], mask, hyper.k, values[..., -1])
+    actions, log_prob = support.actions[e, u], support.log_prob[e, u]                      # [E B N A], [E B N]
+    densest = actions.gather(2, log_prob.argmax(-1)[..., None, None].expand(-1, -1, 1, actions.shape[-1])).squeeze(2)
+    a_data = torch.where((following >= 0)[..., None], data.actions[following], densest)
+    values = q_target.min(data.states[u], torch.cat([actions, a_data[:, :, None]], 2))     # [E B N+1]
+    return BOOTSTRAPS[hyper.variant](values[..., :-1], log_prob >= hyper.log_epsilon, hyper.k, values[..., -1])
+
+
+def in_pieces(values: Callable[[Tensor], Tensor], m: Int[Tensor, "E B"], most: int) -> Float[Tensor, "E B"]:
+    """values(m), at most `most` columns at a time, in pieces of one size (the last is padded): one compiled program, in cache."""
+    pieces, size = equal_pieces(m.shape[1], most)
+    padded = torch.cat([m, m[:, :1].expand(-1, pieces * size - m.shape[1])], 1)
+    return torch.cat([values(piece) for piece in padded.split(size, 1)], 1)[:, :m.shape[1]]
 
 
 def fit_q(data: Transitions, support: SupportSet, hyper: Hyper, budget: Budget, rng: Streams, store: Store, key: dict) -> QEnsemble:
@@ -88,23 +95,24 @@ def fit_q(data: Transitions, support: SupportSet, hyper: Hyper, budget: Budget, 
     With `budget.target_every` = 1 each batch's bootstrap is computed for that batch. Otherwise v(s') of the whole dataset is
     refreshed from the target critics every so many steps: the same formula, at most that many steps old (see the ledger).
     """
-    every = budget.target_every
+    every, everything = budget.target_every, torch.arange(len(data.actions), device=rng.device).expand(len(rng), -1)
+    per_state = len(rng) * CRITICS * (support.actions.shape[2] + 1)
+    most = max(1, CRITIC_ROWS[rng.device.type] // per_state)
+    rows = budget.q_steps * (hyper.batch if every == 1 else len(data.actions) / every)
+    values = compiled(next_values, rng.device, calls=rows / most)
     v = torch.zeros(len(rng), len(data.actions), device=rng.device)
 
-    def refresh(q_target):
-        for m in torch.arange(len(data.actions), device=rng.device).split(ROWS_PER_REFRESH):
-            v[:, m] = next_values(q_target, data, support, m.expand(len(rng), -1), hyper)
+    def bootstrap(q_target, m):
+        return in_pieces(lambda m: values(q_target, data, support, m, hyper), m, most)
 
-    def bootstrap(q_target, m, step):
-        if every == 1:
-            return next_values(q_target, data, support, m, hyper)
-        if step % every == 0:
-            refresh(q_target)
-        return v.gather(1, m)
+    def refresh(q_target, taken):
+        if taken % every == 0:
+            v.copy_(bootstrap(q_target, everything))
 
     key = dict(key, variant=hyper.variant, k=hyper.k, log_epsilon=hyper.log_epsilon, target_every=every)
-    return _fit("q", CRITICS, torch.arange(len(data.actions), device=rng.device), bootstrap, data, hyper, hyper.q_lr,
-                budget.q_steps, budget, rng, store, key, extra=dict(v=_Buffer(v)))
+    kept = dict(bootstrap=bootstrap) if every == 1 else dict(bootstrap=lambda q_target, m: v.gather(1, m), refresh=refresh)
+    return _fit("q", CRITICS, torch.arange(len(data.actions), device=rng.device), data, hyper, hyper.q_lr, budget.q_steps, budget, rng,
+                store, key, extra=dict(v=_Buffer(v)), **kept)
 
 
 def fit_q_beta(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store) -> QEnsemble:
@@ -119,10 +127,10 @@ def fit_q_beta(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, st
                         "or two steps that a time limit cut say nothing about the behaviour's value.")
 
     @torch.no_grad()
-    def bootstrap(q_target, m, step):
+    def bootstrap(q_target, m):
         return q_target.min(data.states[data.next_state[m]], data.actions[following[m]][:, :, None]).squeeze(-1)
 
-    return _fit("q_beta", 1, usable, bootstrap, data, hyper, hyper.q_beta_lr, budget.q_beta_steps, budget, rng, store, {})
+    return _fit("q_beta", 1, usable, data, hyper, hyper.q_beta_lr, budget.q_beta_steps, budget, rng, store, {}, bootstrap)
 
 
 class _Buffer(torch.nn.Module):
@@ -133,26 +141,27 @@ class _Buffer(torch.nn.Module):
         self.register_buffer("tensor", tensor)
 
 
-def _fit(name: str, copies: int, rows: Int[Tensor, "R"], bootstrap: Callable, data: Transitions, hyper: Hyper, lr: float, steps: int,
-         budget: Budget, rng: Streams, store: Store, key: dict, extra: dict | None = None) -> QEnsemble:
+def _fit(name: str, copies: int, rows: Int[Tensor, "R"], data: Transitions, hyper: Hyper, lr: float, steps: int, budget: Budget,
+         rng: Streams, store: Store, key: dict, bootstrap: Callable, refresh: Callable = lambda q_target, taken: None,
+         extra: dict | None = None) -> QEnsemble:
     batches, weights = rng.fork(name), rng.fork(name, "weights", copies=copies)
     q = QEnsemble(Critic(data.states.shape[1], data.actions.shape[1], weights).to(rng.device), copies)
     q_target = QEnsemble(copy.deepcopy(q.net).requires_grad_(False), copies)
-    taken = torch.zeros((), dtype=torch.long)
+    squared_error = compiled(policy_evaluation_loss, rng.device, calls=steps)
 
     def loss():
         m = rows[batches.randint(len(rows), hyper.batch)]
-        v_next = bootstrap(q_target, m, int(taken))
-        targets = target(data.rewards[m], data.terminals[m], v_next, hyper.gamma)
-        return policy_evaluation_loss(q, data.states[data.state[m]], data.actions[m], targets)
+        targets = target(data.rewards[m], data.terminals[m], bootstrap(q_target, m), hyper.gamma)
+        return squared_error(q, data.states[data.state[m]], data.actions[m], targets)
 
-    def after_step(step):
-        ema_(q_target.net, q.net, hyper.polyak)
-        taken.fill_(step)
+    @torch.no_grad()
+    def before_step(taken):
+        with precision(budget.precision, rng.device):
+            refresh(q_target, taken)
 
     key = dict(key, data=data.fingerprint(), seeds=rng.seeds, gamma=hyper.gamma, lr=lr, batch=hyper.batch, polyak=hyper.polyak,
                steps=steps, precision=budget.precision)
-    modules = dict(q=q.net, target=q_target.net, taken=_Buffer(taken), **(extra or {}))
-    curve = train(name, key, modules, loss, trained="q", lr=lr, steps=steps, rng=batches, store=store, after_step=after_step,
-                  arithmetic=budget.precision)
+    modules = dict(q=q.net, target=q_target.net, **(extra or {}))
+    curve = train(name, key, modules, loss, trained="q", lr=lr, steps=steps, rng=batches, store=store, before_step=before_step,
+                  after_step=lambda: ema_(q_target.net, q.net, hyper.polyak), arithmetic=budget.precision)
     return QEnsemble(q.net, copies, curve)

@@ -21,9 +21,10 @@ Score = Callable[[Tensor, Tensor], Tensor]
 
 
 def steps(times: Tensor, x: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """(t in the type and place of x, for the score; t and the next time in float64 on the CPU, for coefficients)."""
+    """(t in the type of x, for the score; t and the next time in float64, for coefficients). All stay on the CPU, as scalars: reading
+    one never waits for an accelerator."""
     exact = times.detach().to("cpu", torch.float64)
-    return zip(times.to(x), exact[:-1], exact[1:])
+    return zip(exact.to(x.dtype), exact[:-1], exact[1:])
 
 
 def data_prediction(score: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -85,7 +86,7 @@ def probability_flow(score: Score, sde: VPSDE, x: Tensor, times: Tensor, rng=Non
     dx/dphi = -tan(phi) (score + x), which vanishes for standard normal data (Salimans and Ho 2022, App. D, for the angle). Order 2;
     2 evaluations a step; deterministic.
     """
-    model_times = times.to(x)
+    model_times = times.detach().to("cpu", x.dtype)
     for i, (t_model, t, t_next) in enumerate(steps(times, x)):
         a, b = sde.angle(t), sde.angle(t_next)
         slope = -torch.tan(a) * (score(x, t_model) + x)
@@ -130,23 +131,24 @@ def sde_dpmpp_2m(score: Score, sde: VPSDE, x: Tensor, times: Tensor, rng) -> Ten
 
 @dataclass(frozen=True)
 class Sampler:
-    """A solver with the grid it works best on and its evaluations of the score per step. Calling it calls `solve`."""
+    """A solver with the grid it works best on, its evaluations of the score per step, and whether it draws no noise on its way."""
 
     solve: Callable[..., Tensor]
     grid: Grid
     evaluations: int
+    deterministic: bool
 
     def __call__(self, score: Score, sde: VPSDE, x: Tensor, times: Tensor, rng) -> Tensor:
         return self.solve(score, sde, x, times, rng)
 
 
 SAMPLERS = {
-    "predictor_corrector": Sampler(predictor_corrector, uniform_grid, 2),
-    "predictor_corrector_batch": Sampler(partial(predictor_corrector, norm="batch"), uniform_grid, 2),
-    "euler_maruyama": Sampler(euler_maruyama, uniform_grid, 1),
-    "probability_flow": Sampler(probability_flow, log_snr_grid, 2),
-    "dpmpp_2m": Sampler(dpmpp_2m, log_snr_grid, 1),
-    "sde_dpmpp_2m": Sampler(sde_dpmpp_2m, log_snr_grid, 1),
+    "predictor_corrector": Sampler(predictor_corrector, uniform_grid, 2, False),
+    "predictor_corrector_batch": Sampler(partial(predictor_corrector, norm="batch"), uniform_grid, 2, False),
+    "euler_maruyama": Sampler(euler_maruyama, uniform_grid, 1, False),
+    "probability_flow": Sampler(probability_flow, log_snr_grid, 2, True),
+    "dpmpp_2m": Sampler(dpmpp_2m, log_snr_grid, 1, True),
+    "sde_dpmpp_2m": Sampler(sde_dpmpp_2m, log_snr_grid, 1, False),
 }
 
 

@@ -9,47 +9,48 @@ from torch import Tensor
 from tqdm import tqdm
 
 from arq_core.streams import Streams
-from arq_core.train import CHECKPOINT_SECONDS
 from arq_core.types import Behavior, Store, SupportSet
 
-STATES_PER_BLOCK = 128   # one solve at a time; small enough for a core's cache, and part of the result (each block has its streams)
+# States whose candidates are drawn from one set of streams, and kept as one file. Part of the result: the streams are named by the block
+STATES_PER_BLOCK = {"cpu": 128, "cuda": 8192}
 
 
 @torch.no_grad()
-def sample_support(behavior: Behavior, states: Float[Tensor, "U S"], n: int, rng: Streams, store: Store, key: dict) -> SupportSet:
+def sample_support(behavior: Behavior, states: Float[Tensor, "U S"], n: int, rng: Streams, store: Store, key: dict,
+                   part: tuple[int, int] = (0, 1)) -> SupportSet | None:
     """n candidates for each distinct state, with their log-density (nats), by every member's own behaviour model.
 
-    States go through in fixed blocks whose random streams are named by the block, so a block's result depends on nothing else.
-    Nothing is dropped here: epsilon is applied later, by `SupportSet.mask`. Interrupted, it goes on after the last saved block.
+    States go through in fixed blocks whose random streams are named by the block, so a block's result depends on nothing else: not on
+    who computes it, nor when. `part` = (i, p) computes only every p-th block from the i-th on, so that p processes or machines with one
+    store share the work; who finds every block done returns the whole set, the others None. Each block goes to the store when it is
+    done: memory holds one block, and an interrupted run loses one. Nothing is dropped here: epsilon is applied later, by
+    `SupportSet.mask`.
     """
-    key = dict(key, n=n, block=STATES_PER_BLOCK, seeds=rng.seeds)
+    if not 0 <= part[0] < part[1]:
+        raise ValueError(f"part: saw {part}, expected (i, p) with 0 <= i < p: part i of p.")
+    block = STATES_PER_BLOCK[rng.device.type]
+    key = dict(key, n=n, block=block, seeds=rng.seeds)
     if (done := store.load("support", key)) is not None:
         return SupportSet(done["actions"].to(rng.device), done["log_prob"].to(rng.device))
-    blocks = states.split(STATES_PER_BLOCK)
-    saved = {k: v.to(rng.device) for k, v in (store.load("support.partial", key) or {}).items()}
-    actions = list(saved["actions"].split(STATES_PER_BLOCK, 1)) if saved else []
-    log_prob = list(saved["log_prob"].split(STATES_PER_BLOCK, 1)) if saved else []
-    before, start = float(saved.get("seconds", 0.0)), time.monotonic()
-    saved_at = start
+    count = -(-len(states) // block)
+    blocks = store.blocks("support", key, count)
+    mine = range(part[0], count, part[1])
+    finished = blocks.finished()
+    with tqdm(total=len(mine) * block, initial=sum(b in finished for b in mine) * block, desc="support", unit="state", mininterval=1.0) as bar:
+        for b in mine:
+            if b in finished:
+                continue
+            start, some = time.monotonic(), states[b * block:(b + 1) * block]
+            actions, log_prob = behavior.sample_with_log_prob(some.expand(len(rng), -1, -1), n, rng.fork("support", b))
+            blocks.save(b, dict(actions=actions, log_prob=log_prob, seconds=_seconds_since(start)))
+            bar.update(block)
+    if (whole := blocks.join(axis=1)) is None:
+        return None
+    return SupportSet(whole["actions"].to(rng.device), whole["log_prob"].to(rng.device))
 
-    def so_far():
-        return dict(actions=torch.cat(actions, 1), log_prob=torch.cat(log_prob, 1),
-                    seconds=torch.tensor(before + time.monotonic() - start, dtype=torch.float64))
 
-    with tqdm(total=len(states), initial=min(len(actions) * STATES_PER_BLOCK, len(states)), desc="support", unit="state") as bar:
-        for b in range(len(actions), len(blocks)):
-            block = blocks[b].expand(len(rng), -1, -1)
-            sampled = behavior.sample_with_log_prob(block, n, rng.fork("support", b))
-            for kept, new in zip((actions, log_prob), sampled, strict=True):
-                kept.append(new)
-            bar.update(len(blocks[b]))
-            if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
-                store.save("support.partial", key, so_far())
-                saved_at = time.monotonic()
-    result = so_far()
-    store.save("support", key, result)
-    store.discard("support.partial", key)
-    return SupportSet(result["actions"], result["log_prob"])
+def _seconds_since(start: float) -> Tensor:
+    return torch.tensor(time.monotonic() - start, dtype=torch.float64)
 
 
 def in_support_share(support: SupportSet, log_epsilon: float) -> Float[Tensor, "E"]:

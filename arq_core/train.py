@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from arq_core.machine import keep_freed_memory
 from arq_core.streams import Streams
 from arq_core.types import Store
 
@@ -48,16 +49,20 @@ def _interrupt_at_step_end():
 
 
 def train(name: str, key: dict, modules: dict[str, nn.Module], loss: Callable[[], Tensor], *, trained: str, lr: float, steps: int,
-          rng: Streams, store: Store, after_step: Callable[[int], None] = lambda step: None,
+          rng: Streams, store: Store, before_step: Callable[[int], None] = lambda taken: None, after_step: Callable[[], None] = lambda: None,
           arithmetic: str = "float32") -> Tensor:
     """Adam on `modules[trained]` for `steps` steps of `loss() -> [E]` (members summed: each sees its own gradient alone).
 
+    A step (draws from `rng`, loss, gradients, Adam, `after_step`) never asks what time or step it is, so that CUDA can replay it as one
+    graph; what depends on the number of steps taken goes into `before_step(taken)`, which runs outside of it.
     All modules, Adam's moments and the state of `rng` go into a checkpoint of `store`, so an interrupted run goes on where it
     stopped and ends with the weights of an uninterrupted one. Finished weights are kept under `name` and `key`, and a step
-    that is found there is not trained again; `seconds` in the file is what it took, over all interruptions. Returns the loss curve [E, points], each point a mean over LOSS_EVERY steps.
+    that is found there is not trained again; `seconds` in the file is what it took, over all interruptions. Returns the loss curve
+    [E, points], each point a mean over LOSS_EVERY steps.
     """
+    keep_freed_memory()
     parameters = list(modules[trained].parameters())
-    adam = torch.optim.Adam(parameters, lr=lr, fused=True)
+    adam = torch.optim.Adam(parameters, lr=lr, fused=True, capturable=rng.device.type == "cuda")
     adam_state = [dict(step=torch.zeros((), device=p.device), exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p)) for p in parameters]
     adam.state.update(zip(parameters, adam_state, strict=True))
     tensors = {f"{m}.{k}": v for m, module in modules.items() for k, v in module.state_dict().items()}
@@ -66,47 +71,92 @@ def train(name: str, key: dict, modules: dict[str, nn.Module], loss: Callable[[]
     if (done := store.load(name, key)) is not None:
         _copy_into(tensors, done)
         return done["loss"].to(rng.device)
-    step, curve, window, before, start = 0, [], torch.zeros((), device=rng.device), 0.0, time.monotonic()
+    step, curve, window = 0, [], torch.zeros(len(parameters[0]), device=rng.device)
+    before, start, kept = 0.0, time.monotonic(), None
     if (partial := store.load(name + ".partial", key)) is not None:
-        _copy_into({**tensors, **moments}, partial)
+        _copy_into({**tensors, **moments, "window": window}, partial)
         rng.restore(partial["rng"])
-        step, curve, window = int(partial["step"]), list(partial["loss"].T.to(rng.device)), partial["window"].to(rng.device)
+        step, curve, kept = int(partial["step"]), list(partial["loss"].T.to(rng.device)), int(partial["step"])
         before = float(partial["seconds"])
+
+    def one_step():
+        with precision(arithmetic, rng.device):
+            losses = loss()
+        adam.zero_grad()
+        losses.sum().backward()
+        adam.step()
+        after_step()
+        window.add_(losses.detach())
 
     def seconds():
         return torch.tensor(before + time.monotonic() - start, dtype=torch.float64)
 
     def checkpoint():
+        _refuse_nonfinite(name, step, kept, window, modules[trained])
         store.save(name + ".partial", key, {**tensors, **moments, "rng": rng.state(), "step": torch.tensor(step),
                                             "loss": _columns(curve), "window": window, "seconds": seconds()})
 
-    saved = time.monotonic()
+    saved, program = time.monotonic(), replayed(one_step, rng)
     with _interrupt_at_step_end() as interrupted, tqdm(total=steps, initial=step, desc=name, mininterval=1.0) as bar:
         while step < steps:
-            with precision(arithmetic, rng.device):
-                losses = loss()
-            adam.zero_grad()
-            losses.sum().backward()
-            adam.step()
+            before_step(step)
+            program()
             step += 1
-            after_step(step)
             bar.update()
-            window = window + losses.detach()
             if step % LOSS_EVERY == 0:
+                _refuse_nonfinite(name, step, kept, window)
                 curve.append(window / LOSS_EVERY)
-                window = torch.zeros_like(window)
-            if (step % LOSS_EVERY == 0 or step == steps) and not torch.isfinite(losses).all():
-                raise FloatingPointError(f"{name}: the loss became {losses.tolist()} at step {step}, expected finite numbers; "
-                                         "look for extreme entries in the data, or lower the learning rate.")
+                window.zero_()
             stop = interrupted()
             if stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
                 checkpoint()
-                saved = time.monotonic()
+                saved, kept = time.monotonic(), step
             if stop:
                 raise KeyboardInterrupt(f"{name}: stopped at step {step} of {steps}; start again to go on from there.")
+    _refuse_nonfinite(name, step, kept, window, modules[trained])
     store.save(name, key, {**tensors, "loss": _columns(curve), "seconds": seconds()})
     store.discard(name + ".partial", key)
     return _columns(curve)
+
+
+def replayed(one_step: Callable[[], None], rng: Streams) -> Callable[[], None]:
+    """On CUDA: three ordinary steps (they count), then the step captured once as a graph and replayed. Elsewhere `one_step` itself.
+
+    The graph holds the streams of `rng`, so its steps draw the numbers that ordinary steps would draw.
+    """
+    if rng.device.type != "cuda":
+        return one_step
+    side, graph, ordinary = torch.cuda.Stream(rng.device), torch.cuda.CUDAGraph(), [3]
+
+    def program():
+        if ordinary[0] > 0:
+            side.wait_stream(torch.cuda.current_stream(rng.device))
+            with torch.cuda.stream(side):
+                one_step()
+            torch.cuda.current_stream(rng.device).wait_stream(side)
+        elif ordinary[0] == 0:
+            for generator in rng.generators:
+                graph.register_generator_state(generator)
+            with torch.cuda.graph(graph):
+                one_step()
+        ordinary[0] -= 1
+        if ordinary[0] < 0:
+            graph.replay()
+
+    return program
+
+
+def _refuse_nonfinite(name: str, step: int, kept: int | None, window: Tensor, module: nn.Module | None = None) -> None:
+    """Raise FloatingPointError if a loss since the last check, or a weight of `module`, is not finite. Nothing is saved then."""
+    bad = {k for k, v in module.named_parameters() if not torch.isfinite(v).all()} if module is not None else set()
+    if torch.isfinite(window).all() and not bad:
+        return
+    members = (~torch.isfinite(window)).nonzero().flatten().tolist()
+    raise FloatingPointError(
+        f"{name}: the loss became {window.tolist()} (members {members}) by step {step}, expected finite numbers"
+        + (f"; weights that are not finite: {', '.join(sorted(bad))}" if bad else "") + ". "
+        + (f"The last good checkpoint, of step {kept}, is kept" if kept is not None else "No checkpoint was written yet")
+        + f"; look at the loss before it, for extreme entries in the data (rewards, states), or lower the learning rate of {name}.")
 
 
 def _columns(curve: list[Tensor]) -> Tensor:

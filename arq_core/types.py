@@ -7,8 +7,9 @@ Actions live in the box [-1, 1]^A, as in every dataset of Table A.4; readers of 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -23,7 +24,7 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     h = hashlib.sha256()
     for name, x in sorted(tensors.items()):
         h.update(f"{name}{tuple(x.shape)}{x.dtype}".encode())
-        h.update(x.detach().cpu().contiguous().numpy().tobytes())
+        h.update(x.detach().cpu().contiguous().numpy().data)                # its memory, not a copy
     return h.hexdigest()
 
 
@@ -70,7 +71,7 @@ class Transitions:
             raise DataError(f"Transitions.actions: saw a magnitude of {float(self.actions.abs().max()):.6g}, expected the box "
                             "[-1, 1]; clip or rescale the actions (datasets.clip_actions counts what it clips).")
 
-    @property
+    @cached_property
     def next_transition(self) -> Int[Tensor, "M"]:
         """Row of the next transition of the same episode (it holds a'), or -1 after the episode's last."""
         m = torch.arange(1, len(self.actions) + 1, device=self.actions.device)
@@ -79,11 +80,14 @@ class Transitions:
         return torch.where(follows, m, -1)
 
     def to(self, device: torch.device | str) -> Transitions:
-        return Transitions(**{k: v.to(device) for k, v in vars(self).items()})
+        return Transitions(**{k: v.to(device) for k, v in self._arrays().items()})
+
+    def _arrays(self) -> dict[str, Tensor]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def fingerprint(self) -> str:
         """SHA-256 over all arrays: two datasets with the same fingerprint are the same, transition by transition."""
-        return fingerprint(vars(self))
+        return fingerprint(self._arrays())
 
 
 @dataclass(frozen=True)
@@ -123,12 +127,44 @@ class Policy(Protocol):
     def act(self, states: Tensor, rng: Streams) -> Tensor: ...
 
 
+class Blocks(Protocol):
+    """The parts of one step, each kept when it is done; several processes may write different parts."""
+
+    def finished(self) -> set[int]: ...                                         # parts that are kept and undamaged
+    def save(self, part: int, tensors: dict[str, Tensor]) -> None: ...
+    def join(self, axis: int) -> dict[str, Tensor] | None: ...                  # the whole, kept as the step; None while a part is missing
+
+
 class Store(Protocol):
     """Keeps the tensors of a finished or interrupted step under a name and a key (JSON values). Files live outside the maths."""
 
     def load(self, name: str, key: dict) -> dict[str, Tensor] | None: ...
     def save(self, name: str, key: dict, tensors: dict[str, Tensor]) -> None: ...
     def discard(self, name: str, key: dict) -> None: ...
+    def blocks(self, name: str, key: dict, count: int) -> Blocks: ...
+
+
+class BlocksInMemory:
+    """`Blocks` that are kept nowhere but here."""
+
+    def __init__(self, count: int):
+        self.count, self.parts = count, {}
+
+    def finished(self):
+        return set(self.parts)
+
+    def save(self, part, tensors):
+        self.parts[part] = tensors
+
+    def join(self, axis):
+        if len(self.parts) < self.count:
+            return None
+        return join_blocks([self.parts[i] for i in range(self.count)], axis)
+
+
+def join_blocks(parts: Sequence[Mapping[str, Tensor]], axis: int) -> dict[str, Tensor]:
+    """Tensors joined along an axis; scalars (seconds) are summed."""
+    return {k: torch.cat([p[k] for p in parts], axis) if x.ndim else torch.stack([p[k] for p in parts]).sum() for k, x in parts[0].items()}
 
 
 class NoStore:
@@ -142,6 +178,9 @@ class NoStore:
 
     def discard(self, name, key):
         pass
+
+    def blocks(self, name, key, count):
+        return BlocksInMemory(count)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,10 @@
 """Eq. 4, the K-th largest, and the candidates of every state."""
+import os
+import subprocess
+import sys
+import textwrap
+import time
+
 import pytest
 import torch
 from hypothesis import given
@@ -38,28 +44,113 @@ def behavior():
     return fit_behavior(chain(), h, b, streams(), NoStore())
 
 
+BLOCK = STATES_PER_BLOCK["cpu"]
+
+
 def test_a_states_candidates_ignore_the_states_of_other_blocks(behavior):
-    states = torch.randn(STATES_PER_BLOCK + 40, 3)
+    states = torch.randn(BLOCK + 40, 3)
     both = sample_support(behavior, states, 4, streams(), NoStore(), {})
-    other = sample_support(behavior, torch.cat([torch.randn(STATES_PER_BLOCK, 3), states[STATES_PER_BLOCK:]]), 4, streams(), NoStore(), {})
-    assert torch.equal(both.actions[:, STATES_PER_BLOCK:], other.actions[:, STATES_PER_BLOCK:])
+    other = sample_support(behavior, torch.cat([torch.randn(BLOCK, 3), states[BLOCK:]]), 4, streams(), NoStore(), {})
+    assert torch.equal(both.actions[:, BLOCK:], other.actions[:, BLOCK:])
     assert both.actions.shape == (2, len(states), 4, 2) and both.log_prob.shape == (2, len(states), 4)
 
 
-def test_interrupted_sampling_goes_on_and_gives_the_same_candidates(behavior, tmp_path, monkeypatch):
-    states, store, calls = torch.randn(3 * STATES_PER_BLOCK, 3), FileStore(tmp_path), []
+def test_parts_computed_apart_are_the_whole_bit_for_bit(behavior, tmp_path):
+    states = torch.randn(4 * BLOCK + 7, 3)
     whole = sample_support(behavior, states, 4, streams(), NoStore(), {})
-    monkeypatch.setattr("arq_core.support.CHECKPOINT_SECONDS", 0.0)
+    assert sample_support(behavior, states, 4, streams(), FileStore(tmp_path), {}, part=(1, 2)) is None
+    joined = sample_support(behavior, states, 4, streams(), FileStore(tmp_path), {}, part=(0, 2))
+    assert torch.equal(joined.actions, whole.actions) and torch.equal(joined.log_prob, whole.log_prob)
+    with pytest.raises(ValueError, match=r"part: saw \(2, 2\), expected \(i, p\) with 0 <= i < p"):
+        sample_support(behavior, states, 4, streams(), FileStore(tmp_path), {}, part=(2, 2))
 
-    class Stops:
-        def sample_with_log_prob(self, block, n, rng):
-            calls.append(1)
-            if len(calls) == 3:
-                raise KeyboardInterrupt
-            return behavior.sample_with_log_prob(block, n, rng)
 
+def test_pieces_of_a_solve_change_nothing_but_rounding(behavior, monkeypatch):
+    states = torch.randn(1, 30, 3).expand(2, -1, -1)
+    whole = behavior.sample_with_log_prob(states, 4, streams())
+    monkeypatch.setenv("ARQ_SOLVE_ROWS", "200")
+    for a, b in zip(whole, behavior.sample_with_log_prob(states, 4, streams()), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+class Stops:
+    """A behaviour that is interrupted at its third block, and counts."""
+
+    def __init__(self, behavior):
+        self.behavior, self.calls = behavior, 0
+
+    def sample_with_log_prob(self, states, n, rng):
+        self.calls += 1
+        if self.calls == 3:
+            raise KeyboardInterrupt
+        return self.behavior.sample_with_log_prob(states, n, rng)
+
+
+def test_interrupted_sampling_goes_on_and_gives_the_same_candidates(behavior, tmp_path):
+    states, store, stops = torch.randn(3 * BLOCK, 3), FileStore(tmp_path), Stops(behavior)
+    whole = sample_support(behavior, states, 4, streams(), NoStore(), {})
     with pytest.raises(KeyboardInterrupt):
-        sample_support(Stops(), states, 4, streams(), store, {})
-    resumed = sample_support(Stops(), states, 4, streams(), store, {})
-    assert len(calls) == 4
+        sample_support(stops, states, 4, streams(), store, {})
+    resumed = sample_support(stops, states, 4, streams(), store, {})
+    assert stops.calls == 4
     assert torch.equal(resumed.actions, whole.actions) and torch.equal(resumed.log_prob, whole.log_prob)
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".json", ".safetensors"]
+
+
+def test_block_that_fails_its_checksum_is_computed_again(behavior, tmp_path, capsys):
+    states, stops = torch.randn(3 * BLOCK, 3), Stops(behavior)
+    whole = sample_support(behavior, states, 4, streams(), NoStore(), {})
+    with pytest.raises(KeyboardInterrupt):
+        sample_support(stops, states, 4, streams(), FileStore(tmp_path), {})
+    for part, damage in ((0, lambda b: b[:-3] + bytes([b[-3] ^ 1]) + b[-2:]), (1, lambda b: b[:50])):
+        file, = tmp_path.glob(f"*.blocks/{part:06d}.safetensors")
+        file.write_bytes(damage(file.read_bytes()))
+    resumed = sample_support(stops, states, 4, streams(), FileStore(tmp_path), {})
+    assert stops.calls == 6
+    assert torch.equal(resumed.actions, whole.actions) and torch.equal(resumed.log_prob, whole.log_prob)
+    assert capsys.readouterr().out.count("fails its checksum") == 2
+
+
+def test_out_of_memory_names_the_number_of_rows_to_try(behavior, monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("arq_core.likelihood.sample_with_log_prob", full)
+    with pytest.raises(MemoryError, match="out of memory.*8,192 network rows.*ARQ_SOLVE_ROWS=2048"):
+        sample_support(behavior, torch.randn(8, 3), 4, streams(), NoStore(), {})
+
+
+SCRIPT = """
+    import sys
+    sys.path.insert(0, {tests!r})
+    import torch
+    from problems import chain, streams, tiny
+    from arq_core.artifacts import FileStore
+    from arq_core.behavior import fit_behavior
+    from arq_core.support import sample_support
+    from arq_core.types import NoStore
+    h, b = tiny()
+    states = torch.randn(40 * {block}, 3, generator=torch.Generator().manual_seed(0))
+    store = FileStore({folder!r}) if {folder!r} else NoStore()
+    support = sample_support(fit_behavior(chain(), h, b, streams(), NoStore()), states, 4, streams(), store, {{}})
+    print(float(support.actions.double().sum()), float(support.log_prob.double().sum()), support.actions.shape)
+"""
+
+
+def test_sampling_killed_twice_ends_with_every_block_once(tmp_path):
+    def start(folder):
+        code = textwrap.dedent(SCRIPT.format(tests=os.path.dirname(__file__), folder=folder, block=BLOCK))
+        return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+    kept = []
+    for _ in range(2):
+        process, deadline = start(str(tmp_path)), time.monotonic() + 120
+        before = len(list(tmp_path.glob("*.blocks/*.safetensors")))
+        while len(list(tmp_path.glob("*.blocks/*.safetensors"))) <= before + 1 and time.monotonic() < deadline:
+            time.sleep(0.005)
+        process.kill()
+        process.wait(60)
+        kept.append(len(list(tmp_path.glob("*.blocks/*.safetensors"))))
+    assert 0 < kept[0] < kept[1] < 40, "killed too early or too late to show anything"
+    resumed, whole = (start(folder).communicate(timeout=120)[0] for folder in (str(tmp_path), ""))
+    assert resumed == whole != ""

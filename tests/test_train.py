@@ -5,8 +5,10 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 
 import pytest
+import safetensors.torch
 import torch
 from problems import chain, streams, tiny
 from torch import nn
@@ -100,9 +102,28 @@ def test_damaged_step_file_is_reported_by_name(tmp_path):
 
 def test_diverging_training_stops_with_its_name_and_step():
     data, (h, b) = chain(), tiny(q_beta_steps=100)
-    with pytest.raises(FloatingPointError, match="q_beta: the loss became .*expected finite"):
-        from dataclasses import replace
+    with pytest.raises(FloatingPointError, match="q_beta: the loss became .* by step 50, expected finite.*No checkpoint was written yet.*rewards"):
         fit_q_beta(replace(data, rewards=data.rewards * 1e30), h, b, streams(), NoStore())
+
+
+def test_training_that_turns_nan_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+    data, (h, b) = chain(), tiny(q_beta_steps=400)
+    monkeypatch.setattr(train_module, "CHECKPOINT_SECONDS", 0.0)               # a checkpoint after each step
+    store, steps = FileStore(tmp_path), []
+    save = store.save
+
+    def poison(name, key, tensors):
+        steps.append(int(tensors["step"]))
+        save(name, key, tensors)
+        if steps[-1] == 20:
+            tensors["q.hidden.weight"].fill_(torch.nan)
+
+    monkeypatch.setattr(store, "save", poison)
+    with pytest.raises(FloatingPointError, match="by step 21, .*weights that are not finite: .*last good checkpoint, of step 20, is kept"):
+        fit_q_beta(data, h, b, streams(), store)
+    assert steps[-1] == 20
+    file, = tmp_path.glob("q_beta.partial-*.safetensors")
+    assert all(torch.isfinite(x).all() for x in safetensors.torch.load_file(file).values() if x.is_floating_point())
 
 
 def test_loss_curve_is_a_mean_over_equal_windows():

@@ -1,0 +1,71 @@
+"""What one process does to be fast on the machine it finds itself on: memory, compilation, and pieces that fit.
+
+Nothing here changes a formula. A compiled program rounds in other places than the same lines run one by one, so whether a
+function is compiled is decided by its size and number of calls, never by a clock.
+"""
+from __future__ import annotations
+
+import ctypes
+import functools
+import warnings
+from collections.abc import Callable
+from os import environ
+
+import torch
+
+# Rows of the score network that one evaluation of a solve sees: half a core's cache, or 1 GB an activation
+SOLVE_ROWS = {"cpu": 8_192, "cuda": 2_097_152}
+PAYS_AFTER_CALLS = 2000        # compiling takes 4 to 15 s of a core and saves a few milliseconds a call
+PAYS_FROM_UNITS = 1_000_000    # activations of one pass over a network that is worth compiling whatever its calls: some milliseconds of a core
+RECOMPILATIONS = 64            # of one function for different shapes; beyond torch's default of 8 it would silently run eagerly
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3     # malloc.h of the GNU C library
+
+
+@functools.cache
+def keep_freed_memory() -> bool:
+    """Ask the C library to keep freed memory for the next tensor, instead of returning every large block to the system.
+
+    Each step of training or of a solver frees and asks again for the same megabytes; fetching them from the system page by page
+    made these loops up to twice as slow on two cores. Returns whether it could be asked (False outside of the GNU C library).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if hasattr(ctypes, "CDLL") else None
+    if mallopt is None:
+        return False
+    return all([mallopt(M_MMAP_THRESHOLD, 1 << 30), mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1), mallopt(M_TOP_PAD, 1 << 26)])
+
+
+@functools.cache
+def can_compile(device: str) -> bool:
+    """Whether `torch.compile` works here for "cpu" or "cuda": a trivial program is tried once. A warning says why not."""
+    torch._dynamo.config.recompile_limit = RECOMPILATIONS
+    try:
+        torch.compile(lambda x: x.exp() + 1)(torch.zeros(8, device=device))
+    except Exception as error:                                      # no compiler, no headers, no Triton: many types
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        warnings.warn(f"torch.compile does not work here ({reason[:200]}): training and sampling run uncompiled, up to twice as slow; "
+                      "install a C++ compiler and Python's headers (Debian: g++ python3-dev).", stacklevel=2)
+        return False
+    return True
+
+
+def compiled(f: Callable, device: torch.device, *, calls: float = 0, units: float = 0) -> Callable:
+    """f as one program for fixed shapes, where its calls or the size of one call pay for compiling it; else f itself."""
+    keep_freed_memory()
+    pays = calls >= PAYS_AFTER_CALLS or units >= PAYS_FROM_UNITS
+    return _program(f) if pays and can_compile(device.type) else f
+
+
+@functools.cache
+def _program(f: Callable) -> Callable:
+    return torch.compile(f, dynamic=False)
+
+
+def solve_rows(device: str) -> int:
+    """SOLVE_ROWS of a device type, or the number in the environment variable ARQ_SOLVE_ROWS."""
+    return int(environ.get("ARQ_SOLVE_ROWS", SOLVE_ROWS.get(device, SOLVE_ROWS["cuda"])))
+
+
+def equal_pieces(n: int, most: int) -> tuple[int, int]:
+    """(pieces, size): the fewest equal pieces of at most `most` that cover n; pieces·size - n rows are left to pad."""
+    pieces = -(-n // max(1, most))
+    return pieces, -(-n // pieces)
