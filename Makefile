@@ -10,7 +10,7 @@ export OMP_WAIT_POLICY := passive
 export PYTHONUNBUFFERED := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help book test row clean
+.PHONY: help book test row bench clean
 
 help:
 	@echo "make book [PROFILE=ci]                      run the notebooks that changed and build the book"
@@ -18,6 +18,8 @@ help:
 	@echo "make row TASK=door-human PROFILE=lite       train and evaluate one row of Table A.4"
 	@echo "         [METHOD=arq+s_psi] [SEEDS=0,1,2]   TASK may be an HDF5 file of yours: add GROUP=adroit,"
 	@echo "                                            and ENVIRONMENT=door-human to score it in that task's simulator"
+	@echo "make bench                                  measure the speed of the loops beside public implementations (10 minutes; installs"
+	@echo "                                            those into .venv-bench first)"
 	@echo "make clean                                  remove what was built (keeps .venv, downloads and data/results)"
 
 $(STAMP): constraints.txt pyproject.toml
@@ -35,6 +37,16 @@ test: $(STAMP)
 
 row: $(STAMP)
 	@$(RUN) -m arq_core.book row --task "$(TASK)" --profile "$(PROFILE)" --method "$(METHOD)" --group "$(GROUP)" --environment "$(ENVIRONMENT)" --seeds "$(SEEDS)"
+
+# In an environment of its own: d3rlpy pins another gymnasium. torch comes first, so that nothing else chooses a build of it.
+.venv-bench/.installed: benchmarks/peers.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -c benchmarks/peers.txt torch
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/peers.txt
+	@touch $@
+
+bench: $(STAMP) .venv-bench/.installed
+	@$(RUN) benchmarks/speed.py --write
 
 clean:
 	rm -rf _build book/executed build *.egg-info .pytest_cache .hypothesis
