@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from arq_core import likelihood, samplers
-from arq_core.machine import compiled, equal_pieces, solve_rows
+from arq_core.machine import activations, compiled, equal_pieces, solve_rows
 from arq_core.nets import ScoreNet
 from arq_core.sde import VPSDE, power_grid
 from arq_core.streams import Streams
@@ -61,8 +61,7 @@ class NetScore:
         return x.to(self.state.dtype).repeat_interleave(self.copies, 0)
 
     def _compiled(self, f: Callable, rows: int) -> Callable:
-        w = self.net.out.weight
-        return compiled(f, w.device, units=rows * w.shape[1] * len(self.net.dense))
+        return compiled(f, self.state.device, units=rows * activations(self.net.dense))
 
     def _score(self, out: Tensor, t: Tensor, like: Tensor) -> Tensor:
         mean = out.float().unflatten(0, (-1, self.copies)).mean(1)
@@ -70,13 +69,13 @@ class NetScore:
 
     def __call__(self, x: Float[Tensor, "E B n A"], t: Tensor) -> Float[Tensor, "E B n A"]:
         rows = self._members(x).flatten(1, 2)
-        forward = self._compiled(ScoreNet.forward, len(rows) * rows.shape[1])
+        forward = self._compiled(ScoreNet.forward, rows.shape[1])
         return self._score(forward(self.net, rows, self.state, self.embed_time(t)), t, x)
 
     def jvp(self, x: Tensor, t: Tensor, tangents: Float[Tensor, "P E B n A"]) -> tuple[Tensor, Tensor]:
         """The score and its directional derivatives along `tangents`, by one forward-mode pass."""
         rows, directions = self._members(x).flatten(1, 2), self._members(tangents.movedim(0, 1)).flatten(2, 3)
-        jvp = self._compiled(ScoreNet.jvp, len(rows) * rows.shape[1] * (1 + len(tangents)))
+        jvp = self._compiled(ScoreNet.jvp, rows.shape[1] * (1 + len(tangents)))
         out, d_out = jvp(self.net, rows, self.state, self.embed_time(t), directions)
         return self._score(out, t, x), self._score(d_out, t, tangents.movedim(0, 1)).movedim(1, 0)
 
@@ -180,8 +179,8 @@ class ScoreBehavior:
         The noise of all states is drawn before, so pieces change nothing but rounding. All have one size: the last is padded.
         """
         b, device = states.shape[1], states.device
-        row = noise[0].shape[2] * passes * len(self.net.out.weight)
-        pieces, size = equal_pieces(b, solve_rows(device.type) // row)
+        width, row = self.net.out.weight.shape[1], noise[0].shape[2] * passes * len(self.net.out.weight)
+        pieces, size = equal_pieces(b, solve_rows(device.type) * 256 // (width * row))
         pad = torch.arange(pieces * size, device=device).clamp(max=b - 1)
         results = []
         for i in pad.split(size):
@@ -198,7 +197,7 @@ def _in_memory(solve: Callable, score: NetScore, *args, **kwargs):
         if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "alloc" not in str(error):
             raise
         device = score.state.device.type
-        raise MemoryError(f"solve: saw memory run out ({str(error).splitlines()[0]}) with up to {solve_rows(device):,} network rows at once on "
+        raise MemoryError(f"solve: saw memory run out ({str(error).splitlines()[0]}) with up to {solve_rows(device):,} rows of width 256 at once on "
                           f"{device}; try ARQ_SOLVE_ROWS={solve_rows(device) // 4}. Finished blocks are kept: the same command goes on.") from error
 
 
@@ -210,7 +209,7 @@ def fit_behavior(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, 
     net = ScoreNet(states.shape[1], actions.shape[1], hyper.width, BLOCKS, members).to(rng.device)
     average = copy.deepcopy(net).requires_grad_(False)
 
-    matching = compiled(score_matching_loss, rng.device, calls=budget.score_steps)
+    matching = compiled(score_matching_loss, rng.device, units=hyper.batch * activations(net.dense), calls=budget.score_steps)
 
     def loss():
         m = members.randint(len(actions), hyper.batch)

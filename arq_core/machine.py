@@ -13,10 +13,10 @@ from os import environ
 
 import torch
 
-# Rows of the score network that one evaluation of a solve sees: half a core's cache, or 1 GB an activation
+# Rows of a score network of width 256 that one evaluation of a solve sees: what a core's cache holds, or 1 GB an activation
 SOLVE_ROWS = {"cpu": 8_192, "cuda": 2_097_152}
-PAYS_AFTER_CALLS = 2000        # compiling takes 4 to 15 s of a core and saves a few milliseconds a call
-PAYS_FROM_UNITS = 1_000_000    # activations of one pass over a network that is worth compiling whatever its calls: some milliseconds of a core
+PAYS_FROM_UNITS = 1e10         # activations over all calls: compiling takes 4 to 15 s of a core and saves about a nanosecond each
+CALLS_OF_A_SOLVE = 10_000      # taken for granted where the number of calls is not known: a solver's passes over a network
 RECOMPILATIONS = 64            # of one function for different shapes; beyond torch's default of 8 it would silently run eagerly
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3     # malloc.h of the GNU C library
 
@@ -48,11 +48,15 @@ def can_compile(device: str) -> bool:
     return True
 
 
-def compiled(f: Callable, device: torch.device, *, calls: float = 0, units: float = 0) -> Callable:
-    """f as one program for fixed shapes, where its calls or the size of one call pay for compiling it; else f itself."""
+def compiled(f: Callable, device: torch.device, *, units: float, calls: float = CALLS_OF_A_SOLVE) -> Callable:
+    """f as one program for fixed shapes, where `calls` calls of `units` activations each pay for compiling it; else f itself."""
     keep_freed_memory()
-    pays = calls >= PAYS_AFTER_CALLS or units >= PAYS_FROM_UNITS
-    return _program(f) if pays and can_compile(device.type) else f
+    return _program(f) if units * calls >= PAYS_FROM_UNITS and can_compile(device.type) else f
+
+
+def activations(module: torch.nn.Module) -> int:
+    """Outputs of all its layers for one row of each member: what a pass computes besides products."""
+    return sum(p.shape[0] * p.shape[-1] for name, p in module.named_parameters() if name.endswith("weight"))
 
 
 @functools.cache

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from arq_core.machine import compiled, equal_pieces
+from arq_core.machine import activations, compiled, equal_pieces
 from arq_core.nets import Critic
 from arq_core.streams import Streams
 from arq_core.support import kth_largest
@@ -18,6 +18,7 @@ from arq_core.types import Budget, DataError, Hyper, Store, SupportSet, Transiti
 
 CRITICS = 2               # critics per seed for ARQ (appendix A.2); Q_beta has one
 CRITIC_ROWS = {"cpu": 24_576, "cuda": 4_194_304}   # (state, action, critic) rows at once: what stays in two cores' cache, or fits in memory
+CRITIC_UNITS = 512        # activations of a critic for such a row: two layers of 256
 
 
 @dataclass(frozen=True)
@@ -96,10 +97,9 @@ def fit_q(data: Transitions, support: SupportSet, hyper: Hyper, budget: Budget, 
     refreshed from the target critics every so many steps: the same formula, at most that many steps old (see the ledger).
     """
     every, everything = budget.target_every, torch.arange(len(data.actions), device=rng.device).expand(len(rng), -1)
-    per_state = len(rng) * CRITICS * (support.actions.shape[2] + 1)
-    most = max(1, CRITIC_ROWS[rng.device.type] // per_state)
-    rows = budget.q_steps * (hyper.batch if every == 1 else len(data.actions) / every)
-    values = compiled(next_values, rng.device, calls=rows / most)
+    most = max(1, CRITIC_ROWS[rng.device.type] // (len(rng) * CRITICS * (support.actions.shape[2] + 1)))
+    columns = budget.q_steps * (hyper.batch if every == 1 else len(data.actions) / every)
+    values = compiled(next_values, rng.device, units=CRITIC_ROWS["cpu"] * CRITIC_UNITS, calls=columns / most)
     v = torch.zeros(len(rng), len(data.actions), device=rng.device)
 
     def bootstrap(q_target, m):
@@ -147,7 +147,7 @@ def _fit(name: str, copies: int, rows: Int[Tensor, "R"], data: Transitions, hype
     batches, weights = rng.fork(name), rng.fork(name, "weights", copies=copies)
     q = QEnsemble(Critic(data.states.shape[1], data.actions.shape[1], weights).to(rng.device), copies)
     q_target = QEnsemble(copy.deepcopy(q.net).requires_grad_(False), copies)
-    squared_error = compiled(policy_evaluation_loss, rng.device, calls=steps)
+    squared_error = compiled(policy_evaluation_loss, rng.device, units=hyper.batch * activations(q.net), calls=steps)
 
     def loss():
         m = rows[batches.randint(len(rows), hyper.batch)]

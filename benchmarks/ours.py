@@ -21,7 +21,7 @@ from arq_core.train import ema_, train
 from arq_core.types import NoStore, SupportSet, Transitions
 
 SERVED = ("score_step", "arq_step", "iql_step", "sampling", "density", "matrix_product", "memory_copy")
-machine.PAYS_AFTER_CALLS = 0          # as in a run of thousands of steps
+machine.PAYS_FROM_UNITS = 0           # compiled, as in a run of thousands of steps
 LITE = settings.budget("lite", "locomotion")
 HYPER = settings.hyper("locomotion")  # one network a seed, batch 512, width 256, K = 9
 
@@ -77,7 +77,7 @@ def iql_loss(nets, target, states, actions, rewards, terminals, next_states, gam
 def iql_step(state_dim, action_dim, seeds=1, batch=256, precision="float32", chunk=200, rows=20_000, device="cpu", lr=3e-4, polyak=0.995):
     """`chunk` steps of IQL through `train`: a value-and-policy step without candidates. V, Q and the actor move at the same time."""
     data, _ = transitions(state_dim, action_dim, rows, device=device)
-    loss_of = machine.compiled(iql_loss, torch.device(device), calls=chunk)
+    loss_of = machine.compiled(iql_loss, torch.device(device), units=batch)
 
     def step():
         rng = Streams(range(seeds), device)

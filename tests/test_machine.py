@@ -26,8 +26,8 @@ def test_small_functions_are_not_compiled_and_large_ones_are(monkeypatch):
     monkeypatch.setattr(machine, "_program", lambda f: "program")
     cpu = torch.device("cpu")
     assert machine.compiled(torch.sin, cpu, calls=10, units=1000) is torch.sin
-    assert machine.compiled(torch.sin, cpu, calls=machine.PAYS_AFTER_CALLS) == "program"
-    assert machine.compiled(torch.sin, cpu, units=machine.PAYS_FROM_UNITS) == "program"
+    assert machine.compiled(torch.sin, cpu, calls=10, units=machine.PAYS_FROM_UNITS / 10) == "program"
+    assert machine.compiled(torch.sin, cpu, units=machine.PAYS_FROM_UNITS / machine.CALLS_OF_A_SOLVE) == "program"
 
 
 def test_without_a_compiler_a_warning_says_so_and_the_function_runs_as_it_is(monkeypatch):
@@ -38,7 +38,7 @@ def test_without_a_compiler_a_warning_says_so_and_the_function_runs_as_it_is(mon
     monkeypatch.setattr(torch, "compile", fails)
     try:
         with pytest.warns(UserWarning, match="torch.compile does not work here .*no g.*install a C.. compiler"):
-            assert machine.compiled(torch.sin, torch.device("cpu"), calls=1e9) is torch.sin
+            assert machine.compiled(torch.sin, torch.device("cpu"), units=1e9, calls=1e9) is torch.sin
     finally:
         machine.can_compile.cache_clear()
 
@@ -63,7 +63,7 @@ def test_compiled_training_is_the_same_training(name, monkeypatch):
     data, (h, b) = chain(), tiny(score_steps=50, q_steps=50, q_beta_steps=50, policy_steps=50)
     eager = TRAINERS[name](data, h, b)
     compiled = []
-    monkeypatch.setattr(machine, "PAYS_AFTER_CALLS", 0)
+    monkeypatch.setattr(machine, "PAYS_FROM_UNITS", 0)
     monkeypatch.setattr(machine, "_program", lambda f, real=machine._program: compiled.append(f) or real(f))
     torch.testing.assert_close(TRAINERS[name](data, h, b), eager, rtol=1e-3, atol=1e-4)
     assert compiled or not machine.can_compile("cpu"), "nothing was compiled"
