@@ -7,7 +7,9 @@ import os
 import platform
 import shutil
 import struct
+from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import safetensors.torch
 import torch
@@ -19,15 +21,29 @@ from arq_core.types import fingerprint
 SAFETENSORS_NAMES = {torch.float32: "F32", torch.float64: "F64"}
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """The file under `path` is the old one or the new one, never a part: temporary file beside it, fsync, rename."""
+@contextmanager
+def replacing(path: Path):
+    """A file to write that takes the place of `path` when the block ends well: the old one or the new one is there, never a part.
+
+    Temporary file beside it, fsync, rename; the name is unique on any machine, and nothing stays after an error.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as f:
+    temporary = path.with_name(f"{path.name}.{uuid4().hex}.tmp")
+    try:
+        with open(temporary, "wb") as f:
+            yield f
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """The file under `path` is the old one or the new one, never a part."""
+    with replacing(path) as f:
         f.write(data)
-        f.flush()
-        os.fsync(f.fileno())
-    os.replace(temporary, path)
 
 
 class FileStore:
@@ -96,42 +112,53 @@ class FileBlocks:
     def path(self, part: int) -> Path:
         return self.folder / f"{part:06d}.safetensors"
 
+    def _metadata(self, part: int, tensors: dict[str, Tensor]) -> dict[str, str]:
+        return dict(sha256=fingerprint(tensors), part=str(part), of=str(self.count), key=json.dumps(self.key, sort_keys=True))
+
     def finished(self) -> set[int]:
         """Blocks that are there and pass their checksum; one that does not is removed, and said."""
-        there = [i for i in range(self.count) if self.path(i).exists()]
-        return {i for i in there if self._intact(i)}
+        return {i for i in range(self.count) if self.has(i)}
 
-    def _intact(self, part: int) -> bool:
+    def has(self, part: int) -> bool:
         path = self.path(part)
         try:
             with safetensors.safe_open(path, "pt") as f:
-                intact = f.metadata() == dict(sha256=fingerprint({k: f.get_tensor(k) for k in f.keys()}), part=str(part))
+                intact = f.metadata() == self._metadata(part, {k: f.get_tensor(k) for k in f.keys()})
+        except FileNotFoundError:
+            return False
         except safetensors.SafetensorError:
             intact = False
         if not intact:
-            tqdm.write(f"{path}: saw a block that fails its checksum, expected block {part} of step {self.name!r}; it is computed again.")
-            path.unlink()
+            tqdm.write(f"{path}: saw a block that fails its checksum, expected block {part} of {self.count} of step {self.name!r}; it is "
+                       "computed again.")
+            path.unlink(missing_ok=True)
         return intact
 
     def save(self, part: int, tensors: dict[str, Tensor]) -> None:
         owned = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-        metadata = dict(sha256=fingerprint(owned), part=str(part))
-        write_atomic(self.path(part), safetensors.torch.save(owned, metadata=metadata))
+        write_atomic(self.path(part), safetensors.torch.save(owned, metadata=self._metadata(part, owned)))
 
     def join(self, axis: int) -> dict[str, Tensor] | None:
-        """The step's tensors once every block is there, else None. Tensors are joined along `axis`; scalars (seconds) are summed."""
+        """The step's tensors once every block is there, else None. Tensors are joined along `axis`; float64 scalars (seconds) are summed."""
         target = self.store.path(self.name, self.key)
         if not target.exists():
-            if len(self.finished()) < self.count:
+            if len(self.finished()) < self.count and not target.exists():
                 return None
             try:
                 self._write_joined(target, axis)
             except FileNotFoundError:                              # another process joined them and cleaned up meanwhile
                 if not target.exists():
                     raise
+            except OSError as error:
+                raise OSError(f"{target}: saw {error}, expected room for the joined blocks beside them; make room and run the same command "
+                              "again: finished blocks are kept.") from error
+        self.clear()
+        return self.store.load(self.name, self.key)
+
+    def clear(self) -> None:
+        """Removes the blocks of a step that is joined."""
         self.store.write_sidecar(self.name, self.key)
         shutil.rmtree(self.folder, ignore_errors=True)
-        return self.store.load(self.name, self.key)
 
     def _write_joined(self, target: Path, axis: int) -> None:
         def read(part: int) -> dict[str, Tensor]:
@@ -148,8 +175,10 @@ class FileBlocks:
             header[k] = dict(dtype=SAFETENSORS_NAMES[first[k].dtype], shape=shape, data_offsets=[starts[k], end])
         text = json.dumps(header).encode()
         text += b" " * (-len(text) % 8)
-        temporary, sums = target.with_name(f"{target.name}.{os.getpid()}.tmp"), {k: 0.0 for k, shape in shapes.items() if not shape}
-        with open(temporary, "wb") as f:
+        sums = {k: 0.0 for k, shape in shapes.items() if not shape}
+        if unknown := [k for k in sums if first[k].dtype != torch.float64]:
+            raise TypeError(f"{self.name}: saw scalars {unknown} that are not float64, expected float64 to be summed.")
+        with replacing(target) as f:
             f.write(struct.pack("<Q", len(text)) + text)
             data = f.tell()
             f.truncate(data + end)
@@ -166,6 +195,3 @@ class FileBlocks:
             for k, total in sums.items():
                 f.seek(data + starts[k])
                 f.write(struct.pack("<d", total))
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(temporary, target)

@@ -52,32 +52,54 @@ class NetScore:
 
     x is [E, B, n, A] with E seeds; the networks' members are E·C. What does not change along a solve is computed once: `net` is
     already in the arithmetic of the solve, states are embedded here, and times are embedded by `embed_time` (which remembers them).
+    A pass over the network takes a few states at a time, so that it stays in cache, or in memory; rows do not see each other.
     """
 
     def __init__(self, net: ScoreNet, sde: VPSDE, embedded: Float[Tensor, "EC B W"], embed_time: Callable, copies: int):
         self.net, self.sde, self.state, self.embed_time, self.copies = net, sde, embedded, embed_time, copies
 
-    def _members(self, x: Float[Tensor, "E ..."]) -> Float[Tensor, "EC ..."]:
-        return x.to(self.state.dtype).repeat_interleave(self.copies, 0)
-
-    def _compiled(self, f: Callable, rows: int) -> Callable:
-        return compiled(f, self.state.device, units=rows * activations(self.net.dense))
-
-    def _score(self, out: Tensor, t: Tensor, like: Tensor) -> Tensor:
-        mean = out.float().unflatten(0, (-1, self.copies)).mean(1)
-        return mean.view(like.shape).to(like.dtype) / self.sde.marginal(t)[1].to(like.dtype)
-
     def __call__(self, x: Float[Tensor, "E B n A"], t: Tensor) -> Float[Tensor, "E B n A"]:
-        rows = self._members(x).flatten(1, 2)
-        forward = self._compiled(ScoreNet.forward, rows.shape[1])
-        return self._score(forward(self.net, rows, self.state, self.embed_time(t)), t, x)
+        out, = self._passes(ScoreNet.forward, t, x)
+        return self._score(out, t, x)
 
     def jvp(self, x: Tensor, t: Tensor, tangents: Float[Tensor, "P E B n A"]) -> tuple[Tensor, Tensor]:
         """The score and its directional derivatives along `tangents`, by one forward-mode pass."""
-        rows, directions = self._members(x).flatten(1, 2), self._members(tangents.movedim(0, 1)).flatten(2, 3)
-        jvp = self._compiled(ScoreNet.jvp, rows.shape[1] * (1 + len(tangents)))
-        out, d_out = jvp(self.net, rows, self.state, self.embed_time(t), directions)
-        return self._score(out, t, x), self._score(d_out, t, tangents.movedim(0, 1)).movedim(1, 0)
+        out, d_out = self._passes(ScoreNet.jvp, t, x, tangents)
+        return self._score(out, t, x), self._score(d_out, t, tangents)
+
+    def _score(self, out: Float[Tensor, "... EC B n A"], t: Tensor, like: Tensor) -> Tensor:
+        mean = out.float().unflatten(-4, (-1, self.copies)).mean(-4)
+        return mean.to(like.dtype) / self.sde.marginal(t)[1].to(like.dtype)
+
+    def _passes(self, f: Callable, t: Tensor, x: Tensor, *tangents: Tensor) -> list[Tensor]:
+        """f of `ScoreNet` over all states, in pieces of one size (the last is padded), so that one compiled program serves."""
+        (members, b, width), n, device = self.state.shape, x.shape[2], self.state.device
+        row = n * members * (1 + sum(len(v) for v in tangents))                              # network rows that a state takes
+        pieces, size = equal_pieces(b, solve_rows(device.type) * 256 // (width * row))
+        f = compiled(f, device, units=size * row * width * len(self.net.dense))
+        results = []
+        for i in torch.arange(pieces * size, device=device).clamp(max=b - 1).split(size):
+            rows = self._members(x[:, i]).flatten(1, 2)
+            along = [self._members(v[:, :, i].movedim(0, 1)).flatten(2, 3) for v in tangents]
+            got = _in_memory(f, self.net, rows, self.state[:, i], self.embed_time(t), *along)
+            got = got if isinstance(got, tuple) else (got,)
+            results.append([y.movedim(1, 0).unflatten(2, (size, n)) if y.ndim == 4 else y.unflatten(1, (size, n)) for y in got])
+        return [torch.cat(parts, -3)[..., :b, :, :] for parts in zip(*results)]
+
+    def _members(self, x: Float[Tensor, "E ..."]) -> Float[Tensor, "EC ..."]:
+        return x.to(self.state.dtype).repeat_interleave(self.copies, 0)
+
+
+def _in_memory(f: Callable, *args):
+    """f(...), or an error that says what to do when memory runs out."""
+    try:
+        return f(*args)
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "can't allocate memory" not in str(error):
+            raise
+        device = args[1].device.type
+        raise MemoryError(f"score network: saw memory run out on {device} ({str(error).splitlines()[0]}), with up to {solve_rows(device):,} rows of "
+                          f"width 256 at once; try ARQ_SOLVE_ROWS={solve_rows(device) // 4}. Finished blocks of candidates are kept.") from error
 
 
 def score_matching_loss(net: ScoreNet, actions: Float[Tensor, "E B A"], states: Float[Tensor, "E B S"], t: Float[Tensor, "E T"],
@@ -132,13 +154,9 @@ class ScoreBehavior:
     @torch.no_grad()
     def sample(self, states: Float[Tensor, "E B S"], n: int, rng: Streams) -> Float[Tensor, "E B n A"]:
         """n actions for each state, not clipped to the box, by the budget's sampler."""
-        solver = samplers.SAMPLERS[self.budget.sampler]
         times = samplers.make_grid(self.budget.sampler, self.sde, self.budget.sampler_steps, T_MIN_SAMPLE)
-        noise = rng.randn(states.shape[1], n, len(self.of_action.mean))
-        if not solver.deterministic:                               # one stream of noise runs through the whole solve
-            return self.of_action.inverse(_in_memory(solver, self.score(states), self.sde, noise, times, rng))
-        x, = self._in_pieces(lambda score, x: (solver(score, self.sde, x, times, None),), states, [noise], 1)
-        return self.of_action.inverse(x)
+        x = rng.randn(states.shape[1], n, len(self.of_action.mean))
+        return self.of_action.inverse(samplers.SAMPLERS[self.budget.sampler](self.score(states), self.sde, x, times, rng))
 
     @torch.no_grad()
     def sample_with_log_prob(self, states: Tensor, n: int, rng: Streams) -> tuple[Float[Tensor, "E B n A"], Float[Tensor, "E B n"]]:
@@ -146,59 +164,26 @@ class ScoreBehavior:
         if self.budget.density != "same_solve":
             actions = self.sample(states, n, rng)
             return actions, self.log_prob(actions, states, rng)
-        noise = rng.randn(states.shape[1], n, len(self.of_action.mean))
-        x, log_prob = self._with_divergence(likelihood.sample_with_log_prob, states, noise, rng)
+        x = rng.randn(states.shape[1], n, len(self.of_action.mean))
+        x, log_prob = likelihood.sample_with_log_prob(self.score(states), self.sde, x, self._density_grid(), self._divergence(x, rng))
         return self.of_action.inverse(x), log_prob
 
     @torch.no_grad()
     def log_prob(self, actions: Float[Tensor, "E B n A"], states: Float[Tensor, "E B S"], rng: Streams) -> Float[Tensor, "E B n"]:
         """log beta(a|s) in nats, of the standardised action; "rk45" is the released setting, otherwise the multistep walk."""
-        x = self.of_action(actions)
-        if self.budget.density == "rk45":                          # one system for the whole batch, as released
-            divergence = likelihood.hutchinson_divergence(self._probes(x, rng)) if self.budget.probes else likelihood.exact_divergence
-            return _in_memory(likelihood.log_prob_rk45, self.score(states), self.sde, x, divergence, t_start=T_MIN_DENSITY)
-        return self._with_divergence(likelihood.log_prob_multistep, states, x, rng)[0]
+        x, score = self.of_action(actions), self.score(states)
+        if self.budget.density == "rk45":
+            return likelihood.log_prob_rk45(score, self.sde, x, self._divergence(x, rng), t_start=T_MIN_DENSITY)
+        return likelihood.log_prob_multistep(score, self.sde, x, self._divergence(x, rng), self._density_grid())
 
-    def _probes(self, x: Tensor, rng: Streams) -> Float[Tensor, "P E B n A"]:
-        return likelihood.rademacher(rng, x, self.budget.probes)
+    def _density_grid(self) -> Tensor:
+        """Both walks take one evaluation more than the grid has steps."""
+        return power_grid(self.sde, self.budget.sampler_steps - 1, T_MIN_SAMPLE, p=DENSITY_GRID_POWER)
 
-    def _with_divergence(self, walk: Callable, states: Tensor, x: Tensor, rng: Streams) -> tuple[Tensor, ...]:
-        """`walk` in pieces, on its grid (one evaluation more than steps), with the budget's divergence."""
-        times = power_grid(self.sde, self.budget.sampler_steps - 1, T_MIN_SAMPLE, p=DENSITY_GRID_POWER)
+    def _divergence(self, x: Tensor, rng: Streams) -> Callable:
         if self.budget.probes == 0:
-            return self._in_pieces(lambda score, x: walk(score, self.sde, x, times, likelihood.exact_divergence), states, [x], 1 + x.shape[-1])
-        probes = self._probes(x, rng).movedim(0, 3)                                          # [E B n P A]
-
-        def hutchinson(score, x, probes):
-            return walk(score, self.sde, x, times, likelihood.hutchinson_divergence(probes.movedim(3, 0)))
-        return self._in_pieces(hutchinson, states, [x, probes], 1 + self.budget.probes)
-
-    def _in_pieces(self, solve: Callable, states: Float[Tensor, "E B S"], noise: list[Float[Tensor, "E B ..."]], passes: int) -> tuple[Tensor, ...]:
-        """solve(score, *noise) for a few states at a time, so that a pass over the network stays in cache, or in memory.
-
-        The noise of all states is drawn before, so pieces change nothing but rounding. All have one size: the last is padded.
-        """
-        b, device = states.shape[1], states.device
-        width, row = self.net.out.weight.shape[1], noise[0].shape[2] * passes * len(self.net.out.weight)
-        pieces, size = equal_pieces(b, solve_rows(device.type) * 256 // (width * row))
-        pad = torch.arange(pieces * size, device=device).clamp(max=b - 1)
-        results = []
-        for i in pad.split(size):
-            got = _in_memory(solve, self.score(states[:, i]), *(x[:, i] for x in noise))
-            results.append(got if isinstance(got, tuple) else (got,))
-        return tuple(torch.cat(parts, 1)[:, :b] for parts in zip(*results))
-
-
-def _in_memory(solve: Callable, score: NetScore, *args, **kwargs):
-    """solve(score, ...), or an error that says what to do when memory runs out."""
-    try:
-        return solve(score, *args, **kwargs)
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "alloc" not in str(error):
-            raise
-        device = score.state.device.type
-        raise MemoryError(f"solve: saw memory run out ({str(error).splitlines()[0]}) with up to {solve_rows(device):,} rows of width 256 at once on "
-                          f"{device}; try ARQ_SOLVE_ROWS={solve_rows(device) // 4}. Finished blocks are kept: the same command goes on.") from error
+            return likelihood.exact_divergence
+        return likelihood.hutchinson_divergence(likelihood.rademacher(rng, x, self.budget.probes))
 
 
 def fit_behavior(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store) -> ScoreBehavior:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -31,7 +32,7 @@ def speed_table(lines: list[dict]) -> pd.DataFrame:
         for label, c in line["competitors"].items():
             if label.startswith("products"):
                 continue
-            rows.append({"loop": line["title"], "whose": label, f"ms": f"{c['milliseconds']:.3g} a {line['per']}",
+            rows.append({"loop": line["title"], "whose": label, "ms": f"{c['milliseconds']:.3g} a {line['per']}",
                          "times ours": "1" if c["times_ours"] == 1 else f"{c['times_ours']:.3g} ({c['smallest']:.3g} to {c['largest']:.3g})",
                          "of plain products": f"{c['share_of_products']:.0%} of {c['product_gflops']:.0f} GFLOP/s" if "gflops" in c else ""})
     return pd.DataFrame(rows).set_index(["loop", "whose"])
@@ -62,26 +63,31 @@ def draw_growth(ax: Axes, points: list[dict], axis: str) -> None:
 
 def fidelity_table(settings: list[dict], score: str) -> pd.DataFrame:
     """Samplers by action dimension: distance in units of two true samples' (1 is no difference), its z, and the share off support."""
-    frame = pd.DataFrame([s for s in settings if s["score"] == score and s.get("sampler") and not s.get("reference") and "ratio" in s])
-    names = ["sampler", "grid", "evaluations", "precision"]
-    frame["coupled"] = frame.get("coupled", False)
-    frame = frame[frame["coupled"] != True].copy()                                                     # noqa: E712  (None counts as False)
-    frame[names] = frame[names].astype(object).where(frame[names].notna(), "")
-    frame["cell"] = [f"{r:.2f} (z {z:.1f}), {o:.2%}" for r, z, o in zip(frame["ratio"], frame["z"], frame["off_support"], strict=True)]
-    frame["setting"] = [" ".join(str(int(v) if isinstance(v, float) else v) for v in row if v not in ("", "float32")) for row in frame[names].itertuples(index=False)]
-    table = frame.drop_duplicates(["setting", "A"]).pivot(index="setting", columns="A", values="cell").fillna("")
-    return table.reindex(frame["setting"].drop_duplicates()).rename(columns=lambda a: f"A = {a}")
+    shown = [s for s in settings if s["score"] == score and "sampler" in s and "ratio" in s and not s.get("coupled")]
+    return _by_dimension(shown, lambda s: f"{s['ratio']:.2f} (z {s['z']:.1f}), {s['off_support']:.2%}",
+                         lambda s: [s["sampler"], s.get("grid"), s.get("evaluations"), _unusual(s)])
 
 
 def density_table(settings: list[dict], score: str) -> pd.DataFrame:
     """Log-densities by action dimension: mean absolute error in nats inside the support, and agreement of the kept set at epsilon."""
-    frame = pd.DataFrame([s for s in settings if s["score"] == score and s.get("density")])
-    names = ["density", "grid", "evaluations", "probes", "precision"]
-    for n in names:
-        frame[n] = frame[n] if n in frame else ""
-    frame[names] = frame[names].astype(object).where(frame[names].notna(), "")
-    frame["setting"] = [f"{d} {g} {int(n) if n != '' else ''} {'exact' if p == 0 else f'{int(p)} probes' if p != '' else ''} {b if b != 'float32' else ''}".replace("  ", " ").strip()
-                        for d, g, n, p, b in frame[names].itertuples(index=False)]
-    frame["cell"] = [f"{e:.3g} nats, {k:.1%}" for e, k in zip(frame["mean_abs"], frame["kept_agreement"], strict=True)]
-    table = frame.drop_duplicates(["setting", "A"]).pivot(index="setting", columns="A", values="cell").fillna("")
-    return table.reindex(frame["setting"].drop_duplicates()).rename(columns=lambda a: f"A = {a}")
+    shown = [s for s in settings if s["score"] == score and "density" in s and s["mean_abs"] is not None]
+    return _by_dimension(shown, lambda s: f"{s['mean_abs']:.3g} nats, {s['kept_agreement']:.1%}",
+                         lambda s: [s["density"], s.get("grid"), s.get("evaluations"), _divergence(s), _unusual(s)])
+
+
+def _divergence(setting: dict) -> str:
+    return "" if "probes" not in setting else f"{setting['probes']} probes" if setting["probes"] else "exact"
+
+
+def _unusual(setting: dict) -> str:
+    return setting["precision"] if setting.get("precision") != "float32" and "precision" in setting else ""
+
+
+def _by_dimension(settings: list[dict], cell: Callable[[dict], str], parts: Callable[[dict], list]) -> pd.DataFrame:
+    """A row a setting, in the order of the file, and a column for each action dimension."""
+    cells: dict[str, dict[str, str]] = {}
+    for s in settings:
+        row = cells.setdefault(" ".join(str(part) for part in parts(s) if part), {})
+        row.setdefault(f"A = {s['A']}", cell(s))
+    columns = [f"A = {a}" for a in sorted({s["A"] for s in settings})]
+    return pd.DataFrame.from_dict(cells, orient="index").reindex(columns=columns).fillna("").rename_axis("setting")

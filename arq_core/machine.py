@@ -28,17 +28,25 @@ def keep_freed_memory() -> bool:
     Each step of training or of a solver frees and asks again for the same megabytes; fetching them from the system page by page
     made these loops up to twice as slow on two cores. Returns whether it could be asked (False outside of the GNU C library).
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if hasattr(ctypes, "CDLL") else None
-    if mallopt is None:
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, TypeError, AttributeError):
         return False
-    return all([mallopt(M_MMAP_THRESHOLD, 1 << 30), mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1), mallopt(M_TOP_PAD, 1 << 26)])
+    if not (mallopt(M_MMAP_THRESHOLD, 1 << 30) or mallopt(M_MMAP_THRESHOLD, 1 << 25)):     # older libraries take 32 MB at most
+        return False
+    return bool(mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1) and mallopt(M_TOP_PAD, 1 << 26))
 
 
 @functools.cache
 def can_compile(device: str) -> bool:
-    """Whether `torch.compile` works here for "cpu" or "cuda": a trivial program is tried once. A warning says why not."""
-    torch._dynamo.config.recompile_limit = RECOMPILATIONS
+    """Whether `torch.compile` works here for "cpu" or "cuda": a trivial program is tried once. A warning says why not.
+
+    Sets what compiled programs need for the whole process: enough shapes, and kernels that are never chosen by a clock.
+    """
     try:
+        from torch._dynamo import config as tracing
+        from torch._inductor import config as compiling
+        tracing.recompile_limit, compiling.deterministic = RECOMPILATIONS, True
         torch.compile(lambda x: x.exp() + 1)(torch.zeros(8, device=device))
     except Exception as error:                                      # no compiler, no headers, no Triton: many types
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -61,12 +69,15 @@ def activations(module: torch.nn.Module) -> int:
 
 @functools.cache
 def _program(f: Callable) -> Callable:
-    return torch.compile(f, dynamic=False)
+    return torch.compile(f, dynamic=False, fullgraph=True)
 
 
 def solve_rows(device: str) -> int:
     """SOLVE_ROWS of a device type, or the number in the environment variable ARQ_SOLVE_ROWS."""
-    return int(environ.get("ARQ_SOLVE_ROWS", SOLVE_ROWS.get(device, SOLVE_ROWS["cuda"])))
+    rows = environ.get("ARQ_SOLVE_ROWS", str(SOLVE_ROWS.get(device, SOLVE_ROWS["cuda"])))
+    if not rows.isdecimal() or int(rows) == 0:
+        raise ValueError(f"ARQ_SOLVE_ROWS: saw {rows!r}, expected a whole number of rows, such as {SOLVE_ROWS['cpu']}.")
+    return int(rows)
 
 
 def equal_pieces(n: int, most: int) -> tuple[int, int]:

@@ -80,7 +80,7 @@ def next_values(q_target: QEnsemble, data: Transitions, support: SupportSet, m: 
     densest = actions.gather(2, log_prob.argmax(-1)[..., None, None].expand(-1, -1, 1, actions.shape[-1])).squeeze(2)
     a_data = torch.where((following >= 0)[..., None], data.actions[following], densest)
     values = q_target.min(data.states[u], torch.cat([actions, a_data[:, :, None]], 2))     # [E B N+1]
-    return BOOTSTRAPS[hyper.variant](values[..., :-1], log_prob >= hyper.log_epsilon, hyper.k, values[..., -1])
+    return BOOTSTRAPS[hyper.variant](values[..., :-1], SupportSet(actions, log_prob).mask(hyper.log_epsilon), hyper.k, values[..., -1])
 
 
 def in_pieces(values: Callable[[Tensor], Tensor], m: Int[Tensor, "E B"], most: int) -> Float[Tensor, "E B"]:
@@ -98,8 +98,9 @@ def fit_q(data: Transitions, support: SupportSet, hyper: Hyper, budget: Budget, 
     """
     every, everything = budget.target_every, torch.arange(len(data.actions), device=rng.device).expand(len(rng), -1)
     most = max(1, CRITIC_ROWS[rng.device.type] // (len(rng) * CRITICS * (support.actions.shape[2] + 1)))
+    data.next_transition                                          # computed once, here, and not in the compiled program
     columns = budget.q_steps * (hyper.batch if every == 1 else len(data.actions) / every)
-    values = compiled(next_values, rng.device, units=CRITIC_ROWS["cpu"] * CRITIC_UNITS, calls=columns / most)
+    values = compiled(next_values, rng.device, units=CRITIC_ROWS[rng.device.type] * CRITIC_UNITS, calls=columns / most)
     v = torch.zeros(len(rng), len(data.actions), device=rng.device)
 
     def bootstrap(q_target, m):

@@ -131,24 +131,23 @@ def sde_dpmpp_2m(score: Score, sde: VPSDE, x: Tensor, times: Tensor, rng) -> Ten
 
 @dataclass(frozen=True)
 class Sampler:
-    """A solver with the grid it works best on, its evaluations of the score per step, and whether it draws no noise on its way."""
+    """A solver with the grid it works best on and its evaluations of the score per step. Calling it calls `solve`."""
 
     solve: Callable[..., Tensor]
     grid: Grid
     evaluations: int
-    deterministic: bool
 
     def __call__(self, score: Score, sde: VPSDE, x: Tensor, times: Tensor, rng) -> Tensor:
         return self.solve(score, sde, x, times, rng)
 
 
 SAMPLERS = {
-    "predictor_corrector": Sampler(predictor_corrector, uniform_grid, 2, False),
-    "predictor_corrector_batch": Sampler(partial(predictor_corrector, norm="batch"), uniform_grid, 2, False),
-    "euler_maruyama": Sampler(euler_maruyama, uniform_grid, 1, False),
-    "probability_flow": Sampler(probability_flow, log_snr_grid, 2, True),
-    "dpmpp_2m": Sampler(dpmpp_2m, log_snr_grid, 1, True),
-    "sde_dpmpp_2m": Sampler(sde_dpmpp_2m, log_snr_grid, 1, False),
+    "predictor_corrector": Sampler(predictor_corrector, uniform_grid, 2),
+    "predictor_corrector_batch": Sampler(partial(predictor_corrector, norm="batch"), uniform_grid, 2),
+    "euler_maruyama": Sampler(euler_maruyama, uniform_grid, 1),
+    "probability_flow": Sampler(probability_flow, log_snr_grid, 2),
+    "dpmpp_2m": Sampler(dpmpp_2m, log_snr_grid, 1),
+    "sde_dpmpp_2m": Sampler(sde_dpmpp_2m, log_snr_grid, 1),
 }
 
 

@@ -30,15 +30,16 @@ def sample_support(behavior: Behavior, states: Float[Tensor, "U S"], n: int, rng
         raise ValueError(f"part: saw {part}, expected (i, p) with 0 <= i < p: part i of p.")
     block = STATES_PER_BLOCK[rng.device.type]
     key = dict(key, n=n, block=block, seeds=rng.seeds)
-    if (done := store.load("support", key)) is not None:
-        return SupportSet(done["actions"].to(rng.device), done["log_prob"].to(rng.device))
     count = -(-len(states) // block)
     blocks = store.blocks("support", key, count)
+    if (done := store.load("support", key)) is not None:
+        blocks.clear()
+        return SupportSet(done["actions"].to(rng.device), done["log_prob"].to(rng.device))
     mine = range(part[0], count, part[1])
     finished = blocks.finished()
     with tqdm(total=len(mine) * block, initial=sum(b in finished for b in mine) * block, desc="support", unit="state", mininterval=1.0) as bar:
         for b in mine:
-            if b in finished:
+            if b in finished or blocks.has(b):                                # perhaps another process has done it meanwhile
                 continue
             start, some = time.monotonic(), states[b * block:(b + 1) * block]
             actions, log_prob = behavior.sample_with_log_prob(some.expand(len(rng), -1, -1), n, rng.fork("support", b))

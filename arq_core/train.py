@@ -114,6 +114,7 @@ def train(name: str, key: dict, modules: dict[str, nn.Module], loss: Callable[[]
             if stop:
                 raise KeyboardInterrupt(f"{name}: stopped at step {step} of {steps}; start again to go on from there.")
     _refuse_nonfinite(name, step, kept, window, modules[trained])
+    adam.zero_grad()                                               # gradients would keep a graph's memory
     store.save(name, key, {**tensors, "loss": _columns(curve), "seconds": seconds()})
     store.discard(name + ".partial", key)
     return _columns(curve)
@@ -126,22 +127,24 @@ def replayed(one_step: Callable[[], None], rng: Streams) -> Callable[[], None]:
     """
     if rng.device.type != "cuda":
         return one_step
-    side, graph, ordinary = torch.cuda.Stream(rng.device), torch.cuda.CUDAGraph(), [3]
+    side, graph, ordinary = torch.cuda.Stream(rng.device), torch.cuda.CUDAGraph(), 3
 
     def program():
-        if ordinary[0] > 0:
-            side.wait_stream(torch.cuda.current_stream(rng.device))
-            with torch.cuda.stream(side):
-                one_step()
-            torch.cuda.current_stream(rng.device).wait_stream(side)
-        elif ordinary[0] == 0:
-            for generator in rng.generators:
-                graph.register_generator_state(generator)
-            with torch.cuda.graph(graph):
-                one_step()
-        ordinary[0] -= 1
-        if ordinary[0] < 0:
-            graph.replay()
+        nonlocal ordinary
+        with torch.cuda.device(rng.device):
+            if ordinary > 0:
+                side.wait_stream(torch.cuda.current_stream())
+                with torch.cuda.stream(side):
+                    one_step()
+                torch.cuda.current_stream().wait_stream(side)
+            elif ordinary == 0:
+                for generator in rng.generators:
+                    graph.register_generator_state(generator)
+                with torch.cuda.graph(graph, stream=side):
+                    one_step()
+            if ordinary <= 0:
+                graph.replay()
+        ordinary -= 1
 
     return program
 

@@ -131,8 +131,10 @@ class Blocks(Protocol):
     """The parts of one step, each kept when it is done; several processes may write different parts."""
 
     def finished(self) -> set[int]: ...                                         # parts that are kept and undamaged
+    def has(self, part: int) -> bool: ...
     def save(self, part: int, tensors: dict[str, Tensor]) -> None: ...
     def join(self, axis: int) -> dict[str, Tensor] | None: ...                  # the whole, kept as the step; None while a part is missing
+    def clear(self) -> None: ...                                                # remove the parts of a step that is whole
 
 
 class Store(Protocol):
@@ -153,6 +155,9 @@ class BlocksInMemory:
     def finished(self):
         return set(self.parts)
 
+    def has(self, part):
+        return part in self.parts
+
     def save(self, part, tensors):
         self.parts[part] = tensors
 
@@ -160,6 +165,9 @@ class BlocksInMemory:
         if len(self.parts) < self.count:
             return None
         return join_blocks([self.parts[i] for i in range(self.count)], axis)
+
+    def clear(self):
+        self.parts = {}
 
 
 def join_blocks(parts: Sequence[Mapping[str, Tensor]], axis: int) -> dict[str, Tensor]:

@@ -65,7 +65,7 @@ def test_parts_computed_apart_are_the_whole_bit_for_bit(behavior, tmp_path):
         sample_support(behavior, states, 4, streams(), FileStore(tmp_path), {}, part=(2, 2))
 
 
-def test_pieces_of_a_solve_change_nothing_but_rounding(behavior, monkeypatch):
+def test_pieces_of_a_pass_change_nothing_but_rounding(behavior, monkeypatch):
     states = torch.randn(1, 30, 3).expand(2, -1, -1)
     whole = behavior.sample_with_log_prob(states, 4, streams())
     monkeypatch.setenv("ARQ_SOLVE_ROWS", "20")
@@ -115,9 +115,46 @@ def test_out_of_memory_names_the_number_of_rows_to_try(behavior, monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("arq_core.likelihood.sample_with_log_prob", full)
+    monkeypatch.setattr("arq_core.nets.ScoreNet.jvp", full)
     with pytest.raises(MemoryError, match="out of memory.*8,192 rows of width 256.*ARQ_SOLVE_ROWS=2048"):
         sample_support(behavior, torch.randn(8, 3), 4, streams(), NoStore(), {})
+
+
+def test_two_processes_that_join_at_once_both_get_the_whole(tmp_path):
+    """The second finds the blocks gone, or half gone, and takes the joined file."""
+    parts = [dict(x=torch.full((1, 2, 3), float(i)), seconds=torch.tensor(1.0, dtype=torch.float64)) for i in range(3)]
+    first, second = (FileStore(tmp_path).blocks("step", {}, 3) for _ in range(2))
+    for i, tensors in enumerate(parts):
+        first.save(i, tensors)
+    written = second._write_joined
+
+    def late(target, axis):
+        assert torch.equal(first.join(1)["x"], torch.cat([p["x"] for p in parts], 1))
+        written(target, axis)
+
+    second._write_joined = late
+    assert torch.equal(second.join(1)["x"], torch.cat([p["x"] for p in parts], 1))
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".json", ".safetensors"]
+
+
+def test_block_of_another_step_is_not_taken(tmp_path, capsys):
+    one, two = (FileStore(tmp_path).blocks("step", {}, count) for count in (1, 2))
+    two.save(0, dict(x=torch.zeros(1, 2)))
+    assert two.has(0) and not one.has(0)
+    assert "expected block 0 of 1" in capsys.readouterr().out
+
+
+def test_failed_join_keeps_blocks_and_leaves_no_temporary_file(tmp_path, monkeypatch):
+    blocks = FileStore(tmp_path).blocks("step", {}, 1)
+    blocks.save(0, dict(x=torch.zeros(1, 2)))
+
+    def no_room(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", no_room)
+    with pytest.raises(OSError, match="No space left.*make room.*finished blocks are kept"):
+        blocks.join(1)
+    assert blocks.has(0) and not list(tmp_path.glob("*.tmp"))
 
 
 SCRIPT = """

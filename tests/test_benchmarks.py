@@ -1,0 +1,39 @@
+"""What benchmarks wrote is shown as it is."""
+import matplotlib
+
+matplotlib.use("svg")
+import matplotlib.pyplot as plt
+
+from arq_core import benchmarks
+
+LINE = dict(title="a step", per="step", competitors={
+    "ours": dict(milliseconds=2.0, times_ours=1.0, smallest=1.0, largest=1.0, gflops=50.0, product_gflops=100.0, share_of_products=0.5),
+    "theirs": dict(milliseconds=8.0, times_ours=4.0, smallest=3.5, largest=4.5),
+    "products, float32": dict(milliseconds=0.1, times_ours=0.05, smallest=0.05, largest=0.05)})
+SETTINGS = [dict(score="exact", A=1, sampler="dpmpp_2m", grid="log_snr_grid", evaluations=20, precision="float32", coupled=False, ratio=1.05, z=0.4, off_support=0.001),
+            dict(score="exact", A=3, sampler="truth", ratio=0.98, z=-0.2, off_support=0.0),
+            dict(score="exact", A=3, density="same_solve", grid="t ~ u^4", evaluations=16, probes=0, mean_abs=0.01, kept_agreement=1.0),
+            dict(score="exact", A=3, density="rk45", probes=10, mean_abs=0.2, kept_agreement=0.99)]
+
+
+def test_speed_table_has_a_line_per_competitor_with_its_ratio_and_share():
+    table = benchmarks.speed_table([LINE])
+    assert list(table.index) == [("a step", "ours"), ("a step", "theirs")]
+    assert table.loc[("a step", "theirs"), "times ours"] == "4 (3.5 to 4.5)"
+    assert table.loc[("a step", "ours"), "of plain products"] == "50% of 100 GFLOP/s"
+
+
+def test_fidelity_and_density_tables_have_a_column_per_action_dimension():
+    samplers, densities = benchmarks.fidelity_table(SETTINGS, "exact"), benchmarks.density_table(SETTINGS, "exact")
+    assert samplers.loc["dpmpp_2m log_snr_grid 20", "A = 1"] == "1.05 (z 0.4), 0.10%"
+    assert samplers.loc["truth", "A = 3"] == "0.98 (z -0.2), 0.00%" and samplers.loc["truth", "A = 1"] == ""
+    assert densities.loc["same_solve t ~ u^4 16 exact", "A = 3"] == "0.01 nats, 100.0%"
+    assert densities.loc["rk45 10 probes", "A = 3"] == "0.2 nats, 99.0%"
+
+
+def test_growth_is_drawn_beside_proportional_growth():
+    _, ax = plt.subplots()
+    benchmarks.draw_growth(ax, [dict(axis="states", value=v, seconds=s) for v, s in ((100, 1.0), (1000, 9.0))], "states")
+    measured, proportional = (line.get_ydata().tolist() for line in ax.lines)
+    assert measured == [1.0, 9.0] and proportional == [1.0, 10.0]
+    plt.close()
