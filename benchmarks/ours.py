@@ -49,7 +49,7 @@ def score_step(state_dim, action_dim, seeds=1, times=64, precision="bfloat16", c
     return step
 
 
-def arq_step(state_dim, action_dim, seeds=1, candidates=30, precision="bfloat16", chunk=20, rows=20_000, device="cpu"):
+def arq_step(state_dim, action_dim, seeds=1, candidates=30, precision="bfloat16", chunk=50, rows=20_000, device="cpu"):
     """`chunk` steps of `fit_q`, whose targets are computed for every batch (`target_every` = 1)."""
     data, support = transitions(state_dim, action_dim, rows, candidates, device)
     support = SupportSet(support.actions.expand(seeds, -1, -1, -1), support.log_prob.expand(seeds, -1, -1))

@@ -24,7 +24,7 @@ PACKAGES = {
 
 def limit_threads(threads: int) -> None:
     """Before torch or JAX is imported: both read these once. XLA sizes its pool by NPROC."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")                    # as the Makefile sets it, for every competitor
     os.environ.update(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads), NPROC=str(threads))
     if threads == 1:
         os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_cpu_multi_thread_eigen=false"

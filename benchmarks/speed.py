@@ -244,7 +244,7 @@ def main() -> None:
     parser.add_argument("--only", default="training,sampling,growth")
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
-    measured = dict(provenance(torch.cuda.get_device_name() if given.device == "cuda" else ""), rounds=ROUNDS)
+    start, measured = time.monotonic(), dict(provenance(torch.cuda.get_device_name() if given.device == "cuda" else ""), rounds=ROUNDS)
     with tempfile.TemporaryDirectory() as folder:
         parts = dict(training=training, sampling=lambda: sampling(folder), growth=lambda: growth(folder), cuda=lambda: cuda(folder))
         for part in ("cuda",) if given.device == "cuda" else given.only.split(","):
@@ -252,6 +252,7 @@ def main() -> None:
     if given.write:
         name = "speed" if given.device == "cpu" else "speed_cuda"
         write_atomic(DATA / "benchmarks" / f"{name}.json", json.dumps(measured, indent=1).encode())
+    tqdm.write(f"{(time.monotonic() - start) / 60:.1f} minutes")
 
 
 if __name__ == "__main__":
