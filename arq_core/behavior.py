@@ -15,7 +15,7 @@ from arq_core.machine import activations, compiled, equal_pieces, solve_rows
 from arq_core.nets import ScoreNet
 from arq_core.sde import VPSDE, power_grid
 from arq_core.streams import Streams
-from arq_core.train import ema_, train
+from arq_core.train import averaging, train
 from arq_core.types import Budget, DataError, Hyper, Store, Transitions
 
 BLOCKS = 3             # residual blocks of the score network, appendix A.2
@@ -204,7 +204,7 @@ def fit_behavior(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, 
     key = dict(data=data.fingerprint(), seeds=rng.seeds, ensemble=hyper.ensemble, width=hyper.width, batch=hyper.batch,
                lr=hyper.score_lr, ema=hyper.ema, steps=budget.score_steps, times=budget.times_per_batch, precision=budget.precision)
     curve = train("behavior", key, dict(net=net, average=average), loss, trained="net", lr=hyper.score_lr, steps=budget.score_steps,
-                  rng=members, store=store, after_step=lambda: ema_(average, net, hyper.ema), arithmetic=budget.precision)
+                  rng=members, store=store, after_step=averaging(average, net, hyper.ema), arithmetic=budget.precision)
     return ScoreBehavior(average, hyper.ensemble, of_state, of_action, budget, curve)
 
 

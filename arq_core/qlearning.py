@@ -13,7 +13,7 @@ from arq_core.machine import activations, compiled, equal_pieces
 from arq_core.nets import Critic
 from arq_core.streams import Streams
 from arq_core.support import kth_largest
-from arq_core.train import ema_, precision, train
+from arq_core.train import averaging, precision, train
 from arq_core.types import Budget, DataError, Hyper, Store, SupportSet, Transitions
 
 CRITICS = 2               # critics per seed for ARQ (appendix A.2); Q_beta has one
@@ -164,5 +164,5 @@ def _fit(name: str, copies: int, rows: Int[Tensor, "R"], data: Transitions, hype
                steps=steps, precision=budget.precision)
     modules = dict(q=q.net, target=q_target.net, **(extra or {}))
     curve = train(name, key, modules, loss, trained="q", lr=lr, steps=steps, rng=batches, store=store, before_step=before_step,
-                  after_step=lambda: ema_(q_target.net, q.net, hyper.polyak), arithmetic=budget.precision)
+                  after_step=averaging(q_target.net, q.net, hyper.polyak), arithmetic=budget.precision)
     return QEnsemble(q.net, copies, curve)

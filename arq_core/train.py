@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 from tqdm import tqdm
 
 from arq_core.machine import keep_freed_memory
@@ -16,13 +17,23 @@ from arq_core.streams import Streams
 from arq_core.types import Store
 
 CHECKPOINT_SECONDS = 30.0   # what a power cut may cost; Ctrl-C costs nothing, it stops at a step's end
+ADAM = dict(beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, amsgrad=False, maximize=False)     # Kingma and Ba 2015; appendix A.2
 LOSS_EVERY = 50             # steps averaged into one point of the loss curve
 
 
-@torch.no_grad()
 def ema_(average: nn.Module, model: nn.Module, decay: float) -> None:
     """average <- decay·average + (1 - decay)·model, in place. Polyak averaging of a target network is the same formula."""
-    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+    averaging(average, model, decay)()
+
+
+def averaging(average: nn.Module, model: nn.Module, decay: float) -> Callable[[], None]:
+    """`ema_` for every step: listing a module's parameters takes as long as averaging them."""
+    pairs = list(average.parameters()), list(model.parameters())
+
+    @torch.no_grad()
+    def step():
+        torch._foreach_lerp_(*pairs, 1 - decay)
+    return step
 
 
 def precision(name: str, device: torch.device | str = "cpu"):
@@ -62,11 +73,10 @@ def train(name: str, key: dict, modules: dict[str, nn.Module], loss: Callable[[]
     """
     keep_freed_memory()
     parameters = list(modules[trained].parameters())
-    adam = torch.optim.Adam(parameters, lr=lr, fused=True, capturable=rng.device.type == "cuda")
-    adam_state = [dict(step=torch.zeros((), device=p.device), exp_avg=torch.zeros_like(p), exp_avg_sq=torch.zeros_like(p)) for p in parameters]
-    adam.state.update(zip(parameters, adam_state, strict=True))
+    taken = [torch.zeros((), device=p.device) for p in parameters]
+    mean, square = ([torch.zeros_like(p) for p in parameters] for _ in range(2))
     tensors = {f"{m}.{k}": v for m, module in modules.items() for k, v in module.state_dict().items()}
-    moments = {f"adam.{i}.{k}": v for i, state in enumerate(adam_state) for k, v in state.items()}
+    moments = {f"adam.{i}.{k}": v for k, state in dict(step=taken, exp_avg=mean, exp_avg_sq=square).items() for i, v in enumerate(state)}
 
     if (done := store.load(name, key)) is not None:
         _copy_into(tensors, done)
@@ -82,9 +92,9 @@ def train(name: str, key: dict, modules: dict[str, nn.Module], loss: Callable[[]
     def one_step():
         with precision(arithmetic, rng.device):
             losses = loss()
-        adam.zero_grad()
-        losses.sum().backward()
-        adam.step()
+        gradients = torch.autograd.grad(losses.sum(), parameters)
+        with torch.no_grad():
+            adam(parameters, gradients, mean, square, [], taken, fused=True, capturable=rng.device.type == "cuda", lr=lr, **ADAM)
         after_step()
         window.add_(losses.detach())
 
@@ -114,7 +124,6 @@ def train(name: str, key: dict, modules: dict[str, nn.Module], loss: Callable[[]
             if stop:
                 raise KeyboardInterrupt(f"{name}: stopped at step {step} of {steps}; start again to go on from there.")
     _refuse_nonfinite(name, step, kept, window, modules[trained])
-    adam.zero_grad()                                               # gradients would keep a graph's memory
     store.save(name, key, {**tensors, "loss": _columns(curve), "seconds": seconds()})
     store.discard(name + ".partial", key)
     return _columns(curve)
