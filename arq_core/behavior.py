@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from arq_core import likelihood, samplers
-from arq_core.machine import activations, compiled, equal_pieces, solve_rows
+from arq_core.machine import BACK_AND_FORTH, activations, compiled, equal_pieces, solve_rows
 from arq_core.nets import ScoreNet
 from arq_core.sde import VPSDE, power_grid
 from arq_core.streams import Streams
@@ -194,7 +194,7 @@ def fit_behavior(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, 
     net = ScoreNet(states.shape[1], actions.shape[1], hyper.width, BLOCKS, members).to(rng.device)
     average = copy.deepcopy(net).requires_grad_(False)
 
-    matching = compiled(score_matching_loss, rng.device, units=hyper.batch * activations(net.dense), calls=budget.score_steps)
+    matching = compiled(score_matching_loss, rng.device, units=BACK_AND_FORTH * hyper.batch * activations(net.dense), calls=budget.score_steps)
 
     def loss():
         m = members.randint(len(actions), hyper.batch)

@@ -20,6 +20,7 @@ from arq_core.datasets.fetch import FetchError, cache_folder
 from arq_core.datasets.rewards import REWARDS
 from arq_core.envs import EnvError
 from arq_core.evaluate import check_dimensions, evaluate
+from arq_core.machine import SOLVE_ROWS
 from arq_core.methods import METHODS, Trained
 from arq_core.policies import HEADS
 from arq_core.qlearning import BOOTSTRAPS
@@ -83,6 +84,8 @@ def prepare(name: str, profile: str, seeds: Sequence[int] | int | None = None, g
         raise settings.UnknownName(f"seeds: saw {seeds!r}, expected at least one integer >= 0, each once, such as [0, 1, 2].")
     dataset = read_d4rl(Path(name)) if own else chosen.load()
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    if torch.device(device).type not in SOLVE_ROWS:
+        raise settings.UnknownName(f"device: saw {device!r}, expected auto, {' or '.join(SOLVE_ROWS)}.")
     dataset = replace(dataset, transitions=REWARDS[hyper.reward](dataset.transitions))
     return Experiment(chosen, dataset, hyper, budget, profile, Streams(seeds, device), changes or {})
 

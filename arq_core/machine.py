@@ -16,6 +16,7 @@ import torch
 # Rows of a score network of width 256 that one evaluation of a solve sees: what a core's cache holds, or 1 GB an activation
 SOLVE_ROWS = {"cpu": 8_192, "cuda": 2_097_152}
 PAYS_FROM_UNITS = 1e10         # activations over all calls: compiling takes 4 to 15 s of a core and saves about a nanosecond each
+BACK_AND_FORTH = 3             # a loss with its gradient, in passes over its network
 CALLS_OF_A_SOLVE = 10_000      # taken for granted where the number of calls is not known: a solver's passes over a network
 RECOMPILATIONS = 64            # of one function for different shapes; beyond torch's default of 8 it would silently run eagerly
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3     # malloc.h of the GNU C library

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from arq_core.machine import activations, compiled
+from arq_core.machine import BACK_AND_FORTH, activations, compiled
 from arq_core.nets import MLP, ResNet
 from arq_core.streams import Streams
 from arq_core.train import train
@@ -161,7 +161,7 @@ def fit_awr(data: Transitions, advantages: Float[Tensor, "E M"], alpha: float, h
     head = HEADS[hyper.head](data.states.shape[1], data.actions.shape[1], rng.fork(name, "weights")).to(rng.device)
     weights = (alpha * advantages).exp().clamp(max=WEIGHT_CLIP)
 
-    weighted = compiled(weighted_regression_loss, rng.device, units=hyper.batch * activations(head), calls=budget.policy_steps)
+    weighted = compiled(weighted_regression_loss, rng.device, units=BACK_AND_FORTH * hyper.batch * activations(head), calls=budget.policy_steps)
 
     def loss():
         m = batches.randint(len(data.actions), hyper.batch)

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from arq_core.machine import activations, compiled, equal_pieces
+from arq_core.machine import BACK_AND_FORTH, activations, compiled, equal_pieces
 from arq_core.nets import Critic
 from arq_core.streams import Streams
 from arq_core.support import kth_largest
@@ -148,7 +148,7 @@ def _fit(name: str, copies: int, rows: Int[Tensor, "R"], data: Transitions, hype
     batches, weights = rng.fork(name), rng.fork(name, "weights", copies=copies)
     q = QEnsemble(Critic(data.states.shape[1], data.actions.shape[1], weights).to(rng.device), copies)
     q_target = QEnsemble(copy.deepcopy(q.net).requires_grad_(False), copies)
-    squared_error = compiled(policy_evaluation_loss, rng.device, units=hyper.batch * activations(q.net), calls=steps)
+    squared_error = compiled(policy_evaluation_loss, rng.device, units=BACK_AND_FORTH * hyper.batch * activations(q.net), calls=steps)
 
     def loss():
         m = rows[batches.randint(len(rows), hyper.batch)]
