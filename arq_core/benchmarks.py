@@ -7,10 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
 
 from arq_core.settings import DATA
 from arq_core.style import COLORS
 
+SHORT = {"predictor_corrector": "PC, released norms", "predictor_corrector_batch": "PC", "euler_maruyama": "Euler-Maruyama", "dpmpp_2m": "DPM++(2M)",
+         "sde_dpmpp_2m": "SDE-DPM++(2M)", "probability_flow": "Heun", "log_snr_grid": "log-SNR", "uniform_grid": "", "same_solve": "walk",
+         "multistep": "walk back"}
 PAPER = "the paper's path, both"       # predictor-corrector, then RK45
 AXES = {"states": "states", "seeds": "seeds", "action_dim": "action dimension $A$", "candidates": "candidates per state"}
 
@@ -26,17 +30,13 @@ def said_of(measurement: dict) -> str:
     return f"{measurement['device']}; {versions}; {measurement['created'][:10]}; commit {measurement['commit']}"
 
 
-def speed_table(lines: list[dict]) -> pd.DataFrame:
+def speed_table(line: dict) -> pd.DataFrame:
     """One row a competitor: milliseconds, times ours with the range over rounds, and the share of plain products where it was measured."""
-    rows = []
-    for line in lines:
-        for label, c in line["competitors"].items():
-            if label.startswith("products"):
-                continue
-            rows.append({"loop": line["title"], "whose": label, "ms": f"{c['milliseconds']:.3g} a {line['per']}",
-                         "times ours": "1" if c["times_ours"] == 1 else f"{c['times_ours']:.3g} ({c['smallest']:.3g} to {c['largest']:.3g})",
-                         "of plain products": f"{c['share_of_products']:.0%} of {c['product_gflops']:.0f} GFLOP/s" if "gflops" in c else ""})
-    return pd.DataFrame(rows).set_index(["loop", "whose"])
+    rows = {label: {f"ms a {line['per']}": f"{c['milliseconds']:.3g}",
+                    "times ours": "1" if c["times_ours"] == 1 else f"{c['times_ours']:.3g} ({c['smallest']:.3g} to {c['largest']:.3g})",
+                    "of plain products": f"{c['share_of_products']:.0%} of {c['product_gflops']:.0f} GFLOP/s" if "gflops" in c else ""}
+            for label, c in line["competitors"].items() if not label.startswith("products")}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(line["title"])
 
 
 def headlines(speed: dict, fidelity: dict) -> str:
@@ -52,12 +52,12 @@ def headlines(speed: dict, fidelity: dict) -> str:
 
     walk, released = dict(density="same_solve", grid="t ~ u^4", evaluations=20, probes=0), dict(density="rk45 at t = 1e-5", probes=10)
     return "\n".join([
-        f"- Samples with their log-density: the paper's path takes {ratio('30 samples with log-density, A = 3', PAPER)} times as long at $A = 3$ and "
+        f"- Samples with their log-density: the paper's path takes {ratio('30 samples with log-density, A = 3', PAPER)} times as long at A = 3 and "
         f"{ratio('30 samples with log-density, A = 24', PAPER)} times at 24.",
         f"- Its log-densities err by {error(3, **released)} and {error(24, **released)} nats (ten probes), ours by {error(3, **walk)} and {error(24, **walk)} (20 evaluations, exact divergence), "
         "against the closed form.",
         f"- A training step: the straightforward loop takes {ratio('score step', 'straightforward')} times as long for the score model and {ratio('ARQ step', 'straightforward')} times for "
-        f"{{eq}}`eq-5`; JAX {ratio('score step', 'JAX, jit + scan')} and {ratio('ARQ step', 'JAX, jit + scan')} times. Ours is in bfloat16 with 64 diffusion "
+        f"Eq. 5; JAX {ratio('score step', 'JAX, jit + scan')} and {ratio('ARQ step', 'JAX, jit + scan')} times. Ours is in bfloat16 with 64 diffusion "
         "times a batch, theirs in float32 with one a row; ours in float32 is in the tables below.",
         f"- Without candidates (IQL through the same loop): in float32, d3rlpy takes {ratio('value-and-policy', 'd3rlpy')} times as long, JAX {ratio('value-and-policy', 'JAX, jit + scan')} times."])
 
@@ -73,6 +73,8 @@ def draw_speed(ax: Axes, line: dict) -> None:
     ax.set_yticks(range(len(shown)), list(shown))
     ax.set_title(line["title"], fontsize=10)
     ax.margins(x=0.15)
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def draw_growth(ax: Axes, points: list[dict], axis: str) -> None:
@@ -88,7 +90,7 @@ def draw_growth(ax: Axes, points: list[dict], axis: str) -> None:
 def fidelity_table(settings: list[dict], score: str) -> pd.DataFrame:
     """Samplers by action dimension: distance in units of two true samples' (1 is no difference), its z, and the share off support."""
     shown = [s for s in settings if s["score"] == score and "sampler" in s and "ratio" in s and not s.get("coupled")]
-    return _by_dimension(shown, lambda s: f"{s['ratio']:.2f} (z {s['z']:.1f}), {s['off_support']:.2%}",
+    return _by_dimension(shown, lambda s: f"{s['ratio']:.3g} ({s['z']:.2g}) {s['off_support']:.2%}",
                          lambda s: [s["sampler"], s.get("grid"), s.get("evaluations"), _unusual(s)])
 
 
@@ -97,6 +99,13 @@ def density_table(settings: list[dict], score: str) -> pd.DataFrame:
     shown = [s for s in settings if s["score"] == score and "density" in s and s["mean_abs"] is not None]
     return _by_dimension(shown, lambda s: f"{s['mean_abs']:.3g} nats, {s['kept_agreement']:.1%}",
                          lambda s: [s["density"], s.get("grid"), s.get("evaluations"), _divergence(s), _unusual(s)])
+
+
+def returns_table(measurement: dict) -> pd.DataFrame:
+    """What a policy scores when it draws its candidates in other ways: mean over seeds and episodes, and each seed's."""
+    rows = {s["setting"]: {"mean return": f"{s['mean']:.3f} ± {s['standard_error']:.3f}", "by seed": ", ".join(f"{m:.2f}" for m in s["by_seed"]),
+                           "seconds": f"{s['seconds']:.0f}"} for s in measurement["settings"]}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("candidates")
 
 
 def _divergence(setting: dict) -> str:
@@ -111,7 +120,7 @@ def _by_dimension(settings: list[dict], cell: Callable[[dict], str], parts: Call
     """A row a setting, in the order of the file, and a column for each action dimension."""
     cells: dict[str, dict[str, str]] = {}
     for s in settings:
-        row = cells.setdefault(" ".join(str(part) for part in parts(s) if part), {})
+        row = cells.setdefault(" ".join(SHORT.get(part, str(part)) for part in parts(s) if part).replace("  ", " "), {})
         row.setdefault(f"A = {s['A']}", cell(s))
     columns = [f"A = {a}" for a in sorted({s["A"] for s in settings})]
     return pd.DataFrame.from_dict(cells, orient="index").reindex(columns=columns).fillna("").rename_axis("setting")

@@ -20,10 +20,10 @@ from arq_core.settings import DATA
 
 SEEDS, EPISODES = [200, 201, 202], 40
 SETTINGS = {
-    "as in the profile": {},
-    "float32": dict(precision="float32"),
-    "8 evaluations": dict(sampler_steps=8),
-    "500 steps of predictor-corrector, RK45 with 10 probes, float32": dict(
+    "20 evaluations, bfloat16": dict(sampler_steps=20),
+    "20 evaluations, float32": dict(sampler_steps=20, precision="float32"),
+    "8 evaluations, bfloat16": dict(sampler_steps=8),
+    "PC 1000 and RK45 with 10 probes, float32": dict(
         sampler="predictor_corrector_batch", sampler_steps=1000, density="rk45", probes=10, precision="float32"),
 }
 
