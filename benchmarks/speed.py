@@ -29,7 +29,7 @@ from arq_core.settings import DATA, ROOT
 
 HERE = Path(__file__).resolve().parent
 PEER_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
-ROUNDS = 4
+ROUNDS = 3
 ROUND_SECONDS = 0.6       # that a competitor runs in a round, at least one call
 WIDTH, BLOCKS, BATCH = 256, 3, 512
 
@@ -172,13 +172,13 @@ def sampling(folder: str) -> list[dict]:
             "ours, bfloat16": ("ours.sampling", sizes, 64),
             "ours, float32": ("ours.sampling", sizes | dict(precision="float32"), 64),
             "k-diffusion": ("peers.k_diffusion_2m", sizes, 64),
-            "diffusers": ("peers.diffusers_2m", sizes, 64),
+            **({"diffusers": ("peers.diffusers_2m", sizes, 64)} if action_dim == 3 else {}),
             "products, bfloat16": ("ours.matrix_product", dict(members=1, rows=1920), 1)}, rounds=3))
         share(lines[-1], "ours, bfloat16", 20 * score_gflop(state_dim, action_dim, 30, 0), "products, bfloat16")
         slow = sizes | dict(states=8, warmup=0, threads=torch.get_num_threads())
         lines.append(compare(f"30 samples with log-density, A = {action_dim}", "state", {
             "ours, exact divergence": ("ours.density", sizes, 128),
-            "ours, 4 probes": ("ours.density", sizes | dict(probes=4), 128),
+            **({"ours, 4 probes": ("ours.density", sizes | dict(probes=4), 128)} if action_dim > 3 else {}),
             "predictor-corrector, 500": ("straightforward.sampling", slow, 8),
             "RK45, 10 probes": ("straightforward.log_density", slow, 8),
             **({"torchdiffeq dopri5, 10 probes": ("peers.torchdiffeq_dopri5", slow, 8)} if action_dim == 3 else {})}, rounds=2))
