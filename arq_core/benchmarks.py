@@ -32,11 +32,11 @@ def said_of(measurement: dict) -> str:
 
 def speed_table(line: dict) -> pd.DataFrame:
     """One row a competitor: milliseconds, times ours with the range over rounds, and the share of plain products where it was measured."""
-    rows = {label: {f"ms a {line['per']}": f"{c['milliseconds']:.3g}",
+    rows = {label: {"ms": f"{c['milliseconds']:.3g}",
                     "times ours": "1" if c["times_ours"] == 1 else f"{c['times_ours']:.3g} ({c['smallest']:.3g} to {c['largest']:.3g})",
-                    "of plain products": f"{c['share_of_products']:.0%} of {c['product_gflops']:.0f} GFLOP/s" if "gflops" in c else ""}
+                    "of products": f"{c['share_of_products']:.0%}" if "gflops" in c else ""}
             for label, c in line["competitors"].items() if not label.startswith("products")}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(line["title"])
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(f"{line['title']}, a {line['per']}")
 
 
 def headlines(speed: dict, fidelity: dict) -> str:
@@ -90,7 +90,7 @@ def draw_growth(ax: Axes, points: list[dict], axis: str) -> None:
 def fidelity_table(settings: list[dict], score: str) -> pd.DataFrame:
     """Samplers by action dimension: distance in units of two true samples' (1 is no difference), its z, and the share off support."""
     shown = [s for s in settings if s["score"] == score and "sampler" in s and "ratio" in s and not s.get("coupled")]
-    return _by_dimension(shown, lambda s: f"{s['ratio']:.3g} ({s['z']:.2g}) {s['off_support']:.2%}",
+    return _by_dimension(shown, lambda s: f"{s['ratio']:.2g} ({s['z']:.2g}) {s['off_support']:.2%}",
                          lambda s: [s["sampler"], s.get("grid"), s.get("evaluations"), _unusual(s)])
 
 
