@@ -8,6 +8,7 @@ import copy
 from dataclasses import replace
 
 import torch
+from safetensors.torch import load_file
 from straightforward import synthetic, to_torch
 from torch import nn
 
@@ -99,7 +100,7 @@ def behavior(state_dim, action_dim, seeds, weights, device, **budget):
     """A ScoreBehavior with the weights that straightforward.save_weights wrote (else untrained), one network a seed."""
     net = ScoreNet(state_dim, action_dim, HYPER.width, 3, Streams(range(seeds))).requires_grad_(False)
     if weights:
-        plain = torch.load(weights)
+        plain = load_file(weights)
         first = plain.pop("inputs.weight")
         plain |= {"of_action.weight": first[:, :action_dim], "of_state.weight": first[:, action_dim:], "of_state.bias": plain.pop("inputs.bias")}
         for name, own in net.state_dict().items():

@@ -190,7 +190,7 @@ def sampling(folder: str) -> list[dict]:
 
 def weights(folder: str, state_dim: int, action_dim: int) -> str:
     """A file with a network that has learned something: solvers are measured on its field."""
-    path = Path(folder) / f"{state_dim}-{action_dim}.pt"
+    path = Path(folder) / f"{state_dim}-{action_dim}.safetensors"
     if not path.exists():
         code = f"import straightforward as s; s.save_weights({str(path)!r}, {state_dim}, {action_dim})"
         subprocess.run([sys.executable, "-c", code], check=True, cwd=HERE)

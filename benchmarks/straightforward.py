@@ -1,7 +1,7 @@
 """The paper's loops written the straightforward way in plain eager torch: what benchmarks/speed.py measures arq_core against.
 
 One seed, float32, torch.nn.Linear, torch.optim.Adam with its defaults, averages by a loop over parameters, states repeated for every
-candidate, a diffusion time for every row. Needs torch, numpy and scipy only, so that peer_server.py can run it where arq_core is not
+candidate, a diffusion time for every row. Needs torch, numpy, scipy and safetensors only, so that peer_server.py can run it where arq_core is not
 installed. Each function of SERVED takes sizes and returns `step`, a function without arguments that does one training step (or
 one batch of B states with n candidates each, R = B·n rows) and returns a dict of results.
 """
@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from scipy.integrate import solve_ivp
 from torch import nn
 from torch.nn import functional as F
@@ -123,7 +124,7 @@ def save_weights(path, state_dim, action_dim, steps=600, **more):
     step, average = score_training(state_dim, action_dim, **(dict(batch=128, lr=2e-3, ema=0.99) | more))
     for _ in range(steps):
         step()
-    torch.save(average.state_dict(), path)
+    save_file(average.state_dict(), path)
 
 
 def arq_step(state_dim, action_dim, batch=512, candidates=30, k=9, gamma=0.99, lr=3e-4, polyak=0.995, rows=20_000):
@@ -158,10 +159,10 @@ def arq_step(state_dim, action_dim, batch=512, candidates=30, k=9, gamma=0.99, l
 
 
 def trained_net(state_dim, action_dim, width=256, blocks=3, weights=None):
-    """A score network with fixed weights: from `weights`, a file that torch.save wrote with a ScoreNet's state_dict, else untrained."""
+    """A score network with fixed weights: from `weights`, a safetensors file that `save_weights` wrote, else untrained."""
     net = ScoreNet(state_dim, action_dim, width, blocks)
     if weights:
-        net.load_state_dict(torch.load(weights))
+        net.load_state_dict(load_file(weights))
     return net.requires_grad_(False)
 
 
