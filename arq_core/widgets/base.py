@@ -31,7 +31,7 @@ class WidgetError(ValueError):
 
 @dataclass(frozen=True)
 class Slider:
-    """A number that moves from `low` to `high` by `step`; `unit` is read out after it."""
+    """A number that moves from `low` to `high` by `step`; `unit` is read out after it. `names` are read instead of 0, 1, 2, ..."""
 
     name: str
     label: str
@@ -39,6 +39,7 @@ class Slider:
     high: float
     step: float
     unit: str = ""
+    names: tuple[str, ...] = ()
     kind: str = "slider"
 
     def check(self, value: float) -> str:

@@ -50,7 +50,8 @@ class SupportFilter(Widget):
             problem = str(error)
         names, states = tuple(c.name for c in cases), [list(c.states) for c in cases]
         controls = [Choice("case", "Problem", names)] if len(cases) > 1 else []
-        controls += [Slider("state_index", "State", 0, len(states[0]) - 1, 1)] if states and len(states[0]) > 1 else []
+        same = tuple(states[0]) if states and all(named == states[0] for named in states) else ()
+        controls += [Slider("state_index", "State", 0, len(states[0]) - 1, 1, names=same)] if states and len(states[0]) > 1 else []
         controls += [Slider("log_epsilon", "log ε", -20.0, 5.0, 0.25, "nats")]
         if coordinates:
             controls += [Choice("x", "Across", tuple(coordinates)), Choice("y", "Up", tuple(coordinates))]
