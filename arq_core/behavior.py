@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -15,8 +15,8 @@ from arq_core.machine import BACK_AND_FORTH, activations, compiled, equal_pieces
 from arq_core.nets import ScoreNet
 from arq_core.sde import VPSDE, power_grid
 from arq_core.streams import Streams
-from arq_core.train import averaging, train
-from arq_core.types import Budget, DataError, Hyper, Store, Transitions
+from arq_core.train import SCHEDULES, averaging, train
+from arq_core.types import Budget, DataError, Hyper, Store, Transitions, fingerprint
 
 BLOCKS = 3             # residual blocks of the score network, appendix A.2
 STD_FLOOR = 0.05       # standard deviations are floored here before dividing by them; released code
@@ -30,15 +30,18 @@ DENSITY_GRID_POWER = 4  # times t ~ u^4: half the error of a log-SNR grid at 16 
 
 @dataclass(frozen=True)
 class Normalizer:
-    """x -> (x - mean)/scale with scale = max(std, 0.05), and x -> 0 where the std is exactly 0 (released code)."""
+    """x -> (x - mean)/scale with scale = max(std, 0.05), and x -> 0 where the std is exactly 0 (released code).
 
-    mean: Float[Tensor, "D"]
-    scale: Float[Tensor, "D"]
+    Of one set of data for all members [D], or of each member's own, with axes of 1 so that it broadcasts: [E, 1, D] or [E, 1, 1, D].
+    """
+
+    mean: Float[Tensor, "... D"]
+    scale: Float[Tensor, "... D"]
 
     @classmethod
-    def of(cls, x: Float[Tensor, "M D"]) -> Normalizer:
-        std = x.double().std(0, correction=0)
-        return cls(x.double().mean(0).float(), torch.where(std == 0, 0.0, std.clamp(min=STD_FLOOR)).float())
+    def of(cls, x: Float[Tensor, "... M D"], keepdim: bool = False) -> Normalizer:
+        mean, std = x.double().mean(-2, keepdim), x.double().std(-2, correction=0, keepdim=keepdim)
+        return cls(mean.float(), torch.where(std == 0, 0.0, std.clamp(min=STD_FLOOR)).float())
 
     def __call__(self, x: Tensor) -> Tensor:
         return torch.where(self.scale == 0, 0.0, (x - self.mean) / self.scale.clamp(min=STD_FLOOR))
@@ -145,8 +148,8 @@ class ScoreBehavior:
         return lambda t: remembered(float(t))
 
     def score(self, states: Float[Tensor, "E B S"]) -> NetScore:
-        if states.shape[-1] != len(self.of_state.mean):
-            raise DataError(f"states: saw dimension {states.shape[-1]}, expected {len(self.of_state.mean)}, that of the training "
+        if states.shape[-1] != self.of_state.mean.shape[-1]:
+            raise DataError(f"states: saw dimension {states.shape[-1]}, expected {self.of_state.mean.shape[-1]}, that of the training "
                             "data; use the environment or dataset that the model was trained for.")
         embedded = self.net.of_state(self.of_state(states).repeat_interleave(self.copies, 0)).to(ARITHMETIC[self.budget.precision])
         return NetScore(self._cast, self.sde, embedded, self._embed_time, self.copies)
@@ -155,7 +158,7 @@ class ScoreBehavior:
     def sample(self, states: Float[Tensor, "E B S"], n: int, rng: Streams) -> Float[Tensor, "E B n A"]:
         """n actions for each state, not clipped to the box, by the budget's sampler."""
         times = samplers.make_grid(self.budget.sampler, self.sde, self.budget.sampler_steps, T_MIN_SAMPLE)
-        x = rng.randn(states.shape[1], n, len(self.of_action.mean))
+        x = rng.randn(states.shape[1], n, self.of_action.mean.shape[-1])
         return self.of_action.inverse(samplers.SAMPLERS[self.budget.sampler](self.score(states), self.sde, x, times, rng))
 
     @torch.no_grad()
@@ -164,7 +167,7 @@ class ScoreBehavior:
         if self.budget.density != "same_solve":
             actions = self.sample(states, n, rng)
             return actions, self.log_prob(actions, states, rng)
-        x = rng.randn(states.shape[1], n, len(self.of_action.mean))
+        x = rng.randn(states.shape[1], n, self.of_action.mean.shape[-1])
         x, log_prob = likelihood.sample_with_log_prob(self.score(states), self.sde, x, self._density_grid(), self._divergence(x, rng))
         return self.of_action.inverse(x), log_prob
 
@@ -190,22 +193,71 @@ def fit_behavior(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, 
     """Train s_psi on (s, a) pairs: Adam, batches drawn with replacement by each member, weights averaged by `hyper.ema`."""
     members = rng.fork("behavior", copies=hyper.ensemble)
     of_state, of_action = Normalizer.of(data.states[data.state]), Normalizer.of(data.actions)
-    states, actions, sde = of_state(data.states), of_action(data.actions), VPSDE()
-    net = ScoreNet(states.shape[1], actions.shape[1], hyper.width, BLOCKS, members).to(rng.device)
-    average = copy.deepcopy(net).requires_grad_(False)
+    states, actions = of_state(data.states), of_action(data.actions)
 
-    matching = compiled(score_matching_loss, rng.device, units=BACK_AND_FORTH * hyper.batch * activations(net.dense), calls=budget.score_steps)
+    def pairs(m: Tensor) -> tuple[Tensor, Tensor]:
+        return actions[m], states[data.state[m]]
+
+    key = _key(data.fingerprint(), hyper, budget, rng)
+    average, _, curve = _match_scores(pairs, (len(actions), states.shape[1], actions.shape[1]), key, hyper, budget, members, store)
+    return ScoreBehavior(average, hyper.ensemble, of_state, of_action, budget, curve)
+
+
+def fit_members(states: Float[Tensor, "E M S"], actions: Float[Tensor, "E M A"], hyper: Hyper, budget: Budget, rng: Streams, store: Store,
+                keep_at: Sequence[int] = ()) -> dict[int, ScoreBehavior]:
+    """`fit_behavior` for members that have data of their own, standardised member by member: E problems trained as one batch.
+
+    Returns the models by the number of steps taken: at each of `keep_at` on the way, and the final one last.
+    """
+    if wrong := [k for k in keep_at if not 0 <= k < budget.score_steps]:
+        raise ValueError(f"keep_at: saw {wrong}, expected steps from 0 to {budget.score_steps - 1}, before the last of the budget.")
+    members, row = rng.fork("behavior", copies=hyper.ensemble), torch.arange(len(rng), device=rng.device).repeat_interleave(hyper.ensemble)[:, None]
+    of_state, of_action = Normalizer.of(states, keepdim=True), Normalizer.of(actions, keepdim=True)
+    x, a = of_state(states), of_action(actions)
+
+    def pairs(m: Tensor) -> tuple[Tensor, Tensor]:
+        return a[row, m], x[row, m]
+
+    key = dict(_key(fingerprint(dict(states=states, actions=actions)), hyper, budget, rng), keep_at=list(keep_at))
+    average, kept, curve = _match_scores(pairs, (*states.shape[1:], actions.shape[2]), key, hyper, budget, members, store, keep_at)
+    of_action = Normalizer(of_action.mean[:, None], of_action.scale[:, None])                # [E, 1, 1, A]: actions of a solve are [E, B, n, A]
+    return {k: ScoreBehavior(net, hyper.ensemble, of_state, of_action, budget, curve) for k, net in [*kept.items(), (budget.score_steps, average)]}
+
+
+def _key(data: str, hyper: Hyper, budget: Budget, rng: Streams) -> dict:
+    """What the weights depend on. The paper's schedule and times are not said: steps finished before there were others keep their names."""
+    ours = dict(schedule=(hyper.score_schedule, "constant"), time_power=(hyper.time_power, 1.0))
+    return dict(data=data, seeds=rng.seeds, ensemble=hyper.ensemble, width=hyper.width, batch=hyper.batch,
+                lr=hyper.score_lr, ema=hyper.ema, steps=budget.score_steps, times=budget.times_per_batch, precision=budget.precision,
+                **{k: value for k, (value, papers) in ours.items() if value != papers})
+
+
+def _match_scores(pairs: Callable[[Tensor], tuple[Tensor, Tensor]], shape: tuple[int, int, int], key: dict, hyper: Hyper, budget: Budget,
+                  members: Streams, store: Store, keep_at: Sequence[int] = ()) -> tuple[ScoreNet, dict[int, ScoreNet], Tensor]:
+    """Minimise S3 over `pairs(rows [EC, B]) -> (actions, states)`, standardised, M rows of them; `shape` is (M, S, A).
+
+    Returns the averaged weights, copies of them at the steps `keep_at`, and the loss curve.
+    """
+    m, state_dim, action_dim = shape
+    net = ScoreNet(state_dim, action_dim, hyper.width, BLOCKS, members).to(members.device)
+    average = copy.deepcopy(net).requires_grad_(False)
+    kept, sde = {k: copy.deepcopy(average) for k in keep_at}, VPSDE()
+    matching = compiled(score_matching_loss, members.device, units=BACK_AND_FORTH * hyper.batch * activations(net.dense), calls=budget.score_steps)
 
     def loss():
-        m = members.randint(len(actions), hyper.batch)
-        t = T_MIN_TRAIN + (1 - T_MIN_TRAIN) * members.rand(budget.times_per_batch)
-        return matching(net, actions[m], states[data.state[m]], t, members.randn(hyper.batch, actions.shape[1]), sde)
+        batch = pairs(members.randint(m, hyper.batch))
+        t = T_MIN_TRAIN + (1 - T_MIN_TRAIN) * members.rand(budget.times_per_batch).pow(hyper.time_power)
+        return matching(net, *batch, t, members.randn(hyper.batch, action_dim), sde)
 
-    key = dict(data=data.fingerprint(), seeds=rng.seeds, ensemble=hyper.ensemble, width=hyper.width, batch=hyper.batch,
-               lr=hyper.score_lr, ema=hyper.ema, steps=budget.score_steps, times=budget.times_per_batch, precision=budget.precision)
-    curve = train("behavior", key, dict(net=net, average=average), loss, trained="net", lr=hyper.score_lr, steps=budget.score_steps,
-                  rng=members, store=store, after_step=averaging(average, net, hyper.ema), arithmetic=budget.precision)
-    return ScoreBehavior(average, hyper.ensemble, of_state, of_action, budget, curve)
+    def keep(taken: int) -> None:
+        if taken in kept:
+            kept[taken].load_state_dict(average.state_dict())
+
+    modules = dict(net=net, average=average) | {f"at_{k}": v for k, v in kept.items()}         # kept in checkpoints, so they survive a resumption
+    curve = train("behavior", key, modules, loss, trained="net", lr=hyper.score_lr, steps=budget.score_steps, rng=members, store=store,
+                  before_step=keep, after_step=averaging(average, net, hyper.ema), arithmetic=budget.precision,
+                  schedule=SCHEDULES[hyper.score_schedule])
+    return average, kept, curve
 
 
 def with_budget(behavior: ScoreBehavior, **changes) -> ScoreBehavior:

@@ -11,13 +11,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from arq_core import results, settings
+from arq_core import figure_a1, results, settings
 from arq_core.artifacts import FileStore
+from arq_core.behavior import ScoreBehavior
 from arq_core.datasets import Dataset
 from arq_core.datasets.d4rl import read_d4rl
 from arq_core.datasets.fetch import FetchError, cache_folder
 from arq_core.datasets.rewards import REWARDS
+from arq_core.densities import FIGURE_A1
 from arq_core.envs import EnvError
 from arq_core.evaluate import check_dimensions, evaluate
 from arq_core.machine import SOLVE_ROWS
@@ -25,11 +28,12 @@ from arq_core.methods import METHODS, Trained
 from arq_core.policies import HEADS
 from arq_core.qlearning import BOOTSTRAPS
 from arq_core.samplers import SAMPLERS
-from arq_core.streams import Streams
+from arq_core.streams import Streams, derive_seed
 from arq_core.tasks import Task, task, tasks
 from arq_core.types import Budget, Hyper
 
 HDF5 = (".hdf5", ".h5")
+ON_THE_WAY = (0.02, 0.1, 0.35)   # shares of Figure A.1's training after which its models are kept too, to show how the picture sharpens
 STEP_RECIPE = 2   # raise it when a constant or formula of a step changes: finished steps are then computed again
 
 
@@ -50,7 +54,45 @@ class Experiment:
         return self.rng.seeds
 
     def store(self) -> FileStore:
-        return FileStore(cache_folder() / "steps" / str(STEP_RECIPE) / self.rng.device.type)
+        return _store(self.rng.device)
+
+
+def _store(device: torch.device) -> FileStore:
+    return FileStore(cache_folder() / "steps" / str(STEP_RECIPE) / device.type)
+
+
+@dataclass(frozen=True)
+class FigureA1:
+    """The score models of Figure A.1 and what they were trained on; E members are the four densities, each with its seeds side by side."""
+
+    names: tuple[str, ...]                     # of each member's density (densities.FIGURE_A1)
+    seeds: tuple[int, ...]
+    hyper: Hyper
+    budget: Budget
+    models: dict[int, ScoreBehavior]           # by the number of steps taken, the final one last
+    states: Tensor                             # [E M], training samples
+    actions: Tensor                            # [E M]
+
+    @property
+    def behavior(self) -> ScoreBehavior:
+        return self.models[self.budget.score_steps]
+
+    @property
+    def rng(self) -> Streams:
+        """Streams for sampling from the members."""
+        return Streams([derive_seed("figure-a1 samples", name, seed) for name, seed in zip(self.names, self.seeds * len(FIGURE_A1), strict=True)],
+                       self.states.device)
+
+
+def density_models(profile: str, group: str = "figure-a1", seeds: Sequence[int] | int | None = None, device: str = "auto") -> FigureA1:
+    """Train (or load) the score models of Figure A.1: `group` is "figure-a1" (ours, minutes) or "figure-a1-paper" (the paper's network)."""
+    hyper, budget = settings.hyper(group), settings.budget(profile, group)
+    check_values(hyper, budget)
+    seeds, device = tuple(_seeds(seeds, budget)), torch.device(_device(device))
+    on_the_way = sorted({round(share * budget.score_steps) for share in ON_THE_WAY} - {0, budget.score_steps})
+    models = figure_a1.fit(hyper, budget, seeds, _store(device), on_the_way, device)
+    states, actions = figure_a1.training_data(seeds, device)
+    return FigureA1(tuple(name for name in FIGURE_A1 for _ in seeds), seeds, hyper, budget, models, states, actions)
 
 
 def own_task(path: str, group: str, environment: str) -> Task:
@@ -79,15 +121,26 @@ def prepare(name: str, profile: str, seeds: Sequence[int] | int | None = None, g
     hyper = settings.with_changes(settings.hyper(chosen.group), changes or {}, "hyperparameter")
     budget = settings.budget(profile, chosen.group)
     check_values(hyper, budget)
+    seeds = _seeds(seeds, budget)
+    dataset = read_d4rl(Path(name)) if own else chosen.load()
+    device = _device(device)
+    dataset = replace(dataset, transitions=REWARDS[hyper.reward](dataset.transitions))
+    return Experiment(chosen, dataset, hyper, budget, profile, Streams(seeds, device), changes or {})
+
+
+def _seeds(seeds: Sequence[int] | int | None, budget: Budget) -> list[int]:
+    """The seeds themselves, for what `prepare` takes."""
     seeds = list(range(budget.seeds) if seeds is None else range(seeds) if isinstance(seeds, int) else seeds)
     if not seeds or len(set(seeds)) < len(seeds) or not all(isinstance(s, int) and s >= 0 for s in seeds):
         raise settings.UnknownName(f"seeds: saw {seeds!r}, expected at least one integer >= 0, each once, such as [0, 1, 2].")
-    dataset = read_d4rl(Path(name)) if own else chosen.load()
+    return seeds
+
+
+def _device(device: str) -> str:
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     if torch.device(device).type not in SOLVE_ROWS:
         raise settings.UnknownName(f"device: saw {device!r}, expected auto, {' or '.join(SOLVE_ROWS)}.")
-    dataset = replace(dataset, transitions=REWARDS[hyper.reward](dataset.transitions))
-    return Experiment(chosen, dataset, hyper, budget, profile, Streams(seeds, device), changes or {})
+    return device
 
 
 def check_values(hyper: Hyper, budget: Budget) -> None:

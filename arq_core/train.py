@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import threading
 import time
@@ -19,6 +20,17 @@ from arq_core.types import Store
 CHECKPOINT_SECONDS = 30.0   # what a power cut may cost; Ctrl-C costs nothing, it stops at a step's end
 ADAM = dict(beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, amsgrad=False, maximize=False)     # Kingma and Ba 2015; appendix A.2
 LOSS_EVERY = 50             # steps averaged into one point of the loss curve
+WARM_UP = 100               # steps over which `cosine` rises to the whole learning rate
+
+Schedule = Callable[[int, int], float]     # (steps taken, steps in all) -> the share of the learning rate that the next step uses
+
+
+def cosine(taken: int, steps: int) -> float:
+    """Up in a straight line over WARM_UP steps, down to 0 along half a cosine (Loshchilov and Hutter 2017)."""
+    return min(1.0, (taken + 1) / WARM_UP) * (1 + math.cos(math.pi * taken / steps)) / 2
+
+
+SCHEDULES: dict[str, Schedule | None] = {"constant": None, "cosine": cosine}
 
 
 def ema_(average: nn.Module, model: nn.Module, decay: float) -> None:
@@ -61,18 +73,19 @@ def _interrupt_at_step_end():
 
 def train(name: str, key: dict, modules: dict[str, nn.Module], loss: Callable[[], Tensor], *, trained: str, lr: float, steps: int,
           rng: Streams, store: Store, before_step: Callable[[int], None] = lambda taken: None, after_step: Callable[[], None] = lambda: None,
-          arithmetic: str = "float32") -> Tensor:
+          arithmetic: str = "float32", schedule: Schedule | None = None) -> Tensor:
     """Adam on `modules[trained]` for `steps` steps of `loss() -> [E]` (members summed: each sees its own gradient alone).
 
     A step (draws from `rng`, loss, gradients, Adam, `after_step`) never asks what time or step it is, so that CUDA can replay it as one
-    graph; what depends on the number of steps taken goes into `before_step(taken)`, which runs outside of it.
+    graph; what depends on the number of steps taken goes into `before_step(taken)`, which runs outside of it, or is the
+    `schedule` of the learning rate (None: constant).
     All modules, Adam's moments and the state of `rng` go into a checkpoint of `store`, so an interrupted run goes on where it
     stopped and ends with the weights of an uninterrupted one. Finished weights are kept under `name` and `key`, and a step
     that is found there is not trained again; `seconds` in the file is what it took, over all interruptions. Returns the loss curve
     [E, points], each point a mean over LOSS_EVERY steps.
     """
     keep_freed_memory()
-    parameters = list(modules[trained].parameters())
+    parameters, rate = list(modules[trained].parameters()), torch.tensor(lr, device=rng.device) if schedule else lr
     taken = [torch.zeros((), device=p.device) for p in parameters]
     mean, square = ([torch.zeros_like(p) for p in parameters] for _ in range(2))
     tensors = {f"{m}.{k}": v for m, module in modules.items() for k, v in module.state_dict().items()}
@@ -94,7 +107,7 @@ def train(name: str, key: dict, modules: dict[str, nn.Module], loss: Callable[[]
             losses = loss()
         gradients = torch.autograd.grad(losses.sum(), parameters)
         with torch.no_grad():
-            adam(parameters, gradients, mean, square, [], taken, fused=True, capturable=rng.device.type == "cuda", lr=lr, **ADAM)
+            adam(parameters, gradients, mean, square, [], taken, fused=True, capturable=rng.device.type == "cuda", lr=rate, **ADAM)
         after_step()
         window.add_(losses.detach())
 
@@ -110,6 +123,8 @@ def train(name: str, key: dict, modules: dict[str, nn.Module], loss: Callable[[]
     with _interrupt_at_step_end() as interrupted, tqdm(total=steps, initial=step, desc=name, mininterval=1.0) as bar:
         while step < steps:
             before_step(step)
+            if schedule:
+                rate.fill_(lr * schedule(step, steps))                        # a tensor, so that a replayed graph sees it move
             program()
             step += 1
             bar.update()

@@ -212,6 +212,8 @@ class Hyper:
     q_beta_lr: float
     policy_lr: float
     ema: float                   # averaging of the score network's weights
+    score_schedule: str          # of the score network's learning rate (train.SCHEDULES)
+    time_power: float            # p of diffusion times t = u^p, u uniform, in score matching; 1 is the paper's
     polyak: float                # averaging of the target critic's weights
     reward: str                  # reward transform of the group (datasets.rewards)
 
