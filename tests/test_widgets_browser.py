@@ -1,0 +1,120 @@
+"""Promises of every widget (browser.WIDGETS) in a built page that nothing serves: it answers as Python does, offline, by hand or keys, for all."""
+import browser
+import pytest
+
+NAMES = [name for name, _, _ in browser.WIDGETS]
+TRAITS = {name: traits for name, _, traits in browser.WIDGETS}
+BUILT = sorted(p.name for p in (browser.ROOT / "_build/html/executed").glob("*.html") if 'class="arq-widget"' in p.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def shown(request, chromium, widget_book):
+    """A widget's page, opened once for all tests of that widget; `ours` is its twin in Python, and stands where the page stands."""
+    with browser.served(widget_book, "file") as home:
+        context = chromium.new_context()
+        watched = browser.Watched(context, home)
+        watched.name, watched.ours = request.param, browser.widget(request.param)
+        watched.took = watched.open(f"{request.param}.html")
+        yield watched
+        context.close()
+
+
+def stands_alone(watched, seconds, worked):
+    watched.page.wait_for_timeout(200)                                    # what is asked for late
+    assert watched.requests == [] and watched.errors == []
+    assert watched.figure.locator("svg").count() > 0 and watched.figure.locator("[role=alert]:visible").count() == 0
+    assert seconds < 2 or worked < 1 and seconds < 30                     # others may keep the machine busy; the page's own work is then what counts
+
+
+def test_a_file_needs_no_other_and_answers_in_two_seconds(shown):
+    assert shown.sentence() == shown.ours.finding()
+    stands_alone(shown, *shown.took)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_served_page_needs_no_other_host_and_answers_in_two_seconds(offline_page, name):
+    watched = offline_page("http")
+    stands_alone(watched, *watched.open(f"{name}.html"))
+
+
+def test_the_page_says_what_python_says_wherever_its_controls_stand(shown):
+    for trait, values in TRAITS[shown.name]:
+        assert len(values) == 20, f"{shown.name}.{trait}: saw {len(values)} values, expected 20."
+        for value, (stands, said) in zip(values, browser.put(shown.figure, trait, values)):
+            assert stands == pytest.approx(value), f"{shown.name}.{trait}: saw {stands}, expected {value}; choose values on the steps of its control."
+            setattr(shown.ours, trait, value)
+            assert said == shown.ours.finding()
+    assert shown.errors == []
+
+
+def test_keys_and_a_drag_move_its_first_slider(shown):
+    slider = shown.figure.locator("input[type=range]").first
+    control = shown.ours.controls[trait := slider.get_attribute("name")]
+
+    def check(low, high):
+        shown.page.evaluate(browser.DRAWN)
+        stands = float(slider.input_value())
+        setattr(shown.ours, trait, type(getattr(shown.ours, trait))(stands))
+        assert low - 1e-9 <= stands <= high + 1e-9
+        assert shown.sentence() == shown.ours.finding()
+        return stands
+
+    slider.focus()
+    for key, at in {"End": control.high, "ArrowLeft": control.high - control.step, "Home": control.low, "ArrowRight": control.low + control.step}.items():
+        slider.press(key)
+        check(at, at)
+    slider.press("PageUp")
+    check(min(control.high, control.low + 2 * control.step), control.high)
+    box, mouse = slider.bounding_box(), shown.page.mouse
+    middle, span = box["y"] + box["height"] / 2, control.high - control.low
+    mouse.move(box["x"] + 0.1 * box["width"], middle)
+    mouse.down()
+    for to in (0.95, 0.05):
+        mouse.move(box["x"] + to * box["width"], middle, steps=5)
+        check(*((control.low + 0.6 * span, control.high) if to > 0.5 else (control.low, control.low + 0.4 * span)))
+    mouse.up()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious(shown, axe_source, theme):
+    shown.page.evaluate("(theme) => { document.documentElement.dataset.theme = theme; }", theme)
+    assert browser.axe(shown.page, axe_source) == []
+
+
+def test_it_fits_a_telephone(shown):
+    before = shown.page.viewport_size
+    assert browser.overflow(shown.page, 390) == []
+    shown.page.set_viewport_size(before)
+
+
+def test_its_plots_and_sentence_are_printed(shown):
+    shown.page.emulate_media(media="print")
+    assert shown.figure.locator("svg").first.is_visible() and shown.figure.locator(".arq-finding").is_visible()
+    shown.page.emulate_media(media="screen")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_javascript_the_sentence_remains(offline_page, name):
+    (watched := offline_page(java_script_enabled=False)).open(f"{name}.html", scripts=False)
+    assert watched.figure.locator(".arq-finding").is_visible() and watched.sentence() == browser.widget(name).finding()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_code_is_small(name):
+    assert browser.code_bytes(browser.widget(name).to_html()) <= browser.MAX_CODE
+
+
+def test_widgets_of_one_page_share_no_id(offline_page):
+    (watched := offline_page()).open("all.html")
+    ids = watched.page.evaluate("[...document.querySelectorAll('.arq-widget [id]')].map((e) => e.id)")
+    assert ids and len(set(ids)) == len(ids), sorted({i for i in ids if ids.count(i) > 1})
+
+
+@pytest.mark.parametrize("page", BUILT or [None])
+def test_the_pages_of_the_built_book_keep_these_promises(offline_page, axe_source, page):
+    if page is None:
+        pytest.skip("saw no page with a widget in _build/html; `make book` makes them")
+    watched = offline_page(folder=browser.ROOT / "_build/html")
+    watched.open(f"executed/{page}")
+    assert watched.requests == [] and watched.errors == []
+    assert browser.axe(watched.page, axe_source) == [] and browser.overflow(watched.page) == []
