@@ -1,10 +1,13 @@
 """Sample N in-support actions for every state of the dataset (the second line of Algorithm 1), and the K-th largest of Eq. 5."""
 from __future__ import annotations
 
+import math
 import time
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from scipy.stats import chi2
 from torch import Tensor
 from tqdm import tqdm
 
@@ -57,6 +60,25 @@ def _seconds_since(start: float) -> Tensor:
 def in_support_share(support: SupportSet, log_epsilon: float) -> Float[Tensor, "E"]:
     """The share of candidates that pass epsilon, for each member. Near 0, ARQ has become SARSA on the dataset's own next action."""
     return support.mask(log_epsilon).double().mean((1, 2))
+
+
+def normal_share(log_epsilon: float, dim: int, width: float) -> float:
+    """The share of N(0, width^2 I) in `dim` dimensions whose own density is at least epsilon (Eq. 4); broadcasts like numpy.
+
+    -2 log density = |x|^2 / width^2 + dim log(2 pi width^2), and |x|^2 / width^2 is chi-squared. Derived here, no source. With
+    log_epsilon = c dim it tends to 1 as dim grows where -c > normal_entropy(width), and to 0 where -c is less.
+    """
+    return chi2.cdf(-2 * np.asarray(log_epsilon) - dim * np.log(2 * math.pi * np.square(width)), dim)[()]
+
+
+def quantile_log_epsilon(share: float, dim: int, width: float) -> float:
+    """The log epsilon (nats) that keeps this share of N(0, width^2 I): the inverse of `normal_share`; broadcasts like numpy."""
+    return -0.5 * (chi2.ppf(share, dim) + dim * np.log(2 * math.pi * np.square(width)))
+
+
+def normal_entropy(width: float) -> float:
+    """Entropy of a normal of this width, nats per dimension: 1.4189 at width 1, the most that a standardised coordinate can have."""
+    return 0.5 * np.log(2 * math.pi * math.e * np.square(width))
 
 
 def kth_largest(values: Float[Tensor, "... N"], mask: Bool[Tensor, "... N"], k: int) -> Float[Tensor, "..."]:
