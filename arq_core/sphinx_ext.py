@@ -168,11 +168,18 @@ def check_pages(app, exception) -> None:
         raise ExtensionError("The book must work offline and be readable by all:\n" + "\n".join(f"ERROR: {p}" for p in found))
 
 
+def drop_thebe(app, page, template, context, doctree) -> None:
+    """jupyter-book adds two scripts for a server of live code, which this book does not use: they name a remote address and declare one constant twice."""
+    if "script_files" in context:
+        context["script_files"][:] = [f for f in context["script_files"] if "thebe" not in f"{f.filename}{f.attributes.get('body', '')}".lower()]
+
+
 def setup(app) -> dict:
     app.add_role("value", Value())
     app.add_role("score", Score())
     for name in ("table-a4", "table-2"):
         app.add_directive(name, Table)
     app.add_directive("status-table", Status)
+    app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("build-finished", check_pages)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

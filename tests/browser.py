@@ -18,7 +18,6 @@ ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ROOT / "tests/browser"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync", "--no-proxy-server", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
-THEME = ("THEBE_JS_URL", "Got invalid theme mode")     # what the theme says on every page, with and without a widget
 MAX_CODE = 60_000      # bytes a widget may add to a page besides its numbers
 
 
@@ -34,9 +33,25 @@ def support_filter():
     return SupportFilter([case("One", (-0.5, 0.5)), case("Two", (0.0, 0.9))], grid)
 
 
+def backup():
+    from arq_core.widgets.backup import Backup
+    rng = np.random.default_rng(1)
+    return Backup([f"state {u}" for u in range(6)], 3 * rng.standard_normal((6, 12)), -5 + 2 * rng.standard_normal((6, 12)), 3 * rng.standard_normal(6),
+                  -5 + 2 * rng.standard_normal(6))
+
+
+def dimension():
+    from arq_core.widgets.dimension import Dimension, Measured
+    return Dimension([Measured("a hand", 28, 0.577, -5.0)])
+
+
 # (name, how to make it, [(control, 20 values that its control can take, in order of the test)]). Values of a choice are its places, from 0.
 WIDGETS = [
     ("support_filter", support_filter, [("log_epsilon", np.linspace(-20, 5, 101)[::5][:20].tolist()), ("case", [0, 1] * 10), ("state_index", [1, 0] * 10)]),
+    ("backup", backup, [("state_index", [*range(6), *range(6), *range(6), 0, 4]), ("k", [*range(1, 13), *range(8, 0, -1)]),
+                        ("log_alpha", np.round(np.linspace(-2, 3.7, 20), 1).tolist()), ("log_epsilon", np.linspace(-19, 0, 20).tolist())]),
+    ("dimension", dimension, [("rule", [0, 1, 2, 0] * 5), ("dim", [*range(1, 21)]), ("width", np.round(np.linspace(0.02, 1.54, 20)[:19], 2).clip(max=1.5).tolist() + [0.4]),
+                              ("log_epsilon", np.linspace(-19, 0, 20).tolist()), ("keep", np.round(np.linspace(0.5, 0.88, 20), 2).tolist()), ("rule", [1, 2] * 10)]),
 ]
 
 
@@ -101,12 +116,8 @@ class Watched:
         self.page.on("request", lambda r: self.is_own(r.url) or self.requests.append(r.url))
         self.page.on("websocket", lambda s: self.requests.append(s.url))
         self.page.on("requestfailed", lambda r: self.errors.append(f"{r.url}: {r.failure}"))
-        self.page.on("pageerror", lambda e: self._note(str(e)))
-        self.page.on("console", lambda m: m.type == "error" and self._note(m.text))
-
-    def _note(self, words: str) -> None:
-        if not any(known in words for known in THEME):
-            self.errors.append(words)
+        self.page.on("pageerror", lambda e: self.errors.append(str(e)))
+        self.page.on("console", lambda m: m.type == "error" and self.errors.append(m.text))
 
     def is_own(self, url: str) -> bool:
         return url.startswith((self.home, "data:", "blob:"))

@@ -2,7 +2,8 @@
 // A widget adds view(data, state, frame): it draws with frame.panel and returns { finding, note } (sentences; note may be missing).
 const VERSION = 1;
 const NARROW = 560; // pixels below which panels stand under each other
-let count = document.querySelectorAll(".arq-widget").length;
+const OWN = "arq-" + Math.random().toString(36).slice(2, 9); // ids of one widget are no other's: a clip path of another would cut its plots
+let count = 0;
 
 function make(tag, attributes, ...children) {
   const svg = ["svg", "g", "path", "line", "rect", "text", "circle", "image"].includes(tag);
@@ -20,10 +21,10 @@ function fixed(x, digits = 0) {
 }
 const percent = (part, whole) => fixed((100 * part) / whole, 1) + "%";
 
-// float32 in base64 -> { shape, values }, row by row; row(i, j, ...) is a view of the innermost axes.
+// float32 or int16 in base64 -> { shape, values }, row by row; row(i, j, ...) is a view of the innermost axes.
 function unpacked(name, array) {
-  const bytes = Uint8Array.from(atob(array.f4), (c) => c.charCodeAt(0));
-  const values = new Float32Array(bytes.buffer);
+  const bytes = Uint8Array.from(atob(array.i2 || array.f4), (c) => c.charCodeAt(0));
+  const values = array.i2 ? new Int16Array(bytes.buffer) : new Float32Array(bytes.buffer);
   const size = array.shape.reduce((a, b) => a * b, 1);
   if (!size || values.length !== size) throw new Error(`${name}: saw ${values.length} values, expected ${size} (shape ${array.shape}) and at least one.`);
   const bad = values.findIndex((v) => !Number.isFinite(v));
@@ -64,7 +65,7 @@ function problemOf(spec, model) {
 
 // One labelled control; keys are handled here, since notebooks take arrow keys for themselves.
 function control(c, model) {
-  const id = `arq-${++count}`;
+  const id = `${OWN}-${++count}`;
   const label = make("label", { for: id }, c.label);
   const box = make("div", { class: "arq-control" }, label);
   if (c.kind === "choice") {
@@ -83,7 +84,7 @@ function control(c, model) {
     if (!(e.key in jumps) || e.ctrlKey || e.metaKey || e.altKey) return;
     e.preventDefault();
     e.stopPropagation();
-    const from = Number(input.value), to = jumps[e.key];
+    const from = model.get(c.name), to = jumps[e.key];
     model.set(c.name, Number.isFinite(to) ? snap(from + to * c.step) : to < 0 ? c.low : c.high);
   });
   box.append(input, output);
@@ -111,7 +112,7 @@ function panel(frame, { label, xlabel, ylabel, x, y, height = 220, share = 1, xt
   const X = (v) => box.left + ((v - x[0]) / (x[1] - x[0])) * (box.right - box.left);
   const Y = (v) => box.bottom + ((v - y[0]) / (y[1] - y[0])) * (box.top - box.bottom);
   const svg = make("svg", { width, height, role: "img", "aria-label": label });
-  const clip = `arq-clip-${++count}`;
+  const clip = `${OWN}-${++count}`;
   svg.innerHTML = `<clipPath id="${clip}"><rect x="${box.left}" y="${box.top}" width="${box.right - box.left}" height="${box.bottom - box.top}"/></clipPath>`;
   const back = make("g", { class: "arq-back" }), marks = make("g", { "clip-path": `url(#${clip})` }), front = make("g");
   const say = (px, py, words, anchor, more = {}) => front.append(make("text", { x: px, y: py, "text-anchor": anchor, ...more }, words));

@@ -79,10 +79,16 @@ def percent(part: float, whole: float) -> str:
     return fixed(100 * part / whole, 1) + "%"
 
 
+def narrow(x: np.ndarray) -> np.ndarray:
+    """int16 as it is (counts and fixed-point numbers, half the bytes), everything else as float32."""
+    x = np.asarray(x)
+    return x if x.dtype == np.int16 else x.astype(np.float32)
+
+
 def packed(x: np.ndarray) -> dict:
-    """An array as float32, little-endian, in base64: what `unpacked` in base.js reads. Scripts and Python compute on these same numbers."""
-    x = np.ascontiguousarray(x, "<f4")
-    return {"f4": base64.b64encode(x.tobytes()).decode(), "shape": list(x.shape)}
+    """A narrow array, little-endian, in base64: what `unpacked` in base.js reads. Scripts and Python compute on these same numbers."""
+    kind = "i2" if x.dtype == np.int16 else "f4"
+    return {kind: base64.b64encode(np.ascontiguousarray(x, "<" + kind).tobytes()).decode(), "shape": list(x.shape)}
 
 
 def refuse(name: str, x: np.ndarray) -> None:
@@ -115,7 +121,7 @@ class Widget(anywidget.AnyWidget):
 
     def __init__(self, arrays: Mapping[str, np.ndarray], words: Mapping, controls: Sequence[Control], problem: str = "", **position):
         self.controls = {c.name: c for c in controls}
-        self.arrays = {k: np.asarray(v, np.float32) for k, v in arrays.items()}
+        self.arrays = {k: narrow(v) for k, v in arrays.items()}
         self.words = dict(words)
         self.problem = problem or self._wrong_at_start(position)
         if self.problem:
