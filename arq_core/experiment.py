@@ -54,11 +54,12 @@ class Experiment:
         return self.rng.seeds
 
     def store(self) -> FileStore:
-        return _store(self.rng.device)
+        return finished_steps(self.rng.device)
 
 
-def _store(device: torch.device) -> FileStore:
-    return FileStore(cache_folder() / "steps" / str(STEP_RECIPE) / device.type)
+def finished_steps(device: torch.device | str = "cpu") -> FileStore:
+    """Where finished and interrupted steps of training are kept."""
+    return FileStore(cache_folder() / "steps" / str(STEP_RECIPE) / torch.device(device).type)
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def density_models(profile: str, group: str = "figure-a1", seeds: Sequence[int] 
     check_values(hyper, budget)
     seeds, device = tuple(_seeds(seeds, budget)), torch.device(_device(device))
     on_the_way = sorted({round(share * budget.score_steps) for share in ON_THE_WAY} - {0, budget.score_steps})
-    models = figure_a1.fit(hyper, budget, seeds, _store(device), on_the_way, device)
+    models = figure_a1.fit(hyper, budget, seeds, finished_steps(device), on_the_way, device)
     states, actions = figure_a1.training_data(seeds, device)
     return FigureA1(tuple(name for name in FIGURE_A1 for _ in seeds), seeds, hyper, budget, models, states, actions)
 

@@ -41,8 +41,12 @@ class Grid:
 
 
 def total_variation(mass: Float[Tensor, "U N"], log_prob: Float[Tensor, "... U N"], cell: float) -> Float[Tensor, "... U"]:
-    """Half the sum of |p - q| over the cells of each state, for log-densities of the raw action; 0 is equal, 1 is disjoint."""
-    return (mass - log_prob.exp() * cell).abs().sum(-1) / 2
+    """Half the sum of |p - q| over the cells of each state, for log-densities of the raw action; 0 is equal, 1 is disjoint.
+
+    What the model's density lacks to 1 on the grid is taken to lie beyond it: an early model is far wider than the truth.
+    """
+    model = log_prob.exp() * cell
+    return ((mass - model).abs().sum(-1) + (1 - model.sum(-1)).clamp(min=0)) / 2
 
 
 def kl_divergence(mass: Float[Tensor, "U N"], log_prob: Float[Tensor, "... U N"], cell: float) -> Float[Tensor, "... U"]:

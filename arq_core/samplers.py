@@ -129,6 +129,26 @@ def sde_dpmpp_2m(score: Score, sde: VPSDE, x: Tensor, times: Tensor, rng) -> Ten
     return x
 
 
+def recorded(sampler: Callable[..., Tensor], score: Score, sde: VPSDE, x: Tensor, times: Tensor, rng) -> Tensor:
+    """The path of a solver, [n + 1, *x.shape]: x, then where it was at each of the n + 1 `times`, then what it returns.
+
+    Where it was at a time is where it last asked for the score at it: behind a guess (Heun's) and behind the corrector. Solvers stay unchanged.
+    """
+    asked = {}
+
+    def watched(at: Tensor, t: Tensor) -> Tensor:
+        asked[float(t)] = at
+        return score(at, t)
+
+    end = sampler(watched, sde, x, times, rng)
+    return torch.stack([x, *(asked[float(t)] for t in times[1:-1].to("cpu", x.dtype)), end])
+
+
+def nearest(times: Tensor, levels: Tensor, sde: VPSDE) -> Tensor:
+    """For each of `levels`, the place among `times` of the time nearest to it in log-SNR."""
+    return (sde.log_snr(times) - sde.log_snr(levels)[:, None]).abs().argmin(1)
+
+
 @dataclass(frozen=True)
 class Sampler:
     """A solver with the grid it works best on and its evaluations of the score per step. Calling it calls `solve`."""

@@ -12,6 +12,7 @@ end. An interrupted call goes on where it stopped, finished seeds are not traine
 from other groups, profiles or seeds stay. The summary there is a mean over seeds with the standard deviation of one (n - 1).
 """
 import json
+import math
 import sys
 from collections import defaultdict
 
@@ -37,25 +38,30 @@ def job(group: str, profile: str, seed: int) -> list[dict]:
         log_prob = figure_a1.log_prob_on(Grid.of(), model)
         found = figure_a1.measure(Grid.of(), model, log_prob, trained.hyper.log_epsilon, trained.rng)
         lines += [dict(group=group, profile=profile, seed=seed, steps=steps, of_steps=trained.budget.score_steps, density=name,
-                       **{k: round(v.item(), 4) for k, v in merits.items()}) for name, merits in found.items()]
+                       merits={k: _number(v.item()) for k, v in merits.items()}) for name, merits in found.items()]
         print("\n".join(map(json.dumps, lines[-len(found):])), flush=True)
     return lines
 
 
 def summary(lines: list[dict]) -> list[dict]:
     """Every figure of merit as [mean, standard deviation] over seeds, of each density and of the mean over the four ("all")."""
-    merits = [k for k, v in lines[0].items() if isinstance(v, float)]
+    merits = list(lines[0]["merits"])
     found = defaultdict(lambda: defaultdict(list))
     for line in lines:
         for density in (line["density"], "all"):
-            found[*(line[k] for k in OF), density][line["seed"]].append([line[k] for k in merits])
+            found[*(line[k] for k in OF), density][line["seed"]].append([math.nan if line["merits"][k] is None else line["merits"][k] for k in merits])
     rows = []
     for names, by_seed in found.items():
-        x = torch.stack([torch.tensor(densities, dtype=torch.float64).mean(0) for densities in by_seed.values()])           # [seeds, merits]
-        std = x.std(0).tolist() if len(x) > 1 else [None] * len(merits)                                                   # not known from one
-        spread = {k: [round(m, 4), s if s is None else round(s, 4)] for k, m, s in zip(merits, x.mean(0).tolist(), std, strict=True)}
+        x = torch.stack([torch.tensor(densities, dtype=torch.float64).mean(0) for densities in by_seed.values()])    # [seeds, merits]
+        std = x.std(0) if len(x) > 1 else torch.full_like(x[0], math.nan)                                          # not known from one
+        spread = {k: [_number(m), _number(d)] for k, m, d in zip(merits, x.mean(0).tolist(), std.tolist(), strict=True)}
         rows.append(dict(zip((*OF, "density"), names, strict=True), seeds=len(x), **spread))
     return rows
+
+
+def _number(x: float) -> float | None:
+    """To four places, and null for what is not a number: the share of kept actions in the support where none is kept."""
+    return round(x, 4) if math.isfinite(x) else None
 
 
 def main(group: str, profile: str, *seeds: str) -> None:

@@ -7,7 +7,9 @@ langevin    the released per-sample Langevin step against batch norms, no correc
 epsilon     the share of behaviour above e^-5, and what a quantile or a per-dimension epsilon does instead: closed form, drawn, and by trained networks.
 divergence  log-densities by Hutchinson's estimate against the exact divergence, on the same walk at the same points.
 Laws: a standard normal, and fidelity.py's mixtures of a sharp, a middle and a cut-off wide normal. An error is the standard error of the mean
-over seeds. A seed is fresh noise and fresh true samples and, for a network, its initial weights and its batches; networks share one dataset.
+over seeds. A seed is fresh noise and fresh true samples and, for a network, its initial weights and its batches; networks share one dataset, and
+there is one mixture for each A: errors do not cover other laws. Where a law has no mean (distances and stds of the released step at A = 1) or no
+variance (1/|s|^2 up to A = 4), the error is that of these samples only and says nothing of the next: read the medians and shares.
 Runs on one thread; parts that are done are kept in data/cache/findings until the run is over, so that an interrupted one goes on. Writes
 data/benchmarks/findings.json; `quick` is a small run that writes nothing.
 """
@@ -89,9 +91,11 @@ def widths(width: Tensor, a: int) -> Mixture:
 LAWS = {"normal": normal, "mixture": fidelity.problem}
 
 
-def over_seeds(values: Tensor) -> dict[str, float]:
-    """Mean over seeds and its standard error, four digits."""
+def over_seeds(values: Tensor) -> dict[str, float] | None:
+    """Mean over seeds and its standard error, four digits; None where it is undefined for a seed (nan)."""
     values = values.double()
+    if values.isnan().any():
+        return None
     return {name: float(f"{v.item():.4g}") for name, v in dict(mean=values.mean(), error=values.std() / len(values) ** 0.5).items()}
 
 
@@ -251,13 +255,14 @@ def trained(law_name: str, a: int, size: Size, store: Store) -> tuple[ScoreBehav
 
 
 def shares(log_prob: Tensor, off: Tensor, a: int) -> dict[str, dict]:
-    """For three rules: the share kept, the share of what is on support that is dropped, and of what is off support that is kept (by seed)."""
+    """For three rules: the share kept, the share of what is on support that is dropped, and of what is off support that is kept (by seed;
+    None where a seed has nothing off support)."""
     quantile = log_prob.flatten(1).quantile(1 - KEPT, dim=1)[:, None, None]
     found = {}
     for rule, log_epsilon in dict(density=LOG_EPSILON, quantile=quantile, per_dimension=LOG_EPSILON * a).items():
         kept, on = log_prob >= log_epsilon, ~off
         found[rule] = dict(kept=over_seeds(kept.double().mean((1, 2))), dropped_on_support=over_seeds((on & ~kept).sum((1, 2)) / on.sum((1, 2))),
-                           kept_off_support=over_seeds((off & kept).sum((1, 2)) / off.sum((1, 2)).clamp(min=1)),
+                           kept_off_support=over_seeds((off & kept).sum((1, 2)) / off.sum((1, 2))),
                            empty_states=over_seeds((~kept.any(2)).double().mean(1)))
     return found | dict(quantile_log_epsilon=over_seeds(quantile.flatten()))
 
@@ -315,7 +320,7 @@ def parts(size: Size, store: Store) -> dict[str, dict[tuple, Callable[[], Iterab
         "langevin_norms": {(a,): partial(langevin_norms, a, size) for a in size.actions},
         "langevin_samples": {(law, a): partial(langevin_samples, law, a, size) for law in LAWS for a in size.actions},
         "langevin_coupling": {(a,): partial(langevin_coupling, a, size) for a in (1, 3, 8) if a in size.actions},
-        "epsilon_normal": {(a,): partial(epsilon_normal, a, size) for a in size.networks},
+        "epsilon_normal": {(a,): partial(epsilon_normal, a, size) for a in range(1, max(size.networks) + 1)},
         "epsilon_trained": {(law, a): partial(epsilon_trained, law, a, size, store) for law in LAWS for a in size.networks if law == "mixture" or a < 28},
         "divergence": {(kind, a): partial(divergence, kind, a, size, store) for kind in ("exact", "network") for a in size.networks}}
 

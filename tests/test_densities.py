@@ -70,6 +70,8 @@ def test_total_variation_and_kl_of_two_known_uniforms():
     assert total_variation(mass, over, grid.cell).item() == pytest.approx(6 / 11, abs=1e-4)
     assert kl_divergence(mass, over, grid.cell).item() == pytest.approx(torch.tensor(2.2).log().item(), abs=1e-3)
     assert kl_divergence(mass, away, grid.cell).item() == torch.inf
+    beyond = constant((0.25, 2.25, 1.0)).log_prob(grid.actions, grid.states[:, None])             # an eighth is where the truth is
+    assert total_variation(mass, beyond, grid.cell).item() == pytest.approx(7 / 8, abs=1e-4)
 
 
 def test_recall_precision_and_dropped_share_of_a_hand_made_model():

@@ -89,6 +89,17 @@ def test_corrected_with_the_released_step_is_the_released_sampler():
     assert torch.equal(ours, predictor_corrector(law, SDE, x, times, Streams([1])))
 
 
+def test_batch_norms_couple_states_and_expected_norms_do_not():
+    """The same noise at a narrow state, beside wide states and beside narrower ones."""
+    def narrow(name, beside):
+        rng = Streams([0])
+        x = rng.randn(4, 50, 1)
+        return findings.COMPARED[name](findings.widths(t([0.05] + 3 * [beside]), 1), SDE, x, uniform_grid(SDE, 40, 1e-3), rng)[:, 0]
+
+    assert torch.equal(narrow("expected_norms", 1.0), narrow("expected_norms", 0.3))
+    assert not torch.allclose(narrow("predictor_corrector_batch", 1.0), narrow("predictor_corrector_batch", 0.3), atol=1e-3)
+
+
 @pytest.mark.parametrize("time", [1e-3, 0.1, 0.6])
 def test_mean_squared_score_is_at_most_that_of_a_point_mass(time):
     """What makes the repaired step safe: its |s|^2 = A / sigma^2 is never below the true mean."""
@@ -124,6 +135,7 @@ def test_shares_of_three_rules_are_counted_by_seed():
     assert found["density"]["dropped_on_support"]["mean"] == 0.25                               # 1/2 and 0
     assert found["per_dimension"]["kept_off_support"]["mean"] == 0.75                           # 1/2 and 1
     assert found["quantile"]["kept"]["mean"] == 0.75                                            # all but the lowest
+    assert findings.shares(log_prob, torch.zeros_like(off), 2)["density"]["kept_off_support"] is None
 
 
 def test_errors_are_standard_errors_of_the_mean():
@@ -156,7 +168,8 @@ def measured():
     """A file of the same form as the benchmark's, in which a value says where it stands."""
     dims = (1, 3, 6, 24)
     rules = {rule: dict(kept=value(0.5), dropped_on_support=value(a), kept_off_support=value(a)) for a, rule in enumerate(pages.RULES)}
-    return dict(log_epsilon=-5.0, off_support=1e-4, kept=0.95, size=dict(seeds=10, norms=1000, members=5, states=20, points=100, probes=(1, 2, 10, 100)),
+    return dict(log_epsilon=-5.0, off_support=1e-4, kept=0.95, size=dict(seeds=10, samples=800, norms=1000, members=5, states=20, points=100, candidates=250, probes=(1, 2, 10, 100),
+                                                                         width=48, training=3000),
                 langevin_norms=[dict(A=a, closed=a / (a - 2) if a > 2 else None, mean=value(a), off_after_one_step=value(0.1)) for a in dims],
                 langevin_samples=[dict(law=law, A=a, sampler=s, off_support=value(a / 100), below_epsilon=value(0.2), ratio=value(1.5))
                                   for law in ("normal", "mixture") for a in dims for s in pages.SAMPLER_LABELS],
@@ -172,14 +185,21 @@ def measured():
 def test_a_value_is_said_to_the_second_digit_of_its_error():
     assert pages.said(value(0.71412, 0.0086)) == "0.7141 ± 0.0086" and pages.said(value(0.0512, 0.0031), "%") == "5.12% ± 0.31%"
     assert pages.said(value(1063000.0, 1062000.0)) == "1,063,000 ± 1,062,000" and pages.said(value(0.0, 0.0)) == "0.00 ± 0.00"
+    assert pages.said(value(0.95, 8e-17), "%") == "95.00% ± 0.00%" and pages.said(None) == ""
+
+
+def test_a_share_of_next_to_nothing_is_not_said(measured):
+    few, many = (dict(off=value(share), quantile=dict(kept_off_support=value(0.3))) for share in (0.0008, 0.002))      # 4 and 10 of 5,000
+    assert pages.kept_off_support(measured, few, "quantile") is None
+    assert pages.kept_off_support(measured, many, "quantile") == value(0.3)
 
 
 def test_headlines_read_their_numbers_from_the_file(measured):
     text = pages.headlines(measured)
     assert all(line.startswith("- ") for line in text.splitlines()) and "$" not in text
-    assert "3.000% ± 1.000%" not in text and "3.0% ± 1.0% at 3" in text                          # off support of the mixture
-    assert "A/(A - 2): 3 at A = 3" in text and "keeps 99.6% of itself above e^-5 at A = 1, 78.6% at 3" in text
-    assert "dropped 1.000% " not in text and "at A = 24 four times the cost" in text
+    assert "1.0% ± 1.0% of the samples off support at A = 1, 3.0% ± 1.0% at 3 and 24.0% ± 1.0% at 24" in text
+    assert "A/(A - 2): 3 at A = 3, 1.5 at 6" in text and "keeps 99.6% of itself above e^-5 at A = 1, 78.6% at 3" in text
+    assert "it dropped 100.0% ± 1.0% of what was on support" in text and "e^-5 dropped 0.0% ± 1.0%" in text              # rules 1 and 0 of the file
 
 
 def test_tables_have_a_column_per_action_dimension(measured):
