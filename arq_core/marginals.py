@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.special import log_ndtr, ndtr
+from torch.special import erfcx, log_ndtr, ndtr
 
 SUPPORT_SIGMAS = 3.0   # on support: at most 3 sigma(t) beyond a segment; at an edge 1 in 1,000 of its noise goes farther
 REACH, CELLS = 4.0, 1600   # Wasserstein distances integrate |F_n - F| over [-4, 4], in cells of .005
@@ -47,11 +47,14 @@ class SegmentMarginal:
         return (x[..., None] - alpha * self.low) / sigma, (x[..., None] - alpha * self.high) / sigma, alpha, sigma
 
     def _components(self, x: Tensor, t: Tensor):
-        """(log of each segment's weight times density, log of its difference of cdfs, its two ends)."""
-        a, b, alpha, _ = self._ends(x, t)
-        upper, lower = torch.where(a + b > 0, -b, a), torch.where(a + b > 0, -a, b)       # in the tail where cdfs keep their digits
-        log_between = log_ndtr(upper) + torch.log(-torch.expm1(log_ndtr(lower) - log_ndtr(upper)))
-        return self.weight.log() + log_between - (alpha * (self.high - self.low)).log(), log_between, a, b
+        """(log of each segment's weight times density, its own score), from the tail in which cdfs keep their digits."""
+        a, b, alpha, sigma = self._ends(x, t)
+        right = a + b > 0
+        upper, lower = torch.where(right, -b, a), torch.where(right, -a, b)
+        log_upper, log_ratio = log_ndtr(upper), log_ndtr(lower) - log_ndtr(upper)
+        between = -torch.expm1(log_ratio)                                                  # (Phi(a) - Phi(b)) / Phi(upper)
+        score = (hazard(upper) - hazard(lower) * log_ratio.exp()) / (between * sigma)
+        return self.weight.log() + log_upper + between.log() - (alpha * (self.high - self.low)).log(), torch.where(right, -score, score)
 
     def log_prob(self, x: Float[Tensor, "... 1"], t: Tensor) -> Float[Tensor, "..."]:
         """log p_t(x), nats."""
@@ -60,14 +63,13 @@ class SegmentMarginal:
     def cdf(self, x: Float[Tensor, "... 1"], t: Tensor) -> Float[Tensor, "..."]:
         """P(x_t <= x): the integral of Phi is u Phi(u) + phi(u)."""
         a, b, alpha, sigma = self._ends(x, t)
-        integral = a * ndtr(a) - b * ndtr(b) + log_normal(a).exp() - log_normal(b).exp()
+        integral = a * ndtr(a) - b * ndtr(b) + normal(a) - normal(b)
         return (self.weight * sigma * integral / (alpha * (self.high - self.low))).sum(-1)[..., 0]
 
     def __call__(self, x: Float[Tensor, "... 1"], t: Tensor) -> Float[Tensor, "... 1"]:
         """The gradient of log p_t: the segments' own scores (phi(a) - phi(b)) / (sigma (Phi(a) - Phi(b))), averaged by their share at x."""
-        log_part, log_between, a, b = self._components(x, t)
-        own = (log_normal(a) - log_between).exp() - (log_normal(b) - log_between).exp()
-        return (log_part.softmax(-1) * own).sum(-1) / self.sde.marginal(t)[1]
+        log_part, own = self._components(x, t)
+        return (log_part.softmax(-1) * own).sum(-1)
 
     def sample(self, n: int, t: Tensor, generator: torch.Generator) -> Float[Tensor, "... n 1"]:
         """n true samples of p_t for each place of the leading axes."""
@@ -101,6 +103,11 @@ def absent_like(part: Float[Tensor, "3 B M"], most: int) -> Float[Tensor, "3 B m
     return part.new_tensor([0.0, 1.0, 0.0])[:, None, None].expand(3, part.shape[1], most - part.shape[-1])
 
 
-def log_normal(u: Tensor) -> Tensor:
-    """log of the standard normal density."""
-    return -0.5 * u.square() - 0.5 * math.log(2 * math.pi)
+def hazard(u: Tensor) -> Tensor:
+    """phi(u) / Phi(u), the derivative of log Phi, also where both underflow."""
+    return math.sqrt(2 / math.pi) / erfcx(-u / math.sqrt(2))
+
+
+def normal(u: Tensor) -> Tensor:
+    """phi(u), the standard normal density."""
+    return torch.exp(-0.5 * u.square()) / math.sqrt(2 * math.pi)

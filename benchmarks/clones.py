@@ -93,8 +93,8 @@ def job(family: str, seed: int, lr: float, size: Size) -> list[dict]:
         found |= dict(rank=separation(inside[e], log_prob[[e]]), edge=edge_width(*edge_profile(density, grid, raw)), loss=model.loss[[e], -5:].mean(1))
         numbers = {k: v.item() for k, v in found.items()} | others[e]
         lines.append(dict(family=family, seed=seed, steps=size.steps, lr=lr, parameters=parameters, density=name,
-                          **{k: round(v, 4) if math.isfinite(v) else None for k, v in numbers.items()}))
-    print("\n".join(map(json.dumps, lines)), flush=True)
+                          **{k: round(v, 4) if math.isfinite(v) else None for k, v in numbers.items()}, curve=[round(v, 3) for v in model.loss[e].tolist()]))
+    print("\n".join(json.dumps({k: v for k, v in line.items() if k != "curve"}) for line in lines), flush=True)
     return lines
 
 

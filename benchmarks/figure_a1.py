@@ -48,8 +48,9 @@ def summary(lines: list[dict]) -> list[dict]:
     merits = list(lines[0]["merits"])
     found = defaultdict(lambda: defaultdict(list))
     for line in lines:
+        numbers = [math.nan if line["merits"][k] is None else line["merits"][k] for k in merits]
         for density in (line["density"], "all"):
-            found[*(line[k] for k in OF), density][line["seed"]].append([math.nan if line["merits"][k] is None else line["merits"][k] for k in merits])
+            found[*(line[k] for k in OF), density][line["seed"]].append(numbers)
     rows = []
     for names, by_seed in found.items():
         x = torch.stack([torch.tensor(densities, dtype=torch.float64).mean(0) for densities in by_seed.values()])    # [seeds, merits]

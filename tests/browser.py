@@ -45,9 +45,21 @@ def dimension():
     return Dimension([Measured("a hand", 28, 0.577, -5.0)])
 
 
+def reverse_process():
+    from arq_core.widgets.reverse_process import EDGES, ReverseProcess, Truth, Walk
+    rng, levels, ends, n = np.random.default_rng(2), np.linspace(1, 0.001, 20), np.array([2.0, np.inf]), 100
+    def walk(name, steps):
+        x = rng.standard_normal((20, 2, n))
+        return Walk(name, levels, np.round(np.linspace(0, steps, 20)), x, rng.random((20, 2)), (np.abs(x) > 2).mean(-1))
+    walks = {score: [walk(name, steps) for name, steps in (("PC", 1000), ("PC, own norms", 1000), ("DPM", 20))] for score in ("network", "exact")}
+    mass = np.full((20, 2, len(EDGES) - 1), 1 / (len(EDGES) - 1))
+    return ReverseProcess(["Fork", "Arcs"], walks, Truth(levels, mass, np.tile(-ends, (20, 2, 1)) * [1, -1], np.tile(ends, (20, 2, 1)) * [1, -1], rng.random((20, 2))), ("batch", "own"))
+
+
 # (name, how to make it, [(control, 20 values that its control can take, in order of the test)]). Values of a choice are its places, from 0.
 WIDGETS = [
     ("support_filter", support_filter, [("log_epsilon", np.linspace(-20, 5, 101)[::5][:20].tolist()), ("case", [0, 1] * 10), ("state_index", [1, 0] * 10)]),
+    ("reverse_process", reverse_process, [("time", list(range(20))), ("behaviour", [1, 0] * 10), ("score", [1, 0] * 10), ("norm", [1, 0] * 10), ("time", list(range(19, -1, -1)))]),
     ("backup", backup, [("state_index", [*range(6), *range(6), *range(6), 0, 4]), ("k", [*range(1, 13), *range(8, 0, -1)]),
                         ("log_alpha", np.round(np.linspace(-2, 3.7, 20), 1).tolist()), ("log_epsilon", np.linspace(-19, 0, 20).tolist())]),
     ("dimension", dimension, [("rule", [0, 1, 2, 0] * 5), ("dim", [*range(1, 21)]), ("width", np.round(np.linspace(0.02, 1.54, 20)[:19], 2).clip(max=1.5).tolist() + [0.4]),

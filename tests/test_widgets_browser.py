@@ -1,5 +1,10 @@
 """Promises of every widget (browser.WIDGETS) in a built page that nothing serves: it answers as Python does, offline, by hand or keys, for all."""
+import base64
+import json
+import re
+
 import browser
+import numpy as np
 import pytest
 
 NAMES = [name for name, _, _ in browser.WIDGETS]
@@ -118,3 +123,40 @@ def test_the_pages_of_the_built_book_keep_these_promises(offline_page, axe_sourc
     watched.open(f"executed/{page}")
     assert watched.requests == [] and watched.errors == []
     assert browser.axe(watched.page, axe_source) == [] and browser.overflow(watched.page) == []
+
+
+def spoilt(fragment, change):
+    """A fragment whose saved data were changed, as a page of another version or a damaged file would hold them."""
+    start, data, end = re.match(r'(.*class="arq-spec">)(.*?)(</script>.*)', fragment, re.S).groups()
+    saved = json.loads(data)
+    change(saved)
+    return start + json.dumps(saved) + end
+
+
+@pytest.mark.parametrize(("change", "told"), [
+    (lambda saved: saved["spec"].update(version=0), "saved by version 0"),
+    (lambda saved: saved["state"].update(log_epsilon=77), "log ε: saw 77, expected a number from -20 to 5"),
+    (lambda saved: saved["state"].pop("log_epsilon"), "log ε: saw undefined"),
+    (lambda saved: saved["spec"]["arrays"]["log_prob"].update(f4=base64.b64encode(np.full(120, np.nan, "<f4").tobytes()).decode()), "not finite"),
+    (lambda saved: saved["spec"]["arrays"]["actions"].update(f4=""), "saw 0 values")])
+def test_old_or_damaged_data_are_named_in_the_frame_and_the_page_lives(chromium, change, told):
+    fragment, page, errors = browser.widget("support_filter").to_html(), chromium.new_page(), []
+    page.on("pageerror", lambda e: errors.append(str(e)))
+    page.set_content(f"<!doctype html><html lang='en'><title>t</title>{spoilt(fragment, change)}{fragment}</html>")
+    page.wait_for_function("document.querySelectorAll('.arq-widget[data-ready]').length === 2")
+    bad, good = page.locator(".arq-widget").first, page.locator(".arq-widget").last
+    assert told in bad.locator("[role=alert]").text_content() and not bad.locator(".arq-finding").is_visible()
+    before = good.locator(".arq-finding").text_content()
+    good.locator("[name=log_epsilon]").press("Home")
+    page.evaluate(browser.DRAWN)
+    assert good.locator(".arq-finding").text_content() != before and errors == []
+    page.close()
+
+
+def test_a_control_out_of_its_range_is_repaired_by_moving_it(chromium):
+    page = chromium.new_page()
+    page.set_content("<!doctype html><html lang='en'><title>t</title>" + spoilt(browser.widget("support_filter").to_html(), lambda saved: saved["state"].update(log_epsilon=77)))
+    page.locator("[name=log_epsilon]").press("Home")
+    page.evaluate(browser.DRAWN)
+    assert page.locator(".arq-finding").is_visible() and "log ε = −20.00" in page.locator(".arq-finding").text_content()
+    page.close()

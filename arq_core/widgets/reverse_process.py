@@ -12,6 +12,7 @@ from arq_core.widgets.base import Choice, Slider, Widget, WidgetError, fixed, pe
 PATHS = 18                          # drawn; all samples count in the histogram and in the sentence
 EDGES = np.linspace(-2.5, 2.5, 41)  # of the histogram's bins; standardised actions
 THOUSANDTHS, TEN_THOUSANDTHS = 1_000, 10_000       # int16 fixed-point numbers: positions, and probabilities of bins
+MOST = np.iinfo(np.int16).max       # samples: counts are int16
 FARTHEST = 32.0                     # positions are drawn, never counted, as if no sample were farther out
 NOTE = ("Each solver stands at the one of its own times that is nearest in log-SNR; dashes mark the common time. Crosses and the share off support: farther than "
         "3σ(t) from every segment of the behaviour. Distances are Wasserstein-1 within ±4, in units of the standardised action. ")
@@ -96,12 +97,14 @@ def _stacked(behaviours: int, walks: Sequence[Sequence[Walk]], truth: Truth) -> 
     if len(shapes) > 1 or (s := shapes.pop())[:2] != (t, behaviours) or len(s) != 3 or len({tuple(w.name for w in some) for some in walks}) > 1:
         raise WidgetError(f"walks: saw samples of shapes {sorted({np.shape(w.x) for some in walks for w in some})}, expected [T, C, n] = [{t}, {behaviours}, n] for every "
                           "solver, and the same solvers for every score.")
-    x = np.array([[walk.x for walk in some] for some in walks], np.float64)
+    if s[2] > MOST:
+        raise WidgetError(f"walks: saw {s[2]:,} samples, expected at most {MOST:,}, so that counts fit; pass fewer.")
+    x = np.array([[np.asarray(walk.x) for walk in some] for some in walks], np.float64)
     inside = np.nan_to_num(np.clip(x[..., :PATHS], -FARTHEST, FARTHEST), nan=FARTHEST)           # a sample that divided by zero is drawn far out
     counts = np.stack([(x >= low).sum(-1) - (x >= high).sum(-1) for low, high in zip(EDGES[:-1], EDGES[1:])], -1)
-    stacked = {name: np.array([[getattr(walk, name) for walk in some] for some in walks]) for name in ("distance", "off")}
-    own = np.array([walk.times for walk in walks[0]])
-    held = np.abs(np.log(own)[..., None] - np.log(truth.times)).argmin(-1)                       # the level whose law a solver is drawn with
-    low, high = (np.clip(np.nan_to_num(end), -FARTHEST, FARTHEST) for end in (truth.low, truth.high))
-    return dict(paths=np.round(inside * THOUSANDTHS).astype(np.int16), counts=counts.astype(np.int16), held=held.astype(np.int16), used=np.array([w.used for w in walks[0]]),
+    stacked = {name: np.array([[np.asarray(getattr(walk, name)) for walk in some] for some in walks]) for name in ("distance", "off")}
+    own = np.array([np.asarray(walk.times) for walk in walks[0]])
+    held = np.abs(np.log(own)[..., None] - np.log(np.asarray(truth.times))).argmin(-1)                       # the level whose law a solver is drawn with
+    low, high = (np.clip(np.nan_to_num(np.asarray(end)), -FARTHEST, FARTHEST) for end in (truth.low, truth.high))
+    return dict(paths=np.round(inside * THOUSANDTHS).astype(np.int16), counts=counts.astype(np.int16), held=held.astype(np.int16), used=np.array([np.asarray(w.used) for w in walks[0]]),
                 mass=np.round(np.asarray(truth.mass) * TEN_THOUSANDTHS).astype(np.int16), low=low, high=high, null=truth.distance, **stacked)
