@@ -1,7 +1,7 @@
 """The diffusion of a behaviour made of uniform segments, in closed form: p_t, its distribution function, its exact score, true samples.
 
 A uniform action on [low, high] at time t is x = alpha a + sigma z, a uniform plus a normal, whose density is a difference of normal cdfs:
-p_t(x) = [Phi((x - alpha low)/sigma) - Phi((x - alpha high)/sigma)] / (alpha (high - low)); follows from S2 (Song et al. 2021, Eq. 29), no other source.
+p_t(x) = [Phi((x - alpha low)/sigma) - Phi((x - alpha high)/sigma)] / (alpha (high - low)); it follows from S2 (Song et al. 2021, Eq. 29).
 With the exact score a solver's own error is all that is left of the error of its samples. Give everything in float64.
 """
 from __future__ import annotations
@@ -83,8 +83,8 @@ class SegmentMarginal:
     def support(self, t: Tensor) -> tuple[Float[Tensor, "... M"], Float[Tensor, "... M"]]:
         """Lower and upper ends of what counts as support at t: segments widened by SUPPORT_SIGMAS of noise; absent ones are empty."""
         alpha, sigma = self.sde.marginal(t)
-        there = self.weight > 0
-        return (torch.where(there, alpha * self.low - SUPPORT_SIGMAS * sigma, torch.inf), torch.where(there, alpha * self.high + SUPPORT_SIGMAS * sigma, -torch.inf))
+        there, margin = self.weight > 0, SUPPORT_SIGMAS * sigma
+        return torch.where(there, alpha * self.low - margin, torch.inf), torch.where(there, alpha * self.high + margin, -torch.inf)
 
     def off_support(self, x: Float[Tensor, "... 1"], t: Tensor) -> Tensor:
         """Which x are in none of the ranges of `support`, [...]."""

@@ -103,8 +103,8 @@ def _stacked(behaviours: int, walks: Sequence[Sequence[Walk]], truth: Truth) -> 
     inside = np.nan_to_num(np.clip(x[..., :PATHS], -FARTHEST, FARTHEST), nan=FARTHEST)           # a sample that divided by zero is drawn far out
     counts = np.stack([(x >= low).sum(-1) - (x >= high).sum(-1) for low, high in zip(EDGES[:-1], EDGES[1:])], -1)
     stacked = {name: np.array([[np.asarray(getattr(walk, name)) for walk in some] for some in walks]) for name in ("distance", "off")}
-    own = np.array([np.asarray(walk.times) for walk in walks[0]])
-    held = np.abs(np.log(own)[..., None] - np.log(np.asarray(truth.times))).argmin(-1)                       # the level whose law a solver is drawn with
+    own, used = (np.array([np.asarray(getattr(walk, name)) for walk in walks[0]]) for name in ("times", "used"))
+    held = np.abs(np.log(own)[..., None] - np.log(np.asarray(truth.times))).argmin(-1)           # the level whose law a solver is drawn with
     low, high = (np.clip(np.nan_to_num(np.asarray(end)), -FARTHEST, FARTHEST) for end in (truth.low, truth.high))
-    return dict(paths=np.round(inside * THOUSANDTHS).astype(np.int16), counts=counts.astype(np.int16), held=held.astype(np.int16), used=np.array([np.asarray(w.used) for w in walks[0]]),
-                mass=np.round(np.asarray(truth.mass) * TEN_THOUSANDTHS).astype(np.int16), low=low, high=high, null=truth.distance, **stacked)
+    fixed_point = dict(paths=inside * THOUSANDTHS, counts=counts, held=held, mass=np.asarray(truth.mass) * TEN_THOUSANDTHS)
+    return {k: np.round(v).astype(np.int16) for k, v in fixed_point.items()} | dict(used=used, low=low, high=high, null=truth.distance, **stacked)
