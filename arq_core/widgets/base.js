@@ -132,9 +132,10 @@ function panel(frame, { label, xlabel, ylabel, x, y, height = 220, share = 1, xt
   const path = (d, kind, color, more = {}) => marks.append(make("path", { d, class: `arq-${kind} arq-${color}`, ...more }));
   const each = (xs, ys, f) => Array.from(xs, (v, i) => f(X(v), Y(ys[i]))).join("");
   if (pick) {
-    const at = (e) => { const r = svg.getBoundingClientRect(); pick(x[0] + ((e.clientX - r.left - box.left) / (box.right - box.left)) * (x[1] - x[0]), y[0] + ((e.clientY - r.top - box.bottom) / (box.top - box.bottom)) * (y[1] - y[0])); };
+    const at = (e, r) => pick(x[0] + ((e.clientX - r.left - box.left) / (box.right - box.left)) * (x[1] - x[0]), y[0] + ((e.clientY - r.top - box.bottom) / (box.top - box.bottom)) * (y[1] - y[0]));
     svg.classList.add("arq-pick");
-    svg.addEventListener("pointerdown", (e) => { frame.dragging = at; at(e); });
+    // The place of the plot is taken once: while dragging, this svg is replaced at every change, and a replaced one has no place.
+    svg.addEventListener("pointerdown", (e) => { const r = svg.getBoundingClientRect(); frame.dragging = (later) => at(later, r); at(e, r); });
   }
   return {
     X, Y, box, width,
