@@ -168,10 +168,15 @@ def check_pages(app, exception) -> None:
         raise ExtensionError("The book must work offline and be readable by all:\n" + "\n".join(f"ERROR: {p}" for p in found))
 
 
-def drop_thebe(app, page, template, context, doctree) -> None:
-    """jupyter-book adds two scripts for a server of live code, which this book does not use: they name a remote address and declare one constant twice."""
+def tidy_scripts(app, page, template, context, doctree) -> None:
+    """Keep each script once, and none for a server of live code: jupyter-book adds MathJax a second time, and Thebe, which names a remote address."""
+    kept = {}
+    for script in context.get("script_files", []):
+        words = f"{getattr(script, 'filename', script)}{getattr(script, 'attributes', {}).get('body', '')}"
+        if "thebe" not in words.lower():
+            kept.setdefault(words, script)
     if "script_files" in context:
-        context["script_files"][:] = [f for f in context["script_files"] if "thebe" not in f"{f.filename}{f.attributes.get('body', '')}".lower()]
+        context["script_files"][:] = kept.values()
 
 
 def setup(app) -> dict:
@@ -180,6 +185,6 @@ def setup(app) -> dict:
     for name in ("table-a4", "table-2"):
         app.add_directive(name, Table)
     app.add_directive("status-table", Status)
-    app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("html-page-context", tidy_scripts, priority=900)
     app.connect("build-finished", check_pages)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
