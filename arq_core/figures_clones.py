@@ -16,15 +16,15 @@ COLOR_OF_DENSITY = dict(zip(("staircases", "bands", "fork", "arcs"), ("blue", "o
 MARKERS = "osD^"           # densities are told apart by shape as well
 
 
-def families(found: Mapping) -> list[str]:
-    """Those that were measured, in the order of LABELS."""
-    measured = {row["family"] for row in found["summary"]}
+def families(found: Mapping, steps: int) -> list[str]:
+    """Those that were measured after so many steps, in the order of LABELS."""
+    measured = {row["family"] for row in found["summary"] if row["steps"] == steps}
     return [family for family in LABELS if family in measured]
 
 
-def row(found: Mapping, family: str, density: str = "all") -> dict:
+def row(found: Mapping, family: str, steps: int, density: str = "all") -> dict:
     """The summary of a family on a density: figures of merit as [mean over seeds, its standard error]."""
-    return next(r for r in found["summary"] if (r["family"], r["density"]) == (family, density))
+    return next(r for r in found["summary"] if (r["family"], r["steps"], r["density"]) == (family, steps, density))
 
 
 def said(value: Sequence[float] | None, digits: int = 3) -> str:
@@ -32,27 +32,27 @@ def said(value: Sequence[float] | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value[0]:.{digits}f} ± {value[1]:.{digits}f}"
 
 
-def table(found: Mapping, density: str = "all") -> pd.DataFrame:
+def table(found: Mapping, steps: int, density: str = "all") -> pd.DataFrame:
     """A family a row: figures of merit with standard errors over seeds, and the number of parameters."""
-    rows = {LABELS[f]: row(found, f, density) for f in families(found)}
+    rows = {LABELS[f]: row(found, f, steps, density) for f in families(found, steps)}
     return pd.DataFrame({name: {title: said(r.get(key)) for key, title in MERITS.items()} | {"seeds": r["seeds"], "parameters": f"{r['parameters']:,}"}
                          for name, r in rows.items()}).T.rename_axis("clone")
 
 
-def draw_families(ax: Axes, found: Mapping, merit: str, xlabel: str) -> None:
+def draw_families(ax: Axes, found: Mapping, steps: int, merit: str, xlabel: str) -> None:
     """A family a line, a density a point with its standard error over seeds."""
-    names = families(found)
+    names = families(found, steps)
     for (density, color), marker, shift in zip(COLOR_OF_DENSITY.items(), MARKERS, np.linspace(-0.24, 0.24, 4), strict=True):
-        mean, error = np.array([row(found, f, density)[merit] for f in names]).T
+        mean, error = np.array([row(found, f, steps, density)[merit] for f in names]).T
         ax.errorbar(mean, np.arange(len(names)) + shift, xerr=error, fmt=marker, ms=4, capsize=2, color=COLORS[color], label=density)
     ax.set(xlabel=xlabel, yticks=range(len(names)), yticklabels=[LABELS[f] for f in names])
     ax.invert_yaxis()
 
 
-def draw_curves(ax: Axes, found: Mapping, family: str, every: int) -> None:
+def draw_curves(ax: Axes, found: Mapping, family: str, steps: int, every: int) -> None:
     """The loss of each seed while training, a colour for each density; `every` steps are averaged into a point."""
     for density, color in COLOR_OF_DENSITY.items():
-        curves = [line["curve"] for line in found["lines"] if (line["family"], line["density"]) == (family, density)]
+        curves = [line["curve"] for line in found["lines"] if (line["family"], line["steps"], line["density"]) == (family, steps, density)]
         for i, curve in enumerate(curves):
             ax.plot((np.arange(len(curve)) + 1) * every, curve, color=COLORS[color], lw=0.9, label=density if i == 0 else None)
     ax.set(xlabel="optimiser steps", title=LABELS[family])

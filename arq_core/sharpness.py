@@ -36,10 +36,10 @@ def edge_profile(density: SegmentDensity, grid: Grid, log_prob: Float[Tensor, "E
     return at, total / count
 
 
-def edge_width(at: Float[Tensor, "P"], profile: Float[Tensor, "E P"]) -> Float[Tensor, "E"]:
-    """Where a profile falls through 10% less where it falls through 90% of the truth's density inside: 0 is an ideal edge.
+def edge_width(at: Float[Tensor, "P"], profile: Float[Tensor, "E P"], high: float = 0.9) -> Float[Tensor, "E"]:
+    """Where a profile falls through 1 - high less where it falls through `high` of the truth's density inside: 0 is an ideal edge.
 
-    In widths of a segment; inf for a profile that never rises to 90% or never falls to 10%.
+    In widths of a segment; inf for a profile that never rises to `high` or never falls to the other. 90 to 10% is what optics quotes.
     """
     def fall(curve: Tensor, level: float) -> float:
         above = (curve >= level).nonzero().flatten()
@@ -47,7 +47,7 @@ def edge_width(at: Float[Tensor, "P"], profile: Float[Tensor, "E P"]) -> Float[T
             return torch.inf
         i = int(above[-1])
         return (at[i] + (curve[i] - level) / (curve[i] - curve[i + 1]) * (at[i + 1] - at[i])).item()
-    return torch.tensor([torch.inf if torch.inf in (ends := (fall(c, 0.1), fall(c, 0.9))) else ends[0] - ends[1] for c in profile])
+    return torch.tensor([torch.inf if torch.inf in (ends := (fall(c, 1 - high), fall(c, high))) else ends[0] - ends[1] for c in profile])
 
 
 def separation(inside: Bool[Tensor, "U N"], value: Float[Tensor, "E U N"]) -> Float[Tensor, "E"]:

@@ -134,6 +134,7 @@ def test_edge_width_of_a_blurred_edge_is_that_of_the_normal_it_was_blurred_with(
     at, profile = edge_profile(density, grid, blurred)
     assert profile[0, 0].item() == pytest.approx(1, abs=1e-3) and profile[0, 50].item() == pytest.approx(0.5, abs=1e-2)
     assert edge_width(at, profile).item() == pytest.approx(2.563 * 0.02 / 0.4, rel=0.02)
+    assert edge_width(at, profile, 0.75).item() == pytest.approx(1.349 * 0.02 / 0.4, rel=0.03)
     flat = torch.stack([torch.full((151,), 0.5), torch.ones(151)])
     assert edge_width(at, flat).tolist() == [math.inf, math.inf]
 
