@@ -23,7 +23,7 @@ from arq_core.datasets.rewards import REWARDS
 from arq_core.densities import FIGURE_A1
 from arq_core.envs import EnvError
 from arq_core.evaluate import check_dimensions, evaluate
-from arq_core.machine import SOLVE_ROWS
+from arq_core.machine import SOLVE_ROWS, fast_precision
 from arq_core.methods import METHODS, Trained
 from arq_core.policies import HEADS
 from arq_core.qlearning import BOOTSTRAPS
@@ -90,6 +90,7 @@ def density_models(profile: str, group: str = "figure-a1", seeds: Sequence[int] 
     hyper, budget = settings.hyper(group), settings.budget(profile, group)
     check_values(hyper, budget)
     seeds, device = tuple(_seeds(seeds, budget)), torch.device(_device(device))
+    budget = replace(budget, precision=fast_precision(budget.precision, device))
     on_the_way = sorted({round(share * budget.score_steps) for share in ON_THE_WAY} - {0, budget.score_steps})
     models = figure_a1.fit(hyper, budget, seeds, finished_steps(device), on_the_way, device)
     states, actions = figure_a1.training_data(seeds, device)
@@ -125,6 +126,7 @@ def prepare(name: str, profile: str, seeds: Sequence[int] | int | None = None, g
     seeds = _seeds(seeds, budget)
     dataset = read_d4rl(Path(name)) if own else chosen.load()
     device = _device(device)
+    budget = replace(budget, precision=fast_precision(budget.precision, device))
     dataset = replace(dataset, transitions=REWARDS[hyper.reward](dataset.transitions))
     return Experiment(chosen, dataset, hyper, budget, profile, Streams(seeds, device), changes or {})
 

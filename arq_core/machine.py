@@ -73,6 +73,18 @@ def _program(f: Callable) -> Callable:
     return torch.compile(f, dynamic=False, fullgraph=True)
 
 
+def fast_precision(wanted: str, device: torch.device | str) -> str:
+    """`wanted`, but "float32" in the place of "bfloat16" where the processor has no such products: imitated, they are up to a hundred times slower."""
+    if wanted != "bfloat16":
+        return wanted
+    device = torch.device(device)
+    if device.type == "cuda":
+        has = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        has = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()     # torch 2.13 has no public name for these
+    return wanted if has else "float32"
+
+
 def solve_rows(device: str) -> int:
     """SOLVE_ROWS of a device type, or the number in the environment variable ARQ_SOLVE_ROWS."""
     rows = environ.get("ARQ_SOLVE_ROWS", str(SOLVE_ROWS.get(device, SOLVE_ROWS["cuda"])))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from problems import chain, streams, tiny
 
-from arq_core import machine
+from arq_core import experiment, machine
 from arq_core.behavior import fit_behavior
 from arq_core.policies import fit_awr
 from arq_core.qlearning import fit_q, fit_q_beta
@@ -82,3 +82,12 @@ def test_on_a_cpu_a_step_is_not_captured():
     def step():
         pass
     assert replayed(step, streams()) is step
+
+
+@pytest.mark.parametrize("amx, avx512, expected", [(True, True, "bfloat16"), (False, True, "bfloat16"), (True, False, "bfloat16"), (False, False, "float32")])
+def test_bfloat16_is_used_only_where_the_processor_multiplies_in_it(monkeypatch, amx, avx512, expected):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    assert machine.fast_precision("bfloat16", "cpu") == expected
+    assert machine.fast_precision("float32", "cpu") == "float32"
+    assert experiment.prepare("maze", "ci").budget.precision == expected
