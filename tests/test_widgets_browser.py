@@ -80,6 +80,30 @@ def test_keys_and_a_drag_move_its_first_slider(shown):
     mouse.up()
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_drag_in_a_plot_goes_on_while_the_plot_is_drawn_anew(offline_page, name):
+    (shown := offline_page()).open(f"{name}.html")
+    ours = browser.widget(name)
+    plot, mouse = shown.figure.locator("svg.arq-pick").first, shown.page.mouse
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+
+    def move(share):
+        mouse.move(box["x"] + share * box["width"], box["y"] + share * box["height"], steps=3)
+        shown.page.evaluate(browser.DRAWN)
+        for trait in ours.controls:
+            setattr(ours, trait, type(getattr(ours, trait))(float(shown.figure.locator(f"[name={trait}]").input_value())))
+        assert shown.sentence() == ours.finding()
+        return shown.sentence()
+
+    before = move(0.2)
+    mouse.down()
+    said = [move(share) for share in (0.3, 0.45, 0.6, 0.75)]
+    mouse.up()
+    assert len({before, *said}) >= 3                                      # one stop may fall on the value where another stood
+    assert move(0.25) == said[-1] and shown.errors == []                  # the hand has let go
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing_serious(shown, axe_source, theme):
     shown.page.evaluate("(theme) => { document.documentElement.dataset.theme = theme; }", theme)

@@ -1,4 +1,4 @@
-"""A widget in JupyterLab: hand and keys move the trait in Python, and Python moves the slider and the sentence."""
+"""Every widget in JupyterLab: hand and keys move the trait in Python, and Python moves the slider and the sentence."""
 import os
 import signal
 import socket
@@ -18,10 +18,22 @@ FOLDERS = ("CONFIG", "DATA", "RUNTIME")
 SHOW = "import sys\nsys.path.insert(0, {tests!r})\nimport browser\nshown = browser.widget({name!r})\nshown"
 
 
+def slider_of(name):
+    """(trait, a value to set it to) of the first control of that widget that is a slider."""
+    ours, traits = browser.widget(name), next(traits for one, _, traits in browser.WIDGETS if one == name)
+    return next((trait, values[7]) for trait, values in traits if ours.controls[trait].kind == "slider")
+
+
+def write_notebook(folder, name):
+    """A notebook that shows the widget, says its trait, and sets it."""
+    trait, goal = slider_of(name)
+    cells = SHOW.format(tests=str(browser.ROOT / "tests"), name=name), f"shown.{trait}", f"shown.{trait} = {goal!r}"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells], metadata={"kernelspec": KERNEL}), folder / f"{name}.ipynb")
+
+
 @contextmanager
-def jupyterlab(folder, *cells):
-    """The address of a notebook of these code cells in a JupyterLab of its own: its files, settings and port are nobody else's."""
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells], metadata={"kernelspec": KERNEL}), folder / "live.ipynb")
+def jupyterlab(folder):
+    """The address of the notebooks of a folder in a JupyterLab of its own: its files, settings and port are nobody else's."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -39,23 +51,32 @@ def jupyterlab(folder, *cells):
             except urllib.error.URLError:
                 assert server.poll() is None, (folder / "log").read_text()[-2000:]
                 time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}/lab/tree/live.ipynb"
+        yield f"http://127.0.0.1:{port}/lab/workspaces/"
     finally:
         os.killpg(server.pid, signal.SIGTERM)                             # its kernels go with it
         server.wait(30)
 
 
-def test_in_jupyterlab_slider_and_trait_move_each_other(tmp_path, chromium):
+@pytest.fixture(scope="module")
+def notebooks(tmp_path_factory):
+    """The address of a JupyterLab with one notebook for each widget."""
     pytest.importorskip("jupyterlab", reason="BROWSER TEST NOT RUN: saw no jupyterlab; install the extra `dev`")
+    folder = tmp_path_factory.mktemp("live")
+    for name, _, _ in browser.WIDGETS:
+        write_notebook(folder, name)
+    with jupyterlab(folder) as address:
+        yield address
+
+
+@pytest.mark.parametrize("name", [name for name, _, _ in browser.WIDGETS])
+def test_in_jupyterlab_slider_and_trait_move_each_other(chromium, notebooks, name):
     from playwright.sync_api import expect
-    name, _, [(trait, values), *_] = browser.WIDGETS[0]
-    ours = browser.widget(name)
-    control, goal = ours.controls[trait], values[7]
-    cells = SHOW.format(tests=str(browser.ROOT / "tests"), name=name), f"shown.{trait}", f"shown.{trait} = {goal!r}"
-    with jupyterlab(tmp_path, *cells) as address:
-        page = chromium.new_page(viewport={"width": 1280, "height": 1400})
+    ours, (trait, goal) = browser.widget(name), slider_of(name)
+    control = ours.controls[trait]
+    with chromium.new_context(viewport={"width": 1280, "height": 1400}) as context:
+        page = context.new_page()
         expect.set_options(timeout=30_000)
-        page.goto(address)
+        page.goto(f"{notebooks}{name}/tree/{name}.ipynb")                     # a workspace of its own: nothing else is open in it
 
         def run(i):
             page.locator(".jp-CodeCell").nth(i).locator(".jp-InputArea-editor").click()
@@ -67,7 +88,7 @@ def test_in_jupyterlab_slider_and_trait_move_each_other(tmp_path, chromium):
 
         run(0)
         sentence, slider = page.locator(".arq-widget .arq-finding"), page.locator(f".arq-widget input[name={trait}]")
-        expect(sentence).to_have_text(ours.finding())
+        expect(sentence).to_have_text(ours.finding(), timeout=120_000)        # a kernel starts, and imports
         slider.focus()
         for key, at in {"Home": control.low, "ArrowRight": control.low + control.step, "ArrowUp": control.low + 2 * control.step}.items():
             slider.press(key)
