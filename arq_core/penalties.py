@@ -47,6 +47,11 @@ def mmd_witness(actions: Float[Tensor, "... N A"], of_policy: Float[Tensor, "...
     return 2 * alpha * (to_policy - to_behavior)
 
 
+def mmd_witness_of_masses(kernel: Float[Tensor, "N N"], pi: Float[Tensor, "... N"], beta: Float[Tensor, "... N"], alpha: float) -> Float[Tensor, "... N"]:
+    """`mmd_witness` at N actions for policies that are probabilities of these actions, with kernel[i, j] = k(a_i, a_j)."""
+    return 2 * alpha * (pi - beta) @ kernel
+
+
 def brac_mmd(actions: Float[Tensor, "... N A"], of_policy: Float[Tensor, "... n A"], of_behavior: Float[Tensor, "... m A"], bandwidth: float,
              alpha: float, printed: bool) -> Float[Tensor, "... N"]:
     """BRAC-MMD² and BEAR. As printed it is a function of s alone, the same for all N candidates, so softmax(-p) is uniform whatever the data say.
