@@ -197,11 +197,11 @@ def measure(experiment: Experiment, method: str) -> list[dict]:
     start = time.monotonic()
     measured = evaluate(trained.policy, envs, e.budget.episodes, e.rng, e.task.horizon)
     measured["score"] = e.task.score(measured["return"])
-    device = torch.cuda.get_device_name(e.rng.device) if e.rng.device.type == "cuda" else ""
+    device = torch.cuda.get_device_name(e.rng.device) if e.rng.device.type == "cuda" else results.processor()
     return results.episode_rows(
         measured, e.seeds, trained.in_support, task=e.task.task, dataset_sha256=e.dataset.sha256, fidelity=e.dataset.fidelity,
         profile=e.profile, method=method, variant=e.hyper.variant, wall_s=round(sum(store.seconds.values()) + time.monotonic() - start, 1),
-        **results.provenance(device))
+        **results.provenance(f"{device}, {e.budget.precision}"))
 
 
 def measure_and_write(experiment: Experiment, method: str, folder: str | Path) -> list[dict]:

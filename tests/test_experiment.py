@@ -42,7 +42,7 @@ def test_a_file_of_ones_own_is_trained_and_scored_in_a_named_simulator(cache):
     rows = experiment.measure_and_write(e, "arq+s_psi", cache / "results")
     assert len(rows) == 2 * e.budget.episodes and {r["fidelity"] for r in rows} == {"own"} and rows[0]["task"] == "mine"
     assert read_file(next((cache / "results").glob("*.jsonl"))) == rows
-    assert all(0 <= r["in_support"] <= 1 and r["wall_s"] > 0 for r in rows)
+    assert all(0 <= r["in_support"] <= 1 and r["wall_s"] > 0 and r["device"].endswith(f", {e.budget.precision}") for r in rows)
 
 
 def test_the_same_seed_gives_the_same_episodes_bit_for_bit(cache, monkeypatch):
