@@ -4,12 +4,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from arq_core.arq import arq, behavior_support
+from arq_core.baselines.penalised import ROWS, fit_row
 from arq_core.baselines.uniform import UniformBehavior
 from arq_core.behavior import fit_behavior
 from arq_core.policies import ImplicitPolicy, fit_awr
@@ -80,6 +82,11 @@ def arq_s_psi_unfiltered(data: Transitions, hyper: Hyper, budget: Budget, rng: S
     return Trained(result.implicit(open_, None), in_support_share(result.support, hyper.log_epsilon))
 
 
+def dqp(row: str, data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store) -> Trained:
+    """Direct Q-penalisation: an actor-critic with a row of Table 1."""
+    return Trained(fit_row(row, data, hyper, budget, rng, store))
+
+
 METHODS: dict[str, Callable[[Transitions, Hyper, Budget, Streams, Store], Trained]] = {
     "random": random,
     "bc": bc,
@@ -89,4 +96,5 @@ METHODS: dict[str, Callable[[Transitions, Hyper, Budget, Streams, Store], Traine
     "arq+pi": arq_pi,
     "arq+s_psi": arq_s_psi,
     "arq+s_psi unfiltered": arq_s_psi_unfiltered,
+    **{f"dqp {row}": partial(dqp, row) for row in ROWS},
 }

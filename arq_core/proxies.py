@@ -63,6 +63,12 @@ def fit_reconstruction(data: Transitions, hyper: Hyper, budget: Budget, rng: Str
     return lambda states, actions: net.reconstruction_error(of_action(actions), of_state(states))
 
 
+def fit_sampler(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store) -> Callable[[Tensor, int, Streams], Tensor]:
+    """Actions of the same conditional VAE, (states [E B S], n, rng) -> raw [E B n A]: the behaviour's samples that BEAR's MMD is taken to."""
+    net, of_state, of_action = _clone("reconstruction", ConditionalVAE, data, hyper, budget, rng, store)
+    return lambda states, n, rng: of_action.inverse(net.sample(of_state(states), n, rng))
+
+
 def fit_gaussian_log_prob(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store) -> Proxy:
     """log beta(a|s) of the Gaussian clone that BRAC takes (Wu et al. 2019), nats, of the standardised action."""
     net, of_state, of_action = _clone("gaussian", partial(Mixture, components=1), data, hyper, budget, rng, store)

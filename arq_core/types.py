@@ -216,6 +216,7 @@ class Hyper:
     time_power: float            # p of diffusion times t = u^p, u uniform, in score matching; 1 is the paper's
     polyak: float                # averaging of the target critic's weights
     reward: str                  # reward transform of the group (datasets.rewards)
+    dqp: Mapping[str, float]     # direct Q-penalisation: temperature tau, and alpha of each row of Table 1 (baselines.penalised)
 
 
 @dataclass(frozen=True)
