@@ -56,6 +56,12 @@ def reverse_process():
     return ReverseProcess(["Fork", "Arcs"], walks, Truth(levels, mass, np.tile(-ends, (20, 2, 1)) * [1, -1], np.tile(ends, (20, 2, 1)) * [1, -1], rng.random((20, 2))), ("batch", "own"))
 
 
+def penalty():
+    from arq_core.widgets.penalty import Penalty
+    return Penalty(actions=[-0.9, -0.6, -0.3, 0.0, 0.3, 0.6, 0.9], behavior=[0.2, 0.5, 0.28999, 0, 0.00001, 0.01, 0], reward=[4, 5, 4, 0, 0, 10, 2],
+                   q=[4, 5, 4, 14, 12, 10, 14], noise=[0.5, 0.5, 0.5, 0.5, 0.5, 2, 0.5])
+
+
 # (name, how to make it, [(control, 20 values that its control can take, in order of the test)]). Values of a choice are its places, from 0.
 WIDGETS = [
     ("support_filter", support_filter, [("log_epsilon", np.linspace(-20, 5, 101)[::5][:20].tolist()), ("case", [0, 1] * 10), ("state_index", [1, 0] * 10)]),
@@ -64,6 +70,9 @@ WIDGETS = [
                         ("log_alpha", np.round(np.linspace(-2, 3.7, 20), 1).tolist()), ("log_epsilon", np.linspace(-19, 0, 20).tolist())]),
     ("dimension", dimension, [("rule", [0, 1, 2, 0] * 5), ("dim", [*range(1, 21)]), ("width", np.round(np.linspace(0.02, 1.54, 20)[:19], 2).clip(max=1.5).tolist() + [0.4]),
                               ("log_epsilon", np.linspace(-19, 0, 20).tolist()), ("keep", np.round(np.linspace(0.5, 0.88, 20), 2).tolist()), ("rule", [1, 2] * 10)]),
+    ("penalty", penalty, [("row", [*range(10)] * 2), ("log_rarity", np.round(np.linspace(-4, -0.39, 20), 1).tolist()), ("log_alpha", np.round(np.linspace(-2, 1.8, 20), 1).tolist()),
+                          ("row", [8, 3] * 10), ("log_epsilon", (-14 + 0.25 * np.round(np.linspace(0, 56, 20))).tolist()), ("log_alpha", np.round(np.linspace(2, -1.8, 20), 1).tolist()),
+                          ("row", [*range(9, -1, -1)] * 2), ("log_rarity", np.round(np.linspace(-0.39, -4, 20), 1).tolist())]),
 ]
 
 
