@@ -42,9 +42,9 @@ Penalty = Callable[[Tensor, Tensor, Tensor, Streams], Tensor]     # (states [E B
 class Actor(nn.Module):
     """a = tanh(u), u ~ N(mean(s), std(s)²); acts by tanh(mean)."""
 
-    def __init__(self, state_dim: int, action_dim: int, rng: Streams):
+    def __init__(self, state_dim: int, action_dim: int, rng: Streams, width: int):
         super().__init__()
-        self.net = MLP(state_dim, 2 * action_dim, rng)
+        self.net = MLP(state_dim, 2 * action_dim, rng, width)
 
     def forward(self, states: Float[Tensor, "E B S"]) -> Float[Tensor, "E B A"]:
         if (expected := self.net.layers[0].weight.shape[1]) != states.shape[-1]:
@@ -62,11 +62,14 @@ class Actor(nn.Module):
 
 
 class ActorCritic(nn.Module):
-    """One actor and CRITICS critics for each of E seeds; critics are held as one batch of E·CRITICS networks."""
+    """One actor and CRITICS critics for each of E seeds; critics are held as one batch of E·CRITICS networks.
 
-    def __init__(self, state_dim: int, action_dim: int, actor: Streams, critics: Streams):
+    Layers are as wide as s_psi's: 256, which is also what appendix A.2 gives critics, or 64 in our own problems, where ARQ's critics keep 256.
+    """
+
+    def __init__(self, state_dim: int, action_dim: int, actor: Streams, critics: Streams, width: int):
         super().__init__()
-        self.actor, self.critic = Actor(state_dim, action_dim, actor), Critic(state_dim, action_dim, critics)
+        self.actor, self.critic = Actor(state_dim, action_dim, actor, width), Critic(state_dim, action_dim, critics, width)
 
 
 def values(critic: Callable, states: Float[Tensor, "E B S"], actions: Float[Tensor, "E B n A"]) -> Float[Tensor, "E C B n"]:
@@ -89,7 +92,8 @@ def fit_actor_critic(data: Transitions, penalty: Penalty, key: dict, hyper: Hype
     are held. The sets of weights share no gradient, and Adam moves each weight by its own: as two optimisers of one learning rate, stepping together.
     """
     temperature, batches = strength("temperature", hyper), rng.fork("dqp")
-    net = ActorCritic(data.states.shape[1], data.actions.shape[1], rng.fork("dqp", "actor"), rng.fork("dqp", "critic", copies=CRITICS)).to(rng.device)
+    actor, critics = rng.fork("dqp", "actor"), rng.fork("dqp", "critic", copies=CRITICS)
+    net = ActorCritic(data.states.shape[1], data.actions.shape[1], actor, critics, hyper.width).to(rng.device)
     target = copy.deepcopy(net.critic).requires_grad_(False)
     held = {k: v.detach() for k, v in net.critic.named_parameters()}                         # the same memory, without gradients
 
@@ -102,8 +106,8 @@ def fit_actor_critic(data: Transitions, penalty: Penalty, key: dict, hyper: Hype
         gain = soft_value(net.actor, lambda *x: functional_call(net.critic, held, x), penalty, states, samples, temperature, batches)
         return 0.5 * error.square().mean(-1).sum(1) - gain.mean(-1)
 
-    key = dict(key, data=data.fingerprint(), seeds=rng.seeds, temperature=temperature, samples=samples, gamma=hyper.gamma, lr=hyper.q_lr, batch=hyper.batch,
-               polyak=hyper.polyak, steps=budget.q_steps, precision=budget.precision)
+    key = dict(key, data=data.fingerprint(), seeds=rng.seeds, temperature=temperature, samples=samples, width=hyper.width, gamma=hyper.gamma, lr=hyper.q_lr,
+               batch=hyper.batch, polyak=hyper.polyak, steps=budget.q_steps, precision=budget.precision)
     curve = train("dqp", key, dict(net=net, target=target), loss, trained="net", lr=hyper.q_lr, steps=budget.q_steps, rng=batches, store=store,
                   after_step=averaging(target, net.critic, hyper.polyak), arithmetic=budget.precision)
     return ExplicitPolicy(net.actor.requires_grad_(False), curve)
