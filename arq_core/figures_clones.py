@@ -47,12 +47,3 @@ def draw_families(ax: Axes, found: Mapping, steps: int, merit: str, xlabel: str)
         ax.errorbar(mean, np.arange(len(names)) + shift, xerr=error, fmt=marker, ms=4, capsize=2, color=COLORS[color], label=density)
     ax.set(xlabel=xlabel, yticks=range(len(names)), yticklabels=[LABELS[f] for f in names])
     ax.invert_yaxis()
-
-
-def draw_curves(ax: Axes, found: Mapping, family: str, steps: int, every: int) -> None:
-    """The loss of each seed while training, a colour for each density; `every` steps are averaged into a point."""
-    for density, color in COLOR_OF_DENSITY.items():
-        curves = [line["curve"] for line in found["lines"] if (line["family"], line["steps"], line["density"]) == (family, steps, density)]
-        for i, curve in enumerate(curves):
-            ax.plot((np.arange(len(curve)) + 1) * every, curve, color=COLORS[color], lw=0.9, label=density if i == 0 else None)
-    ax.set(xlabel="optimiser steps", title=LABELS[family])
