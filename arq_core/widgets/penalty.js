@@ -38,14 +38,15 @@ function view(data, state, frame) {
     `${percent(mine.pi[best], 1)} and actions of a wrong Q with ${percent(mine.ofWrong, 1)}: a true value of ${fixed(mine.value, 2)}, where the oracle has ${fixed(shownRow[oracle].value, 2)}. ` +
     `Of ${rows.length} penalties ${told.join(", ")}.`;
   const none = now.empty ? " No action is in support at this ε, and the likeliest stands for it." : "";
-  return { finding, note: `Keeps: the best action has at least half. Otherwise falls: actions of a wrong Q have more than the rest; or else drowns. One α serves all rows, though its unit differs; no penalty, the support and the oracle have none.${none}` };
+  const rule = "Keeps: the best action has at least half. Otherwise falls: actions of a wrong Q have more than the rest; or else drowns. One α serves all rows, though its unit differs; no penalty, the support and the oracle have none.";
+  return { finding, note: `${rule} Anti-exploration and PLOFF are given the distance to the support of Eq. 4, MOPO the noise of outcomes.${none}` };
 
-  // The behaviour at a rarity, Eq. 4's support, and every action's distance to it.
-  function at(logRarity) {
+  // The behaviour at a rarity, Eq. 4's support, and every action's distance to it. Curves need less precision than numbers.
+  function at(logRarity, precision = 1e-12) {
     const r = 10 ** logRarity, rest = summed(behavior.filter((_, i) => i !== best));
     const beta = behavior.map((b, i) => (i === best ? r : ((1 - r) * b) / rest)), kept = beta.map((b) => b >= Math.exp(e)), empty = !kept.includes(true);
     const inside = empty ? beta.map((_, i) => i === beta.indexOf(Math.max(...beta))) : kept;
-    return { beta, inside, empty, mean: summed(beta.map((b, i) => b * a[i])), away: a.map((x) => Math.min(...a.filter((_, i) => inside[i]).map((y) => Math.abs(x - y)))) };
+    return { beta, inside, empty, precision, mean: summed(beta.map((b, i) => b * a[i])), away: a.map((x) => Math.min(...a.filter((_, i) => inside[i]).map((y) => Math.abs(x - y)))) };
   }
   function penalty(i, { beta, inside, mean, away }, pi) {
     return q.map((v, j) => ({
@@ -56,11 +57,11 @@ function view(data, state, frame) {
     })[rows[i]]());
   }
   function policy(i, here) {
-    return rows[i] === "BRAC-MMD²" ? mmd(here.beta) : rows[i] === "CQL" ? cql(here.beta) : softmax(penalty(i, here).map((v, j) => q[j] - v));
+    return rows[i] === "BRAC-MMD²" ? mmd(here.beta, here.precision) : rows[i] === "CQL" ? cql(here.beta) : softmax(penalty(i, here).map((v, j) => q[j] - v));
   }
-  function mmd(beta) {
+  function mmd(beta, precision) {
     const n = q.length, logits = q.map(() => 0), change = q.map(() => 0), pi = q.map(() => 0);
-    for (let t = 0, most = 1; t < steps && most >= 1e-12; t++) {
+    for (let t = 0, most = 1; t < steps && most >= precision; t++) {
       const top = Math.max(...logits);
       let sum = 0;
       for (let j = 0; j < n; j++) sum += pi[j] = Math.exp(logits[j] - top);
@@ -88,7 +89,7 @@ function view(data, state, frame) {
   function everyRow() {
     const n = rows.length, low = Math.min(0, ...reward), high = Math.max(...reward), end = high + 0.08 * (high - low);
     const plot = frame.panel({ label: `True values: ${rows.map((name, i) => `${name} ${fixed(shownRow[i].value, 2)}, ${shownRow[i].verdict}`).join("; ")}.`, share: 0.5, height: 350,
-      x: [low, end], y: [n - 0.35, -0.55], xlabel: "true value of softmax(Q − p)", yticks: false, pick: (_, y) => frame.set("row", Math.max(0, Math.min(n - 1, Math.round(y)))) });
+      x: [low - 0.03 * (high - low), end], y: [n - 0.35, -0.55], xlabel: "true value of softmax(Q − p)", yticks: false, pick: (_, y) => frame.set("row", Math.max(0, Math.min(n - 1, Math.round(y)))) });
     shownRow.forEach((one, i) => {
       plot.line([low, one.value], [i + 0.3, i + 0.3], STYLE[one.verdict]);
       plot[one.verdict === "keeps" ? "dots" : "crosses"]([one.value], [i + 0.3], STYLE[one.verdict], i === row ? 6 : 4);
@@ -99,7 +100,7 @@ function view(data, state, frame) {
   }
   function byRarity() {
     const xs = Array.from({ length: 20 }, (_, i) => -4 + (3.7 * i) / 19), low = Math.min(0, ...reward), high = Math.max(...reward), support = rows.indexOf("support of Eq. 4");
-    const curve = (i) => xs.map((x) => judged(i, at(x)).value), room = 0.06 * (high - low);
+    const curve = (i) => xs.map((x) => judged(i, at(x, 1e-5)).value), room = 0.06 * (high - low);
     const plot = frame.panel({ label: `True value against the rarity of the best action: ${rows[row]}, the support of Eq. 4 and the oracle; ${rows[row]} has ${fixed(mine.value, 2)} at ${rarity}%.`,
       share: 0.5, height: 350, x: [-4.1, -0.2], y: [low - room, high + 2 * room], xlabel: "log₁₀ of the best action's share of the data", ylabel: "true value", pick: (x) => frame.set("log_rarity", x) });
     plot.rule({ y: shownRow[oracle].value }, "truth");
@@ -111,12 +112,12 @@ function view(data, state, frame) {
     plot.key([[rows[row], "model"], ["• support", "kept"], ["- - oracle", "truth"]]);
   }
   function values() {
-    const after = q.map((v, j) => v - p[j]), all = [...q, ...reward], low = Math.min(0, ...all), high = Math.max(...all), room = 0.1 * (high - low || 1);
+    const all = [...q, ...reward], low = Math.min(0, ...all), high = Math.max(...all), room = 0.1 * (high - low || 1);
     const plot = frame.panel({ label: "The learner's Q and the true reward of every action.", share: 1 / 3, height: 190, x: span(), y: [low - room, high + room], xlabel: "action", ylabel: "reward, Q" });
     plot.dots(a, reward, "truth", 4);
     plot.crosses(a, q, "dropped", 4.5);
     plot.text(a[best], reward[best], "best", "middle", 0, 17);
-    plot.key([["● true", "truth"], ["× Q", "dropped"], [after.some(Number.isFinite) ? "" : "all −∞", "soft"]]);
+    plot.key([["● true", "truth"], ["× Q", "dropped"]]);
   }
   function penalties() {
     const finite = p.filter(Number.isFinite), low = Math.min(0, ...finite), high = Math.max(low + 1, ...finite), room = 0.12 * (high - low);
