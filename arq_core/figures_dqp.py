@@ -12,15 +12,16 @@ from arq_core.style import COLORS, MAP
 WAYS = {"unconstrained": COLORS["amber"], "inside the support": COLORS["blue"]}            # the maximum's range -> its colour
 
 
-def draw_convergence(ax: Axes, errors: Mapping[str, np.ndarray], gamma: float) -> None:
-    """Largest |Q_k - Q*| at iterations 1 .. n by name, on a logarithmic axis, with the slope that gamma promises; exact zeros end a line."""
+def draw_convergence(ax: Axes, errors: Mapping[str, np.ndarray], gamma: float, exact: float = 1e-10) -> None:
+    """Largest |Q_k - Q*| at iterations 1 .. n by name, on logarithmic axes, with gamma^k; a line ends where it falls to `exact`, at the lower edge."""
     for (name, error), color in zip(errors.items(), (COLORS["blue"], COLORS["orange"]), strict=False):
-        ax.plot(np.arange(1, len(error) + 1), np.where(error > 1e-13, error, np.nan), "o-", ms=3, color=color, label=name)
+        end = int((error <= exact).argmax()) + 1 if (error <= exact).any() else len(error)
+        ax.plot(np.arange(1, end + 1), np.maximum(error[:end], exact), color=color, marker="o" if end < 30 else None, ms=4, label=name)
     longest = max(errors.values(), key=len)
     k = np.arange(1, len(longest) + 1)
-    ax.plot(k, longest[0] * gamma ** (k - 1), color=COLORS["grey"], ls="--", lw=1, label=rf"$\gamma^k$ = {gamma:g}$^k$")
-    ax.set(yscale="log", xlabel="iteration $k$", ylabel="largest $|Q_k - Q^*|$")
-    ax.legend()
+    ax.plot(k, longest[0] * gamma ** (k - 1), color=COLORS["black"], ls=":", lw=1.2, label=rf"falling as {gamma:g}$^k$")
+    ax.set(xscale="log", yscale="log", xlabel="iteration $k$", ylabel="largest $|Q_k - Q^*|$")
+    ax.legend(loc="lower left")
 
 
 def draw_cycle(ax: Axes, estimated: Mapping[str, np.ndarray], true: Mapping[str, np.ndarray], best: float) -> None:
@@ -42,7 +43,8 @@ def draw_plane(ax: Axes, values: np.ndarray, low: float, high: float, data_reach
     for edge in (-data_reach, data_reach):
         ax.axhline(edge, color="white", lw=1, ls="--")
     ax.plot(np.linspace(0, 1, len(chosen)), chosen, "o", ms=3, color=COLORS["orange"], mec="white", mew=0.4, clip_on=False, zorder=5)
-    ax.set(xlabel="position $s$", xticks=[0, 0.5, 1], yticks=[-1, 0, 1])
+    ax.set(xlabel="position $s$", yticks=[-1, 0, 1])
+    ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     ax.grid(False)
     return image
 
