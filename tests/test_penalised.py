@@ -38,7 +38,9 @@ def test_actor_log_density_is_that_of_the_squashed_gaussian():
     mean, log_std = (x.double() for x in actor.net(states)[:, :, None].chunk(2, -1))
     a = actions.double()
     expected = torch.distributions.Normal(mean, log_std.exp()).log_prob(a.atanh()) - (1 - a.square()).log()
-    torch.testing.assert_close(log_pi.double(), expected.sum(-1), rtol=1e-4, atol=1e-4)
+    inner = a.abs().amax(-1) < 0.99                    # nearer to the box's edge artanh magnifies the rounding of a float32 beyond 50 times
+    assert inner.any()
+    torch.testing.assert_close(log_pi.double()[inner], expected.sum(-1)[inner], rtol=1e-4, atol=1e-4)
 
 
 def test_without_a_penalty_the_actor_leaves_the_data_for_the_edge_of_the_box():
