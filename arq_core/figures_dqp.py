@@ -51,7 +51,7 @@ def draw_plane(ax: Axes, values: np.ndarray, low: float, high: float, data_reach
 
 def draw_z_error(ax: Axes, spread: np.ndarray, error: np.ndarray, factor: float, worst: np.ndarray) -> None:
     """Spread of Z across states against the spread of the error of Q, a dot a process; the line is the bound, crosses the two-branch problem [n, 2]."""
-    ax.plot(spread, error, ".", ms=4, alpha=0.4, color=COLORS["blue"], mew=0, label="random processes")
+    ax.plot(spread, error, "o", ms=4, alpha=0.3, color=COLORS["blue"], mew=0, label="random processes")
     top = max(spread.max(), worst[:, 0].max())
     ax.plot([0, top], [0, factor * top], color=COLORS["black"], lw=1.2, label=rf"bound $\gamma/(1-\gamma)$ = {factor:g} times the spread")
     ax.plot(*worst.T, "x", color=COLORS["orange"], ms=6, mew=1.8, label="two absorbing branches")
