@@ -26,9 +26,8 @@ from arq_core.methods import METHODS
 from arq_core.results import STD_DDOF, provenance
 from arq_core.settings import DATA
 
-STRENGTHS = {"brac-kl": (0.003, 0.03, 0.3), "brac-mmd": (0.1, 1.0, 10.0), "td3+bc": (0.3, 3.0, 30.0), "anti-exploration": (0.1, 1.0, 10.0),
-             "ploff": (1.0, 3.0, 10.0), "mopo": (0.3, 3.0, 30.0)}
-BESIDE = ("random", "unconstrained", "arq+s_psi")
+STRENGTHS = {"brac-kl": (0.3, 0.03), "brac-mmd": (1.0, 10.0), "td3+bc": (3.0, 10.0), "anti-exploration": (1.0, 10.0), "ploff": (1.0, 3.0), "mopo": (3.0, 30.0)}
+BESIDE = ("arq+s_psi", "random", "unconstrained")
 PATH = DATA / "benchmarks" / "penalised_maze.json"
 
 
@@ -39,7 +38,8 @@ class Size:
     episodes: int = 60
     batch: int = 128
     steps: int = 1500          # of actor and critics
-    proxy_steps: int = 500     # of what the penalty measures
+    proxy_steps: int = 1500    # of what the penalty measures
+    proxy_lr: float = 4e-3     # as in benchmarks/clones.py
 
 
 SIZES = dict(full=Size(), quick=Size(report=(10, 11), episodes=5, steps=20, proxy_steps=10))
@@ -53,7 +53,7 @@ def job(method: str, strength: float | None, seeds: tuple, size: Size) -> dict:
     hyper, budget = e.hyper, e.budget
     if method not in BESIDE:
         dqp = hyper.dqp if strength is None else {**hyper.dqp, method.removeprefix("dqp "): strength}
-        hyper = replace(hyper, batch=size.batch, dqp=dqp)
+        hyper = replace(hyper, batch=size.batch, policy_lr=size.proxy_lr, dqp=dqp)
         budget = replace(budget, q_steps=size.steps, policy_steps=size.proxy_steps, precision="float32")
     policy = METHODS[method](e.dataset.transitions, hyper, budget, e.rng, e.store()).policy
     found = evaluate(policy, e.task.environments(len(seeds) * size.episodes), size.episodes, e.rng, e.task.horizon)
@@ -62,7 +62,7 @@ def job(method: str, strength: float | None, seeds: tuple, size: Size) -> dict:
     by_seed = returns.mean(1)
     line = dict(method=method, strength=strength, seeds=list(seeds), mean=by_seed.mean().round(4), std=by_seed.std(ddof=STD_DDOF).round(4),
                 by_seed=by_seed.round(4).tolist(), ends=ends, length=found["length"].mean().round(2), n=returns.size, batch=hyper.batch, q_steps=budget.q_steps,
-                policy_steps=budget.policy_steps, temperature=hyper.dqp["temperature"], seconds=round(time.monotonic() - start, 1))
+                policy_steps=budget.policy_steps, policy_lr=hyper.policy_lr, temperature=hyper.dqp["temperature"], seconds=round(time.monotonic() - start, 1))
     print(json.dumps(line), flush=True)
     return line
 
@@ -95,7 +95,7 @@ def main(mode: str = "full") -> None:
         if mode == "full":
             write_atomic(PATH, json.dumps(dict(provenance(), **about, **parts), indent=1).encode())
 
-    choosing = run([(f"dqp {row}", a, size.tune) for row, some in STRENGTHS.items() for a in some], before["choosing"], size,
+    choosing = run([(f"dqp {row}", a, size.tune) for both in zip(*STRENGTHS.values()) for row, a in zip(STRENGTHS, both, strict=True)], before["choosing"], size,
                    lambda lines: write(choosing=lines, reported=before["reported"]))
     rows = [(method, None, size.report) for method in (*BESIDE, "dqp none")] + [(f"dqp {row}", a, size.report) for row, a in chosen(choosing).items()]
     reported = run(rows, before["reported"], size, lambda lines: write(choosing=choosing, reported=lines))
