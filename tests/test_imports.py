@@ -9,7 +9,7 @@ PACKAGE = ROOT / "arq_core"
 
 # Each line may import the lines above it, not its neighbours. `baselines` and `methods` are at the end: no method knows another.
 LAYERS = [["streams", "machine"], ["types"], ["penalties", "sde", "densities", "nets", "train"], ["samplers", "quality", "bandits"], ["likelihood", "sharpness", "penalty_study"],
-          ["behavior"], ["support", "figure_a1", "clones"], ["qlearning", "proxies"], ["policies"], ["dqp", "arq"]]
+          ["behavior"], ["support", "figure_a1", "clones"], ["qlearning", "proxies"], ["policies", "penalty_models"], ["dqp", "arq"]]
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 BASELINES_KNOW = {"types", "streams", "machine", "nets", "train", "policies", "penalties", "proxies"}
 MATHEMATICS = {*RANK, "baselines", "methods"}
