@@ -5,6 +5,8 @@
 Strengths are chosen from STRENGTHS on seeds 0 and 1 by the mean return (the weakest among equals), with the temperature fixed, and reported on seeds
 10 to 14, which chose nothing. Rows have a budget smaller than ci's, and ARQ + s_psi, unconstrained and random, from the same run, have ci's own: the file
 says both. Prints a JSON line a job and writes data/benchmarks/penalised_maze.json as they come; an interrupted call goes on where it stopped. `quick` writes nothing.
+Two strengths a row and two seeds to choose by are few, and the rows have smaller networks and batches than ARQ: what fails here fails at this budget. `seconds` of
+a job count from its last start, beside whatever else the machine did.
 """
 import json
 import os
