@@ -48,10 +48,10 @@ def draw_seed_scores(ax: Axes, rows: Sequence[dict], methods: Sequence[str], fie
     """One dot a seed (its mean over episodes) and a bar for the mean over seeds, a method a line."""
     seeds = pd.DataFrame(rows).groupby(["method", "seed"])[field].mean()
     for y, method in enumerate(methods):
-        values, color = seeds[method], METHOD_COLORS[method]
+        values, color = seeds[method], METHOD_COLORS.get(method, COLORS["grey"])
         ax.barh(y, values.mean(), color=color, alpha=0.35, height=0.6)
         ax.plot(values, np.full(len(values), y), "o", color=color, ms=5, alpha=0.9)
-    ax.set_yticks(range(len(methods)), [METHOD_LABELS[m] for m in methods])
+    ax.set_yticks(range(len(methods)), [METHOD_LABELS.get(m, m) for m in methods])
     ax.invert_yaxis()
     ax.axvline(0, color=COLORS["black"], lw=0.8)
 

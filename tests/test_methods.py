@@ -1,8 +1,10 @@
 """The contract of every method: it learns, it is deterministic, it resumes from its files."""
 import pytest
 import torch
+from matplotlib import pyplot as plt
 from problems import chain, streams, tiny
 
+from arq_core import figures
 from arq_core.artifacts import FileStore
 from arq_core.methods import METHODS
 from arq_core.types import DataError, NoStore
@@ -34,3 +36,10 @@ def test_in_support_share_is_reported_by_every_method_with_a_support():
     data, (h, b) = chain(), tiny()
     share = METHODS["arq+s_psi"](data, h, b, streams(), NoStore()).in_support
     assert share.shape == (2,) and ((0 <= share) & (share <= 1)).all()
+
+
+def test_rows_of_every_method_can_be_drawn():
+    figure, ax = plt.subplots()
+    figures.draw_seed_scores(ax, [dict(method=m, seed=seed, score=1.0) for m in METHODS for seed in (0, 1)], list(METHODS))
+    assert len(ax.get_yticklabels()) == len(METHODS)
+    plt.close(figure)
