@@ -69,7 +69,7 @@ def draw_rarity(ax: Axes, found: Mapping, alpha: float, rows: Sequence[str]) -> 
         some = sorted((s["rarity"], s["value"][i][0]) for s in found["summary"] if (s["row"], s["problem"], s["form"]) == (row, "rare", "exact"))
         color, style = STYLES[row]
         ax.plot(*zip(*some, strict=True), color=COLORS[color], ls=style, marker=".", label=LABELS[row])
-    ax.set(xscale="log", xlabel="share of the good action in the data", title=f"α = {alpha:g}", ylim=(0.4, 1.05))
+    ax.set(xscale="log", title=f"α = {alpha:g}", ylim=(0.4, 1.05))
 
 
 def best_of_both(found: Mapping, row: str, form: str, rarity: float) -> tuple[float, float]:
