@@ -79,9 +79,16 @@ def best_of_both(found: Mapping, row: str, form: str, rarity: float) -> tuple[fl
     return found["alphas"][int(worse.argmax())], float(worse.max())
 
 
-def failures(found: Mapping, rarity: float, lost: float) -> pd.DataFrame:
+def maze_table(maze: Mapping) -> pd.DataFrame:
+    """data/benchmarks/penalised_maze.json: strength, return and how episodes ended, a method a row."""
+    rows = {m["method"]: dict(strength="" if m["strength"] is None else f"{m['strength']:g}") | {"return": f"{m['mean']:.2f} ± {m['std']:.2f}"}
+            | {end: f"{m['ends'][end]:.0%}" for end in ("goal", "lure", "lava")} for m in maze["reported"]}
+    return pd.DataFrame(rows).T.rename_axis("method")
+
+
+def failures(found: Mapping, maze: Mapping, rarity: float, lost: float) -> pd.DataFrame:
     """Method, penalty, the failure that the paper predicts, and what was observed: earnings, and whether one alpha loses less than `lost` on both bandits."""
-    rows = {}
+    rows, returns = {}, {m["method"]: m for m in maze["reported"]}
     for row in LABELS:
         cells = dict(penalty=PENALTIES[row], predicted=PREDICTED[row])
         for form in ("exact", "learned"):
@@ -91,5 +98,7 @@ def failures(found: Mapping, rarity: float, lost: float) -> pd.DataFrame:
             cells[f"{form}: fails"] = f"{'yes' if value < 1 - lost else 'no'}, {value:.2f} at α = {alpha:g}"
         strong = line(found, row, "rare", "exact", rarity)["value"]
         cells["rare, α = 1 / 1,000"] = f"{strong[1][0]:.2f} / {strong[-1][0]:.2f}"
+        if m := returns.get("arq+s_psi" if row == "support" else f"dqp {row}"):
+            cells["maze"] = f"{m['mean']:.2f} ± {m['std']:.2f}" + (" (ARQ)" if row == "support" else "")
         rows[LABELS[row]] = cells
     return pd.DataFrame(rows).T.fillna("–").rename_axis("method")

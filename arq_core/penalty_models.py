@@ -1,6 +1,6 @@
 """What the methods of Table 1 learn from samples alone: `penalty_study.Evidence` without beta.
 
-Each row has the model its method prescribes: for Eq. 4 an explicit clone (a mixture of 20 Gaussians; s_psi takes its place by `with_density`), a Gaussian clone
+Each row has the model its method prescribes: for Eq. 4 an explicit clone (a mixture of 20 Gaussians, which trains in seconds; ARQ's own is s_psi), a Gaussian clone
 for BRAC-KL, the mean action for TD3+BC, a conditional VAE, distances to the recorded pairs for PLOFF, an ensemble of Gaussian models of the outcome
 for MOPO, and the samples themselves, counted in cells, for CQL and BRAC-MMD². Members of one call are problems, trained as one batch.
 PLOFF learns its metric; on these problems D is the plain distance to the nearest recorded pair. MOPO's outcome is the reward in a bandit.
@@ -8,7 +8,6 @@ PLOFF learns its metric; on these problems D is the plain distance to the neares
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -58,11 +57,6 @@ def on_figure_a1(grid: Grid, states: Float[Tensor, "4 M"], actions: Float[Tensor
     mass = torch.stack([counted_by_state(s, a, grid) for s, a in zip(states, actions, strict=True)])
     log_beta, log_clone, error = density(mixture, points, here, rng), density(gaussian, points, here, rng), reconstruction(vae, points, here)
     return [Evidence(grid.actions, *rows) for rows in zip(log_beta, log_clone, mean, error, nearest, spread, mass, strict=True)]
-
-
-def with_density(e: Evidence, log_beta: Float[Tensor, "... N"]) -> Evidence:
-    """The same evidence with another model's log density (raw action) for Eq. 4: s_psi's."""
-    return replace(e, log_beta=log_beta)
 
 
 def density(clone: Clone, points: Float[Tensor, "E B n A"], states: Float[Tensor, "E B S"], rng: Streams) -> Float[Tensor, "E B n"]:
