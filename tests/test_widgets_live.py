@@ -78,9 +78,14 @@ def test_in_jupyterlab_slider_and_trait_move_each_other(chromium, notebooks, nam
         expect.set_options(timeout=30_000)
         page.goto(f"{notebooks}{name}/tree/{name}.ipynb")                     # a workspace of its own: nothing else is open in it
 
+        expect(page.get_by_text("(ipykernel) | Idle")).to_be_visible(timeout=120_000)     # before that a key may be lost
+
         def run(i):
-            page.locator(".jp-CodeCell").nth(i).locator(".jp-InputArea-editor").click()
+            cell = page.locator(".jp-CodeCell").nth(i)
+            cell.locator(".jp-InputArea-editor").click()
+            expect(page.get_by_text("Mode: Edit")).to_be_visible()
             page.keyboard.press("Shift+Enter")
+            expect(cell.locator(".jp-InputPrompt").first).not_to_have_text("[ ]:")
 
         def said():
             setattr(ours, trait, type(getattr(ours, trait))(float(slider.input_value())))
