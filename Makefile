@@ -11,7 +11,7 @@ export GOMP_SPINCOUNT := 3000
 export PYTHONUNBUFFERED := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help book test row bench clean
+.PHONY: help book test row collect bench clean
 
 help:
 	@echo "make book [PROFILE=ci]                      run the notebooks that changed and build the book"
@@ -19,6 +19,7 @@ help:
 	@echo "make row TASK=door-human PROFILE=lite       train and evaluate one row of Table A.4"
 	@echo "         [METHOD=arq+s_psi] [SEEDS=0,1,2]   TASK may be an HDF5 file of yours: add GROUP=adroit,"
 	@echo "                                            and ENVIRONMENT=door-human to score it in that task's simulator"
+	@echo "make collect TASK=hopper-medium-recollected collect a dataset of our own by its recipe (several names in quotes)"
 	@echo "make bench                                  measure the speed of the loops beside public implementations (10 minutes; installs"
 	@echo "                                            those into .venv-bench first)"
 	@echo "make clean                                  remove what was built (keeps .venv, downloads and data/results)"
@@ -45,6 +46,9 @@ row: $(STAMP)
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -c benchmarks/peers.txt torch
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/peers.txt
 	@touch $@
+
+collect: $(STAMP)
+	@$(RUN) -m arq_core.collectors $(TASK)
 
 bench: $(STAMP) .venv-bench/.installed
 	@$(RUN) benchmarks/speed.py --write

@@ -16,6 +16,7 @@ MATHEMATICS = {*RANK, "baselines", "methods"}
 WORLD = {"pandas", "gymnasium", "gymnasium_robotics", "mujoco", "h5py", "pooch", "pathlib", "os", "matplotlib", "seaborn", "papermill",
          "sphinx", "csv", "tomllib", "safetensors"}
 SHARED = {"types", "streams"}                       # what readers, environments and evaluation may know of the mathematics
+COLLECTORS_KNOW = SHARED | {"machine", "nets", "train"}   # their behaviour policies are networks too
 BOTH_SIDES = {"book", "experiment"}                 # the workflow, like the notebooks
 
 
@@ -56,6 +57,8 @@ def test_a_module_imports_only_what_it_may_know(path):
         assert ours - {"baselines"} <= BASELINES_KNOW
     elif name == "methods":
         assert ours <= {*RANK, "baselines"}
+    elif name == "collectors":
+        assert not (ours & MATHEMATICS) - COLLECTORS_KNOW, f"{path} collects data"
     elif name not in BOTH_SIDES:
         assert not (ours & MATHEMATICS) - SHARED, f"{name} is outside the mathematics"
     if name in MATHEMATICS - {"machine"}:           # which asks the machine, and nothing else does
