@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from arq_core import figure_a1, results, settings
 from arq_core.artifacts import FileStore
 from arq_core.behavior import ScoreBehavior
-from arq_core.datasets import Dataset
+from arq_core.datasets import Dataset, thin
 from arq_core.datasets.d4rl import read_d4rl
 from arq_core.datasets.fetch import FetchError, cache_folder
 from arq_core.datasets.rewards import REWARDS
@@ -29,7 +29,7 @@ from arq_core.policies import HEADS
 from arq_core.qlearning import BOOTSTRAPS
 from arq_core.samplers import SAMPLERS
 from arq_core.streams import Streams, derive_seed
-from arq_core.tasks import Task, task, tasks
+from arq_core.tasks import Task, for_own_data, task, tasks
 from arq_core.types import Budget, Hyper
 
 HDF5 = (".hdf5", ".h5")
@@ -104,9 +104,7 @@ def own_task(path: str, group: str, environment: str) -> Task:
     if name in tasks() or not re.fullmatch(r"[A-Za-z0-9_+-]+", name):
         raise settings.UnknownName(f"file name: saw {name!r}, expected letters, digits, _, + and -, and no task's name "
                                    f"({', '.join(tasks())}); rename the file.")
-    like = asdict(task(environment)) if environment else dict(environment="", horizon=0, score_min=0.0, score_max=1.0)
-    return Task(**dict(like, task=name, published_name="", suite="own" if not environment else like["suite"], group=group,
-                       loader="", fidelity="own"))
+    return for_own_data(name, group, environment)
 
 
 def prepare(name: str, profile: str, seeds: Sequence[int] | int | None = None, group: str = "", environment: str = "",
@@ -127,7 +125,7 @@ def prepare(name: str, profile: str, seeds: Sequence[int] | int | None = None, g
     dataset = read_d4rl(Path(name)) if own else chosen.load()
     device = _device(device)
     budget = replace(budget, precision=fast_precision(budget.precision, device))
-    dataset = replace(dataset, transitions=REWARDS[hyper.reward](dataset.transitions))
+    dataset = thin(replace(dataset, transitions=REWARDS[hyper.reward](dataset.transitions)), budget.transitions)
     return Experiment(chosen, dataset, hyper, budget, profile, Streams(seeds, device), changes or {})
 
 

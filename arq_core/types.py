@@ -85,6 +85,13 @@ class Transitions:
     def _arrays(self) -> dict[str, Tensor]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
+    def select(self, rows: Int[Tensor, "m"]) -> Transitions:
+        """The transitions of these rows, in ascending order; states that none of them has are dropped."""
+        chosen = {name: x[rows] for name, x in self._arrays().items() if name != "states"}
+        used, row = torch.cat([chosen["state"], chosen["next_state"]]).unique(return_inverse=True)
+        state, next_state = row.view(2, -1)
+        return Transitions(**chosen | dict(states=self.states[used], state=state, next_state=next_state))
+
     def fingerprint(self) -> str:
         """SHA-256 over all arrays: two datasets with the same fingerprint are the same, transition by transition."""
         return fingerprint(self._arrays())
@@ -225,6 +232,7 @@ class Budget:
 
     seeds: int                   # how many seeds, trained at once
     episodes: int                # evaluation episodes per seed
+    transitions: int             # of the dataset that are learned from, in whole episodes (datasets.thin); 0 is all
     score_steps: int             # optimiser steps of s_psi
     q_steps: int                 # of Q (ARQ)
     q_beta_steps: int            # of Q_beta

@@ -2,7 +2,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import torch
 
 from arq_core.types import DataError, Transitions
 
@@ -48,3 +50,29 @@ def clip_actions(actions, low: float = -1 + BOX_MARGIN, high: float = 1 - BOX_MA
     total = math.prod(actions.shape)
     note = f"clipped {outside:,} of {total:,} action entries ({outside / max(1, total):.1%}) to the box [{low:g}, {high:g}]"
     return actions.clip(low, high), note
+
+
+def thin(dataset: Dataset, most: int) -> Dataset:
+    """At most `most` transitions of a dataset (0: all), in whole episodes spread evenly over it, and a note that says so.
+
+    A first episode that is longer than `most` is cut there. For budgets that cannot afford the whole; the hash stays the dataset's.
+    """
+    data = dataset.transitions
+    if not most or len(data.actions) <= most:
+        return dataset
+    _, episode, lengths = data.episode.unique_consecutive(return_inverse=True, return_counts=True)
+    few, many = 0, len(lengths)
+    while many - few > 1:                                  # the most episodes that fit, by bisection
+        count = (few + many) // 2
+        few, many = (count, many) if int(lengths[_spread(count, len(lengths))].sum()) <= most else (few, count)
+    chosen = torch.zeros(len(lengths), dtype=torch.bool)
+    chosen[_spread(max(few, 1), len(lengths))] = True
+    rows = chosen[episode].nonzero().squeeze(1)[:most]
+    note = (f"learned from {len(rows):,} of {len(data.actions):,} transitions: {max(few, 1):,} of {len(lengths):,} episodes, as the profile "
+            "affords")
+    return replace(dataset, transitions=data.select(rows), notes=(*dataset.notes, note))
+
+
+def _spread(count: int, among: int) -> torch.Tensor:
+    """`count` numbers from 0 to among - 1, evenly spaced."""
+    return torch.arange(count) * among // max(count, 1)
