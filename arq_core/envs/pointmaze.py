@@ -1,0 +1,73 @@
+"""PointMaze as D4RL's maze2d-*-v1 (Fu et al. 2020): a force-driven ball, a fixed goal, reward while it is there, no termination.
+
+The simulator is gymnasium-robotics'; its ball, walls and time step are D4RL's. What we change back to D4RL's:
+
+- Coordinates. D4RL's position counts cells: x along the map's rows, y along its columns, and the middle of cell (i, j) is at
+  (i - 0.2, j - 0.2). gymnasium-robotics has x along the columns, y against the rows, and 0 in the middle of the map. The two differ by
+  a quarter turn and a shift; states, velocities and actions here are D4RL's.
+- The goal is D4RL's fixed one, not part of the state; reward 1 within 0.5 of it (gymnasium-robotics: 0.45), at every step.
+- Starts: any free cell (the goal's included), position within 0.1 of (i, j), velocity normal with standard deviation 0.1.
+"""
+from __future__ import annotations
+
+import numpy as np
+
+from arq_core.envs.parallel import ParallelEnvs
+from arq_core.envs.simulated_mazes import GYMNASIUM_NAME, MAPS, SimulatedMazes, free_cells, in_workers, make_simulator
+
+GOAL_CELL = {"umaze": (1, 1), "medium": (6, 6), "large": (7, 9)}     # D4RL's 'G'; its position is (row, column)
+HORIZON = {"umaze": 300, "medium": 600, "large": 800}                # steps; D4RL's time limits of version 1
+CELL_MIDDLE = -0.2                # of a cell's own (row, column), in each coordinate: D4RL's ball starts 0.2 off the cell's middle
+START_NOISE = 0.1                 # half-width of the positions, standard deviation of the velocities
+
+
+class PointMazeEnvs(SimulatedMazes):
+    """States (x, y, velocity of x, velocity of y), actions: the force along x and y, in units of 100 N."""
+
+    state_dim, action_dim, terminates = 4, 2, False
+
+    def agent(self):
+        rows = [[int(tile == "#") for tile in row] for row in MAPS[self.maze]]
+        # Position of the map's middle, gymnasium-robotics' origin.
+        self.origin = np.array([len(rows), len(rows[0])]) / 2 - 0.5 + CELL_MIDDLE
+        return make_simulator(f"PointMaze_{GYMNASIUM_NAME[self.maze]}-v3", rows).point_env
+
+    def start(self, rng):
+        cells = free_cells(self.maze)
+        position = cells[rng.integers(len(cells))] + rng.uniform(-START_NOISE, START_NOISE, 2)
+        velocity = START_NOISE * rng.standard_normal(2)
+        return np.concatenate([position, velocity]), np.array(GOAL_CELL[self.maze], float)
+
+    def to_simulator(self, state):
+        return self.turn(state[:2] - self.origin), self.turn(state[2:])
+
+    def observe(self):
+        (x, y), (vx, vy) = self.sim.data.qpos, self.sim.data.qvel
+        return np.array([self.origin[0] - y, self.origin[1] + x, -vy, vx])
+
+    def turn(self, vector):
+        return np.array([vector[1], -vector[0]])
+
+
+class PointUMazeEnvs(PointMazeEnvs):
+    maze, horizon = "umaze", HORIZON["umaze"]
+
+
+class PointMediumEnvs(PointMazeEnvs):
+    maze, horizon = "medium", HORIZON["medium"]
+
+
+class PointLargeEnvs(PointMazeEnvs):
+    maze, horizon = "large", HORIZON["large"]
+
+
+def pointmaze_umaze_envs(n: int) -> SimulatedMazes | ParallelEnvs:
+    return in_workers(PointUMazeEnvs, n)
+
+
+def pointmaze_medium_envs(n: int) -> SimulatedMazes | ParallelEnvs:
+    return in_workers(PointMediumEnvs, n)
+
+
+def pointmaze_large_envs(n: int) -> SimulatedMazes | ParallelEnvs:
+    return in_workers(PointLargeEnvs, n)

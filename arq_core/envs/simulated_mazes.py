@@ -1,0 +1,157 @@
+"""What PointMaze and AntMaze share: D4RL's maps (Fu et al. 2020) and episodes of one agent in one maze, simulated by MuJoCo."""
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from arq_core.envs import EnvError
+from arq_core.envs.parallel import ParallelEnvs
+
+# Rows from the top as in D4RL's text, '#' a wall. The same three for maze2d and antmaze; gymnasium-robotics has them too (tested).
+MAPS = {
+    "umaze": ("#####",
+              "#   #",
+              "### #",
+              "#   #",
+              "#####"),
+    "medium": ("########",
+               "#  ##  #",
+               "#  #   #",
+               "##   ###",
+               "#  #   #",
+               "# #  # #",
+               "#   #  #",
+               "########"),
+    "large": ("############",
+              "#    #     #",
+              "# ## # # # #",
+              "#      #   #",
+              "# #### ### #",
+              "#  # #     #",
+              "## # # # ###",
+              "#  #   #   #",
+              "############"),
+}
+GYMNASIUM_NAME = {"umaze": "UMaze", "medium": "Medium", "large": "Large"}
+GOAL_RADIUS = 0.5                 # D4RL's, for the point and for the ant; gymnasium-robotics has 0.45
+EPISODES_PER_WORKER = 25          # at least: seconds of work, against about 0.3 s to start
+
+Cell = tuple[int, int]            # (row, column) of a map
+
+
+def free_cells(maze: str) -> list[Cell]:
+    """Cells without a wall, row by row."""
+    return [(i, j) for i, row in enumerate(MAPS[maze]) for j, tile in enumerate(row) if tile != "#"]
+
+
+def make_simulator(name: str, maze_map: list[list[int]], **options):
+    """gymnasium-robotics' environment `name` with another map (1 a wall), without time limit or checking wrappers."""
+    try:
+        import gymnasium
+        with redirect_stderr(StringIO()):       # notices about other environments of the package
+            import gymnasium_robotics
+        import mujoco  # noqa: F401  Gymnasium names it only when an environment is made
+    except ImportError as error:
+        raise EnvError(f"the maze simulator cannot be loaded ({error}): expected gymnasium, gymnasium-robotics and mujoco; install the "
+                       "simulators: pip install '.[sim]' -c constraints.txt") from error
+    gymnasium.register_envs(gymnasium_robotics)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)     # version 4 of the ant is not the newest, and is what has D4RL's state
+        env = gymnasium.make(name, maze_map=maze_map, **options).unwrapped
+    Path(env.tmp_xml_file_path).unlink()        # the package leaves one such file behind per environment
+    return env
+
+
+class SimulatedMazes:
+    """Up to n episodes side by side: one model, one MjData for each. Positions, goals and rewards are D4RL's.
+
+    A kind of agent defines `agent` (Gymnasium's simulator of it), `start` and the two directions between D4RL's numbers and the
+    simulator's. Reward: 1 on each step that ends within GOAL_RADIUS of the goal, else 0. The goal is not in the state, as in D4RL.
+    """
+
+    state_dim: int
+    action_dim: int
+    horizon: int
+    maze: str
+    terminates: bool              # at the goal
+
+    def __init__(self, n: int):
+        self.sim = self.agent()
+        import mujoco
+        self.data = [mujoco.MjData(self.sim.model) for _ in range(n)]
+        self.goals = np.zeros((0, 2))       # of each running episode
+
+    def agent(self):
+        raise NotImplementedError
+
+    def start(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """D4RL's start of an evaluation episode: a state [S] and a goal [2]."""
+        raise NotImplementedError
+
+    def to_simulator(self, state: Float[np.ndarray, "S"]) -> tuple[np.ndarray, np.ndarray]:
+        """qpos and qvel of the simulator that stand for a state."""
+        raise NotImplementedError
+
+    def observe(self) -> Float[np.ndarray, "S"]:
+        """The state, in D4RL's coordinates, of the simulator's present episode."""
+        raise NotImplementedError
+
+    def turn(self, action: Float[np.ndarray, "A"]) -> Float[np.ndarray, "A"]:
+        """The simulator's action for an action in D4RL's coordinates."""
+        return action
+
+    def reset(self, seeds: Sequence[int]) -> Float[np.ndarray, "n S"]:
+        if not 0 < len(seeds) <= len(self.data):
+            raise EnvError(f"{type(self).__name__}.reset: saw {len(seeds)} seeds, expected 1 to {len(self.data)}; make "
+                           f"{type(self).__name__}({len(seeds)}).")
+        states, goals = zip(*(self.start(np.random.default_rng(int(seed))) for seed in seeds))
+        return self.place(np.stack(states), np.stack(goals))
+
+    def place(self, states: Float[np.ndarray, "n S"], goals: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n S"]:
+        """Begin n episodes in given states with given goals."""
+        import mujoco
+        self.goals = np.array(goals, np.float64)
+        for data, state in zip(self.data, states):
+            mujoco.mj_resetData(self.sim.model, data)
+            data.qpos[:], data.qvel[:] = self.to_simulator(np.asarray(state, np.float64))
+            mujoco.mj_forward(self.sim.model, data)
+        return np.asarray(states, np.float32)
+
+    def step(self, actions: Float[np.ndarray, "n A"]) -> tuple[
+            Float[np.ndarray, "n S"], Float[np.ndarray, "n"], Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
+        """One step of every running episode: states, rewards, terminated, success (within the goal's radius). Actions are clipped."""
+        n = len(self.goals)
+        if actions.shape != (n, self.action_dim) or not np.isfinite(actions).all():
+            raise EnvError(f"{type(self).__name__}.step: saw actions of shape {actions.shape}, {int((~np.isfinite(actions)).sum())} entries "
+                           f"not finite, expected finite actions of shape {(n, self.action_dim)}, one row per seed; reset first.")
+        states = np.empty((n, self.state_dim))
+        for i, (data, action) in enumerate(zip(self.data, np.clip(actions, -1.0, 1.0).astype(np.float64))):
+            self.sim.data = data
+            self.sim.step(self.turn(action))
+            states[i] = self.observe()
+        reached = at_goal(states, self.goals)
+        return states.astype(np.float32), reached.astype(np.float64), reached & self.terminates, reached
+
+
+def at_goal(states: Float[np.ndarray, "n S"], goals: Float[np.ndarray, "n 2"]) -> Bool[np.ndarray, "n"]:
+    """Whether the position, a state's first two numbers, is within GOAL_RADIUS of the goal."""
+    return np.linalg.norm(states[:, :2] - goals, axis=-1) <= GOAL_RADIUS
+
+
+def in_workers(kind: type[SimulatedMazes], n: int) -> SimulatedMazes | ParallelEnvs:
+    """n episodes: in worker processes where there are enough of them and this process may use several cores, else here.
+
+    The numbers are the same. OMP_NUM_THREADS=1 keeps everything in this process, as it does for torch.
+    """
+    import torch   # not at the top: the workers, which import this file, do without it
+    workers = min(torch.get_num_threads(), n // EPISODES_PER_WORKER)
+    if workers < 2:
+        return kind(n)
+    kind(1)        # a simulator that cannot be loaded is reported now, not after the training
+    return ParallelEnvs(kind, n, workers)
