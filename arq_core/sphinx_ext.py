@@ -72,7 +72,7 @@ class Score(SphinxRole):
 
 
 class Table(SphinxDirective):
-    """{table-a4} and {table-2}; the argument is the caption. Options of the first: datasets, groups (the paper's names)."""
+    """{table-a4}, {table-2} and {table-own}; the argument is the caption. Options of the first: datasets, groups (the paper's names)."""
 
     has_content, required_arguments, final_argument_whitespace = False, 1, True
     option_spec = {"datasets": directives.unchanged, "groups": directives.unchanged}
@@ -81,7 +81,9 @@ class Table(SphinxDirective):
         chosen = {k: v.replace(",", " ").split() for k, v in self.options.items()}
         try:
             rows, names = _rows(self.env), tables.task_names(_data(self.env) / "tasks.csv")
-            cells = tables.table_2(rows, names) if self.name == "table-2" else tables.table_a4(rows, names, **chosen)
+            make = {"table-a4": lambda: tables.table_a4(rows, names, **chosen), "table-2": lambda: tables.table_2(rows, names),
+                    "table-own": lambda: tables.table_own(rows, _data(self.env) / "tasks.csv")}
+            cells = make[self.name]()
         except (ValueError, OSError) as e:
             logger.warning("%s: %s", self.name, e, location=self.get_location())
             return []
@@ -182,7 +184,7 @@ def tidy_scripts(app, page, template, context, doctree) -> None:
 def setup(app) -> dict:
     app.add_role("value", Value())
     app.add_role("score", Score())
-    for name in ("table-a4", "table-2"):
+    for name in ("table-a4", "table-2", "table-own"):
         app.add_directive(name, Table)
     app.add_directive("status-table", Status)
     app.connect("html-page-context", tidy_scripts, priority=900)

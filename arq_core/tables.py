@@ -21,6 +21,10 @@ METHODS = {                                # column heads of Table A.4, in its o
 }
 GROUPS = {"d4rl-locomotion": "D4RL locomotion", "d4rl-adroit": "D4RL Adroit", "d4rl-kitchen": "D4RL kitchen",
           "d4rl-antmaze": "D4RL AntMaze", "robomimic": "Robomimic"}
+OWN_SUITES = {"recollected-locomotion": "Locomotion, our own policies", "recollected-adroit": "Adroit hand, our own clone",
+              "recollected-pointmaze": "Point mazes, planner and controller", "recollected-antmaze": "Ant mazes, planner and controller",
+              "recollected-robosuite": "Robot arm, scripted controllers"}    # suite in tasks.csv: the group's head in `table_own`
+COMPARABLE = ("official", "rebuilt")       # fidelities whose rows may stand beside the paper's number
 CELL = ["group", "dataset", "line", "detail", "method", "state", "mean", "std", "n", "note"]
 
 
@@ -60,6 +64,7 @@ def _paper_lines(cells: pd.DataFrame) -> list[dict]:
 
 
 def _our_lines(rows: Sequence[dict], tasks: Mapping[str, str], groups: Mapping[str, str]) -> list[dict]:
+    """Ours for `tasks` {our name: name shown}, a line for each fidelity, profile and variant that was run."""
     out = []
     frame = summary([r for r in rows if r["task"] in tasks])
     for (task, fidelity, profile, variant), jobs in frame.groupby(["task", "fidelity", "profile", "variant"], sort=False):
@@ -89,8 +94,20 @@ def table_a4(rows: Sequence[dict], tasks: Mapping[str, str], datasets: Sequence[
     order = {name: i for i, name in enumerate(dict.fromkeys(cells["dataset"]))}
     shown = {task: name for task, name in tasks.items() if name in order}
     groups_of = dict(zip(cells["dataset"], cells["group"], strict=True))
-    out = pd.DataFrame(_paper_lines(cells) + _our_lines(rows, shown, groups_of), columns=CELL)
+    comparable = [row for row in rows if row["fidelity"] in COMPARABLE]
+    out = pd.DataFrame(_paper_lines(cells) + _our_lines(comparable, shown, groups_of), columns=CELL)
     return out.sort_values("dataset", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+
+
+def table_own(rows: Sequence[dict], path: str | Path = DATA / "tasks.csv") -> pd.DataFrame:
+    """Our lines for datasets that the paper does not have: no number of the paper's is beside them, since none is of the same data."""
+    listed = pd.read_csv(path, dtype=str).fillna("")
+    listed = listed[listed["suite"].isin(OWN_SUITES)]
+    suites = dict(zip(listed["task"], listed["suite"], strict=True))
+    lines = _our_lines(rows, {name: name for name in suites}, suites)
+    listed = listed.sort_values("suite", key=lambda suites: suites.map(list(OWN_SUITES).index), kind="stable")
+    order = {name: i for i, name in enumerate(listed["task"])}
+    return pd.DataFrame(lines, columns=CELL).sort_values("dataset", key=lambda names: names.map(order), kind="stable", ignore_index=True)
 
 
 def table_2(rows: Sequence[dict] = (), tasks: Mapping[str, str] | None = None) -> pd.DataFrame:
@@ -153,7 +170,7 @@ def to_html(cells: pd.DataFrame, caption: str, name: str) -> str:
     body, group = [], None
     for (g, dataset, line, detail), part in cells.groupby(["group", "dataset", "line", "detail"], sort=False):
         if g and g != group:
-            body.append(f'<tr class="arq-group"><th scope="rowgroup" colspan="{len(shown) + 1}"><span>{escape(GROUPS[g])}</span></th></tr>')
+            body.append(f'<tr class="arq-group"><th scope="rowgroup" colspan="{len(shown) + 1}"><span>{escape((GROUPS | OWN_SUITES)[g])}</span></th></tr>')
             group = g
         first = "<br>".join(filter(None, [escape(dataset), f"<small>{escape(', '.join(filter(None, [line, detail])))}</small>"]))
         by_method = {cell.method: cell for cell in part.itertuples()}

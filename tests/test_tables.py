@@ -7,7 +7,7 @@ import pytest
 from test_results import rows
 
 from arq_core import tables
-from arq_core.tables import GROUPS, METHODS, members, published, table_2, table_a4, to_html
+from arq_core.tables import GROUPS, METHODS, members, published, table_2, table_a4, table_own, to_html
 
 TASKS = {"door-human": "door-human-v0"}
 
@@ -46,6 +46,23 @@ def test_the_papers_door_row_is_beside_ours():
     assert ours.loc["arq+s_psi", ["mean", "n", "detail"]].tolist() == [9.0, "2 × 2", "ci, released, rebuilt data"]
     assert ours.loc["arq+s_psi", "std"] == pytest.approx(np.sqrt(8))
     assert set(ours.drop("arq+s_psi")["state"]) == {"not run"}
+
+
+@pytest.mark.parametrize("fidelity", ["recollected", "own"])
+def test_data_of_our_own_is_never_beside_the_papers_number(fidelity):
+    ours = [row | dict(fidelity=fidelity) for row in rows([[10.0, 12.0]])]
+    assert set(table_a4(ours, TASKS)["line"]) == {"paper"}
+
+
+def test_recollected_datasets_have_a_table_without_the_paper(tmp_path):
+    listed = tmp_path / "tasks.csv"
+    listed.write_text("task,suite\nlift-ph-recollected,recollected-robosuite\nhopper-medium-recollected,recollected-locomotion\nmaze,ours\n")
+    ours = [row | dict(fidelity="recollected", task=task) for task in ("lift-ph-recollected", "hopper-medium-recollected", "maze")
+            for row in rows([[10.0, 12.0], [8.0, 6.0]])]
+    cells = table_own(ours, listed)
+    assert list(dict.fromkeys(cells["dataset"])) == ["hopper-medium-recollected", "lift-ph-recollected"] and set(cells["line"]) == {"ours"}
+    assert "recollected data" in to_html(cells, "caption", "own") and "Robot arm" in to_html(cells, "caption", "own")
+    assert table_own([], listed).empty
 
 
 class Rows(HTMLParser):
