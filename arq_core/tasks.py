@@ -40,8 +40,10 @@ class Task:
     cuts: str                    # where a file in D4RL's layout ends its episodes (datasets.cuts)
     source: str                  # addresses of the same file, the publisher's first, or how the data were made
     other_versions: str          # "name=address": files that go by a similar name and hold other numbers
-    sha256: str                  # of the file, "" where we have not seen it stated
+    sha256: str                  # of the file; "" where nobody states it
+    sha256_source: str
     transitions: int | None      # steps in the file; None where no source states them
+    transitions_source: str
     licence: str
     also_known: str              # what else goes by the same name, one sentence
 
@@ -84,5 +86,6 @@ def for_own_data(name: str, group: str, like: str = "") -> Task:
         blank = {field: "" for field in Task.__dataclass_fields__}
         return Task(**blank | dict(task=name, suite="own", group=group, horizon=0, state_dim=0, action_dim=0, score_min=0.0, score_max=1.0,
                                    fidelity="own", transitions=None))
-    nothing = dict.fromkeys(("published_name", "loader", "version", "cuts", "source", "other_versions", "sha256", "licence", "also_known"), "")
+    nothing = dict.fromkeys(("published_name", "loader", "version", "cuts", "source", "other_versions", "sha256", "sha256_source",
+                             "transitions_source", "licence", "also_known"), "")
     return replace(task(like), **nothing, task=name, group=group, fidelity="own", transitions=None)
