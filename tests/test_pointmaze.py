@@ -36,7 +36,7 @@ def test_map_is_gymnasium_robotics(maze):
 
 
 def test_each_function_makes_its_maze():
-    for make, kind in ((pointmaze_umaze_envs, PointUMazeEnvs), (pointmaze_medium_envs, PointMediumEnvs), (pointmaze_large_envs, PointLargeEnvs)):
+    for make, kind in zip((pointmaze_umaze_envs, pointmaze_medium_envs, pointmaze_large_envs), KINDS.values(), strict=True):
         assert type(make(1)) is kind
 
 

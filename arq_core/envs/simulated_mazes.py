@@ -128,8 +128,8 @@ class SimulatedMazes:
         """One step of every running episode: states, rewards, terminated, success (within the goal's radius). Actions are clipped."""
         n = len(self.goals)
         if actions.shape != (n, self.action_dim) or not np.isfinite(actions).all():
-            raise EnvError(f"{type(self).__name__}.step: saw actions of shape {actions.shape}, {int((~np.isfinite(actions)).sum())} entries "
-                           f"not finite, expected finite actions of shape {(n, self.action_dim)}, one row per seed; reset first.")
+            raise EnvError(f"{type(self).__name__}.step: saw actions of shape {actions.shape}, {int((~np.isfinite(actions)).sum())} "
+                           f"entries not finite, expected finite actions of shape {(n, self.action_dim)}, one row per seed; reset first.")
         states = np.empty((n, self.state_dim))
         for i, (data, action) in enumerate(zip(self.data, np.clip(actions, -1.0, 1.0).astype(np.float64))):
             self.sim.data = data
