@@ -127,23 +127,28 @@ def build_pages(root: Path) -> Path:
 def row_job(root: Path, task: str, profile: str, method: str, group: str, environment: str, seeds: str) -> Job:
     """The train-and-evaluate notebook for one row, written to data/results.
 
-    `task` is a name of data/tasks.csv, or an HDF5 file in D4RL's layout: then `group` names its hyperparameters, and `environment` the task
-    in whose simulator its policies are scored ("": they are trained only).
+    `task` is a name of data/tasks.csv, or data of the user's own: an HDF5 file (D4RL's or robomimic's layout), a folder of Minari's, or
+    "minari:" and an id. Then `group` names its hyperparameters, and `environment` the task in whose simulator its policies are scored, or
+    "gymnasium:" and an id ("": they are trained only).
     """
+    from arq_core.datasets.own import MINARI, is_own, own_name
+    from arq_core.envs.gym import PREFIX
     from arq_core.methods import METHODS
     _choose("profile", profile, profiles(root))
     with open(root / "data/tasks.csv", newline="") as f:
         tasks = [r["task"] for r in csv.DictReader(f)]
     groups = [g for g in tomllib.loads((root / "data/hyperparameters.toml").read_text()) if g != "default"]
     more: dict = {"results": "data/results"}
-    if Path(task).suffix in (".hdf5", ".h5"):
-        if not Path(task).is_file():
+    if is_own(task):
+        if not task.startswith(MINARI) and not Path(task).exists():
             raise RunError(f"task: saw {task!r}, expected a file that exists.")
-        more |= {"task": str(Path(task).resolve()), "group": _choose("group (whose hyperparameters your file takes)", group, groups)}
+        more |= {"task": task if task.startswith(MINARI) else str(Path(task).resolve()),
+                 "group": _choose("group (whose hyperparameters your data take)", group, groups)}
         if environment:
-            more["environment"] = _choose("environment (the task in whose simulator to score)", environment, tasks)
+            more["environment"] = environment if environment.startswith(PREFIX) else _choose(
+                f"environment (the task in whose simulator to score, or {PREFIX}<id>)", environment, tasks)
     else:
-        more["task"] = _choose("task (or a .hdf5 file)", task, tasks)
+        more["task"] = _choose("task (or a file or folder of yours)", task, tasks)
         for kind, name in (("group", group), ("environment", environment)):
             if name:
                 raise RunError(f"{kind}: saw {name!r} with task {task!r}, expected none: data/tasks.csv says it.")
@@ -156,7 +161,7 @@ def row_job(root: Path, task: str, profile: str, method: str, group: str, enviro
     entry = next((e for e in manifest(root) if e.get("row")), None)
     if entry is None:
         raise RunError("book/notebooks.toml: no entry has row = true, expected one: the notebook that trains and evaluates.")
-    name = ".".join(filter(None, [Path(task).stem, profile, method or "all"])).replace(" ", "-")
+    name = ".".join(filter(None, [own_name(task), profile, method or "all"])).replace(" ", "-")
     return make_job(root, entry, profile, root / "_build/rows" / f"{name}.ipynb", **more)
 
 

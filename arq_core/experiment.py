@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,12 +18,13 @@ from arq_core import figure_a1, results, settings
 from arq_core.artifacts import FileStore
 from arq_core.behavior import ScoreBehavior
 from arq_core.datasets import Dataset, thin
-from arq_core.datasets.d4rl import read_d4rl
 from arq_core.datasets.fetch import FetchError, cache_folder
+from arq_core.datasets.own import is_own, own_name, read_own
 from arq_core.datasets.rewards import REWARDS
 from arq_core.densities import FIGURE_A1
 from arq_core.envs import EnvError
-from arq_core.evaluate import check_dimensions, evaluate
+from arq_core.envs.gym import PREFIX, by_id
+from arq_core.evaluate import VectorEnv, check_dimensions, evaluate
 from arq_core.machine import SOLVE_ROWS, fast_precision
 from arq_core.methods import METHODS, Trained
 from arq_core.policies import HEADS
@@ -32,7 +34,6 @@ from arq_core.streams import Streams, derive_seed
 from arq_core.tasks import Task, for_own_data, task, tasks
 from arq_core.types import Budget, Hyper
 
-HDF5 = (".hdf5", ".h5")
 ON_THE_WAY = (0.02, 0.1, 0.35)   # shares of Figure A.1's training after which its models are kept too, to show how the picture sharpens
 STEP_RECIPE = 2   # raise it when a constant or formula of a step changes: finished steps are then computed again
 
@@ -97,32 +98,58 @@ def density_models(profile: str, group: str = "figure-a1", seeds: Sequence[int] 
     return FigureA1(tuple(name for name in FIGURE_A1 for _ in seeds), seeds, hyper, budget, models, states, actions)
 
 
-def own_task(path: str, group: str, environment: str) -> Task:
-    """A task for your own HDF5 file in D4RL's layout: the hyperparameters of `group`, tried in the simulator of task `environment`."""
+@dataclass(frozen=True)
+class OwnTask(Task):
+    """A task for data and a simulator of your own; the score is the return."""
+
+    make: Callable[[int], VectorEnv]
+
+    def environments(self, n: int) -> VectorEnv:
+        return self.make(n)
+
+    def score(self, returns: np.ndarray) -> np.ndarray:
+        return returns
+
+
+Simulator = str | Callable[[int], VectorEnv]     # a task's name, "gymnasium:<id>", a function of the number of episodes; "" is none
+
+
+def own_task(name: str, group: str, environment: Simulator) -> Task:
+    """A task for data of your own: the hyperparameters of `group`, tried in the simulator of a task or in one of your own.
+
+    A task's simulator brings its horizon and its scale of scores; with one of your own the score is the return.
+    """
     settings.hyper(group)
-    name = Path(path).stem
     if name in tasks() or not re.fullmatch(r"[A-Za-z0-9_+-]+", name):
-        raise settings.UnknownName(f"file name: saw {name!r}, expected letters, digits, _, + and -, and no task's name "
-                                   f"({', '.join(tasks())}); rename the file.")
+        raise settings.UnknownName(f"name: saw {name!r}, expected letters, digits, _, + and -, and no task's name (those of data/tasks.csv); "
+                                   "rename the file or folder.")
+    if isinstance(environment, str) and environment.startswith(PREFIX):
+        environment = by_id(environment)
+    if callable(environment):
+        said = dict(environment=f"{environment.__module__}:{environment.__qualname__}", horizon=environment(1).horizon)
+        return OwnTask(**vars(for_own_data(name, group)) | said, make=environment)
     return for_own_data(name, group, environment)
 
 
-def prepare(name: str, profile: str, seeds: Sequence[int] | int | None = None, group: str = "", environment: str = "",
+def prepare(name: str | Dataset, profile: str, seeds: Sequence[int] | int | None = None, group: str = "", environment: Simulator = "",
             changes: dict | None = None, device: str = "auto") -> Experiment:
     """Check every name and load the data, before anything is trained.
 
-    `name` is a task of `data/tasks.csv` or a .hdf5 file (then `group` is needed). `seeds` are the seeds themselves, or their number
-    (None: the profile's). `changes` replaces hyperparameters by name. `device` is a torch device, or "auto".
+    `name` is a task of `data/tasks.csv`; or data of your own, for which `group` is needed: an HDF5 file in D4RL's or robomimic's layout,
+    a folder of Minari's, "minari:" and an id, or a Dataset (datasets.own.from_arrays). `seeds` are the seeds themselves, or their
+    number (None: the profile's). `changes` replaces hyperparameters by name. `device` is a torch device, or "auto".
     """
-    own = Path(name).suffix in HDF5
+    given = isinstance(name, Dataset)
+    own = given or is_own(name)
     if not own and (group or environment):
-        raise settings.UnknownName(f"group, environment: saw {group!r}, {environment!r} with task {name!r}, expected none: data/tasks.csv says them.")
-    chosen = own_task(name, group, environment) if own else task(name)
+        raise settings.UnknownName(f"group, environment: saw {group!r}, {environment!r} with task {name!r}, expected none: data/tasks.csv says "
+                                   "them.")
+    chosen = own_task("own-data" if given else own_name(name), group, environment) if own else task(name)
     hyper = settings.with_changes(settings.hyper(chosen.group), changes or {}, "hyperparameter")
     budget = settings.budget(profile, chosen.group)
     check_values(hyper, budget)
     seeds = _seeds(seeds, budget)
-    dataset = read_d4rl(Path(name)) if own else chosen.load()
+    dataset = name if given else read_own(name) if own else chosen.load()
     device = _device(device)
     budget = replace(budget, precision=fast_precision(budget.precision, device))
     dataset = thin(replace(dataset, transitions=REWARDS[hyper.reward](dataset.transitions)), budget.transitions)

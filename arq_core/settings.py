@@ -1,6 +1,7 @@
 """Hyperparameters and budgets from `data/*.toml`: a `Hyper` by group, a `Budget` by profile. Unknown names end in one clear error."""
 from __future__ import annotations
 
+import difflib
 import tomllib
 from dataclasses import fields, replace
 from pathlib import Path
@@ -17,9 +18,11 @@ class UnknownName(ValueError):
 
 
 def pick(kind: str, name: str, known) -> Any:
-    """known[name], or an error that says what was seen and what there is."""
+    """known[name], or an error that says what was seen, what comes near it and what there is."""
     if name not in known:
-        raise UnknownName(f"{kind}: saw {name!r}, expected one of {', '.join(map(repr, known))}.")
+        near = difflib.get_close_matches(str(name), map(str, known))
+        meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+        raise UnknownName(f"{kind}: saw {name!r}, expected one of {', '.join(map(repr, known))}.{meant}")
     return known[name]
 
 

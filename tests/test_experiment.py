@@ -77,7 +77,7 @@ def test_a_state_of_another_dimension_than_the_simulators_is_refused_before_trai
     (dict(changes=dict(k=99)), "k: saw 99, expected 1 to n = 16"),
     (dict(changes=dict(batch=100)), "batch: saw 100, expected a multiple of times_per_batch"),
     (dict(group="maze"), "group, environment: saw 'maze', '' with task 'maze', expected none"),
-    (dict(name="maze.hdf5", group="maze"), "file name: saw 'maze', expected .* no task's name"),
+    (dict(name="maze.hdf5", group="maze"), "name: saw 'maze', expected .* no task's name"),
     (dict(name="x.hdf5", group="adroid"), "group: saw 'adroid', expected one of 'locomotion'"),
 ])
 def test_unknown_names_are_refused_before_training(cache, never_trains, arguments, message):

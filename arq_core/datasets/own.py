@@ -1,0 +1,81 @@
+"""Data of your own: a file or folder whose layout is found by looking inside, or arrays."""
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from arq_core.datasets import Dataset, clip_actions
+from arq_core.datasets.d4rl import read_d4rl, to_transitions
+from arq_core.datasets.hdf5 import opened
+from arq_core.datasets.minari import read_minari
+from arq_core.datasets.robomimic import read_robomimic
+from arq_core.types import DataError
+
+HDF5 = (".hdf5", ".h5")
+MINARI = "minari:"                                        # in front of an id of Minari's where a task's name could stand
+SIGNS = {"observations": "d4rl", "data": "robomimic"}     # a field at a file's root, and the layout that has it
+
+
+def is_own(name: str) -> bool:
+    """Whether a name is a file, a folder or an id of Minari's rather than the name of a task."""
+    return name.startswith(MINARI) or Path(name).suffix in HDF5 or Path(name).is_dir()
+
+
+def own_name(name: str) -> str:
+    """What rows call data of your own: the name of the file or folder without its ending, or the id with - for what else it has."""
+    if name.startswith(MINARI):
+        return re.sub(r"[^A-Za-z0-9_+-]", "-", name.removeprefix(MINARI))
+    return Path(name).stem
+
+
+def layout_of(path: Path) -> str:
+    """"d4rl", "robomimic" or "minari", by what is inside."""
+    if path.is_dir():
+        return "minari"
+    with opened(path, "D4RL's or robomimic's layout (of Minari give the folder)") as file:
+        names = list(file)
+    found = [layout for name, layout in SIGNS.items() if name in names]
+    if len(found) == 1:
+        return found[0]
+    hint = " It looks like Minari's main_data.hdf5: give the folder that holds `data`." if "episode_0" in names else ""
+    raise DataError(f"{path}: saw {', '.join(names[:8]) or 'nothing'} at its root, expected either `observations` (D4RL's layout) or "
+                    f"`data` (robomimic's).{hint}")
+
+
+def read_own(path: str | Path) -> Dataset:
+    """The transitions of a file in D4RL's or robomimic's layout, of a folder of Minari's, or of "minari:" and an id of its."""
+    if str(path).startswith(MINARI):
+        return read_minari(str(path).removeprefix(MINARI))
+    path = Path(path)
+    return {"d4rl": read_d4rl, "robomimic": read_robomimic, "minari": read_minari}[layout_of(path)](path)
+
+
+def from_arrays(observations, actions, rewards, terminals, timeouts, next_observations=None) -> Dataset:
+    """Arrays with one row per step, in order of time: observations [M S], actions [M A] in [-1, 1], rewards, terminals, timeouts [M].
+
+    `terminals`: the decision process ended at this step; `timeouts`: only the clock did. Actions outside of the box are clipped, and
+    counted in the notes. The hash is that of the transitions.
+    """
+    given = dict(observations=observations, actions=actions, rewards=rewards, terminals=terminals, timeouts=timeouts)
+    if next_observations is not None:
+        given["next_observations"] = next_observations
+    arrays = {}
+    for name, x in given.items():
+        axes, flag = (1 if name in ("rewards", "terminals", "timeouts") else 2), name in ("terminals", "timeouts")
+        x = np.asarray(x)
+        if x.dtype.kind not in "fiub" or x.ndim != axes or len(x) != len(given["actions"]) or not x.size:
+            raise DataError(f"{name}: saw {x.dtype} of shape {x.shape}, expected numbers with {axes} axes and {len(given['actions']):,} "
+                            "rows, one per action.")
+        arrays[name] = x.astype(np.float32)
+        if not np.isfinite(arrays[name]).all():
+            raise DataError(f"{name}: saw {int((~np.isfinite(arrays[name])).sum()):,} entries that are not finite, expected finite float32 "
+                            "numbers; drop or repair these rows.")
+        if flag:
+            if not np.isin(x, (0, 1)).all():
+                raise DataError(f"{name}: saw {x[~np.isin(x, (0, 1))][0]}, expected 0 or 1; write flags.")
+            arrays[name] = x.astype(bool)
+    arrays["actions"], clipped = clip_actions(arrays["actions"])
+    transitions, notes = to_transitions(**arrays)
+    return Dataset(transitions, transitions.fingerprint(), "own", "arrays given in Python", (clipped, *notes))
