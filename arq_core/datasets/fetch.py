@@ -1,19 +1,23 @@
-"""One file by its address and SHA-256: from the cache, from a local copy, or by download. Nothing unverified gets a final name."""
+"""One file by its addresses and SHA-256: from the cache, from a local copy, or by download. Nothing unverified gets a final name."""
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import datetime
+import json
 import os
+import re
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import pooch
+from filelock import FileLock, Timeout
 
 import arq_core
+from arq_core.datasets.download import Unfit, Wanted, check, discard, download, sha256_of
 from arq_core.types import DataError
 
-TIMEOUT = (5, 15)   # seconds to connect, and between two pieces of the answer; ours: a missing network shows at once
+__all__ = ["FetchError", "cache_folder", "fetch", "fetch_locked", "local_folder", "project_root", "replacing", "sha256_of"]
 
 
 class FetchError(DataError):
@@ -35,11 +39,6 @@ def local_folder() -> Path:
     return Path(os.environ.get("ARQ_LOCAL_DATA") or project_root().parent / "shared" / "data")
 
 
-def sha256_of(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 @contextlib.contextmanager
 def replacing(final: Path) -> Iterator[Path]:
     """A path in the same folder to write to; it takes the name `final` only when the block ends without an error."""
@@ -52,49 +51,132 @@ def replacing(final: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-class _Unfit(Exception):
-    """A place that does not give the file; the text says what it gives instead."""
-
-
-def _check(path: Path, sha256: str) -> None:
-    if not path.is_file():
-        raise _Unfit("no such file")
-    seen = sha256_of(path)
-    if seen != sha256:
-        raise _Unfit(f"{path.stat().st_size:,} bytes with SHA-256 {seen}")
-
-
-def _copy(source: Path, sha256: str, final: Path) -> None:
-    _check(source, sha256)
-    with replacing(final) as part:
-        shutil.copyfile(source, part)
-
-
-def _download(url: str, sha256: str, final: Path) -> None:
-    with replacing(final) as part:
-        try:
-            pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT)(url, str(part), None)
-        except OSError as error:          # every error of the HTTP client is one
-            raise _Unfit(f"{type(error).__name__}: {error}") from error
-        _check(part, sha256)
-
-
 def fetch(url: str, sha256: str, name: str) -> Path:
     """Path of the verified file `name` in the cache. Tried in order: the cache, the local folder, the address."""
-    final, local = cache_folder() / "downloads" / name, local_folder() / name
-    places = ((final, lambda: _check(final, sha256)),
-              (local, lambda: _copy(local, sha256, final)),
-              (url, lambda: _download(url, sha256, final)))
-    seen = []
-    for place, attempt in places:
-        try:
-            attempt()
+    return fetch_locked(name, [url], sha256)
+
+
+def fetch_locked(name: str, addresses: Sequence[str], sha256: str = "", expected_bytes: int | None = None) -> Path:
+    """As `fetch`, from several addresses, the first that gives the file. A hash that nobody published is recorded the first time.
+
+    With an empty sha256 the first file that comes is taken if it has expected_bytes and is no web page; its hash is written to
+    `datasets.lock.json` in the cache, and from then on no other file is accepted under this name.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][\w.+=-]{0,199}", name, re.ASCII):
+        raise FetchError(f"name: saw {name!r}, expected a plain file name of letters, digits and . _ + = -; give one without folders.")
+    if sha256 and not re.fullmatch(r"[0-9a-f]{64}", sha256):
+        raise FetchError(f"{name}: saw the SHA-256 {sha256!r}, expected 64 hexadecimal digits in lower case; repair it.")
+    final = cache_folder() / "downloads" / name
+    try:
+        known = sha256 or _locked(name).get("sha256", "")
+        if known and final.is_file() and sha256_of(final) == known:       # before any lock: also in a cache that cannot be written to
             return final
-        except _Unfit as fault:
+        with _alone(final):
+            return _obtain(final, addresses, sha256, expected_bytes)
+    except OSError as error:
+        raise FetchError(f"{name}: could not be read from {local_folder()} or written to {final.parent} ({error}); set ARQ_CACHE to a "
+                         "folder with room that you may write to.") from error
+
+
+def _obtain(final: Path, addresses: Sequence[str], sha256: str, expected_bytes: int | None) -> Path:
+    """The file under its final name, by whoever holds its lock. The hash is recorded first, so a final name is always a verified one."""
+    locked = {} if sha256 else _locked(final.name)
+    wanted = Wanted(final.name, sha256 or locked.get("sha256", ""), expected_bytes)
+    copy, part = _partial(final, "copy"), _partial(final, "part")
+    local = local_folder() / final.name
+    places = [(str(final), final, lambda: check(final, wanted)), (str(local), copy, lambda: _copy(local, wanted, copy)),
+              *((a, part, lambda a=a: download(a, wanted, part)) for a in addresses)]
+    seen = []
+    for place, path, attempt in places:
+        try:
+            found = attempt()
+        except Unfit as fault:
             seen.append(f"  {place}: {fault}")
-        except OSError as error:
-            raise FetchError(f"{name}: could not be read from {place} or written to {final.parent} ({error}); set ARQ_CACHE to a "
-                             "folder with room that you may write to.") from error
-    raise FetchError(f"{name} could not be had. Seen:\n" + "\n".join(seen) + f"\nExpected: SHA-256 {sha256}.\n"
-                     f"Get the file from {url} by other means and put it at {final}, or set ARQ_LOCAL_DATA to the folder that "
-                     "holds it.")
+            if locked and path == final and final.exists():
+                break                                 # perhaps the user's own change: not to be replaced in silence
+            continue
+        if not wanted.sha256:
+            _lock(final.name, dict(sha256=found, bytes=path.stat().st_size, source=place, locked=_now()))
+        if path != final:
+            os.replace(path, final)
+            discard(path)
+        return final
+    raise FetchError(_report(final, addresses, seen, wanted, locked))
+
+
+def _report(final: Path, addresses: Sequence[str], seen: list[str], wanted: Wanted, locked: dict) -> str:
+    """What was seen at each place, what was expected, and what to do."""
+    size = f"{wanted.bytes:,} bytes" if wanted.bytes is not None else ""
+    expected = ", ".join(filter(None, (size, f"SHA-256 {wanted.sha256}" if wanted.sha256 else ""))) or "a data file"
+    text = f"{final.name} could not be had. Seen:\n" + "\n".join(seen) + f"\nExpected: {expected}"
+    if locked:
+        text += (f", locked on {locked['locked']} from {locked['source']}.\nTo get the locked file again, remove what lies at {final}. To "
+                 f"accept another file under this name, remove the entry {final.name!r} from {_lock_path()}; results from the two "
+                 "files are not comparable")
+    return text + (f".\nGet the file from {' or '.join(addresses) or 'its publisher'} by other means and put it at {final}, or set "
+                   "ARQ_LOCAL_DATA to the folder that holds it.")
+
+
+def _copy(source: Path, wanted: Wanted, copy: Path) -> str:
+    """SHA-256 of a copy of the source; the copy is what is checked, since the source may change meanwhile."""
+    if not source.is_file():
+        raise Unfit("no such file")
+    try:
+        shutil.copyfile(source, copy)
+        return check(copy, wanted)
+    except (Unfit, OSError):
+        discard(copy)
+        raise
+
+
+def _partial(final: Path, ending: str) -> Path:
+    """Files beside the final one: what came so far (part, copy), and the lock of who works on it (lock)."""
+    return final.parent / ".partial" / f"{final.name}.{ending}"
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """While the block runs no other process is in one for this path. The system frees the lock of a process that dies."""
+    _partial(path, "lock").parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(_partial(path, "lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        print(f"{path.name}: another process is at work on it; waiting for it", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _lock_path() -> Path:
+    """{name: {sha256, bytes, source, locked}}: which file is meant by a name whose hash nobody published."""
+    return cache_folder() / "datasets.lock.json"
+
+
+def _locked(name: str | None = None) -> dict:
+    """The entry of this name, empty if there is none; without a name, all of them."""
+    path = _lock_path()
+    if not path.is_file():
+        return {}
+    try:
+        entries = json.loads(path.read_text())
+        entry = entries if name is None else entries.get(name, {})
+        if name in entries and not (re.fullmatch("[0-9a-f]{64}", entry["sha256"]) and {"bytes", "source", "locked"} <= entry.keys()):
+            raise ValueError(f"the entry {name!r} holds {entry}")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise FetchError(f"{path}: saw {type(error).__name__}: {error}, expected JSON with sha256, bytes, source and locked for each file; "
+                         "repair it, or delete it to accept whatever file comes next.") from error
+    return entry
+
+
+def _lock(name: str, entry: dict) -> None:
+    """Adds the entry; entries that other processes add at the same time are kept."""
+    path = _lock_path()
+    with _alone(path), replacing(path) as part:
+        part.write_text(json.dumps(_locked() | {name: entry}, indent=1, sort_keys=True) + "\n")
