@@ -36,7 +36,7 @@ def test_each_function_makes_its_maze():
 def test_walls_are_where_d4rl_has_them(maze):
     """The wall of row i and column j has its middle at (4 (j - 1), 4 (i - 1)) and half-width 2."""
     envs = KINDS[maze](1)
-    model = envs.sim.model
+    model = envs.model
     blocks = [g for g in range(model.ngeom) if model.geom(g).name.startswith("block")]
     seen = sorted(tuple(model.geom_pos[g, :2] + envs.origin) for g in blocks)
     expected = sorted((4 * (j - 1), 4 * (i - 1)) for i, row in enumerate(MAPS[maze]) for j, tile in enumerate(row) if tile == "#")
@@ -45,11 +45,11 @@ def test_walls_are_where_d4rl_has_them(maze):
 
 def test_the_ant_is_d4rls():
     """The numbers of D4RL's own model of the ant."""
-    model = AntUMazeEnvs(1).sim.model
+    model = AntUMazeEnvs(1).model
     motors = [model.joint(model.actuator_trnid[a, 0]).name for a in range(model.nu)]
     assert motors == [f"{joint}_{leg}" for leg in (4, 1, 2, 3) for joint in ("hip", "ankle")]
     assert (model.actuator_gear[:, 0] == 30).all() and (model.actuator_ctrlrange == [-1, 1]).all()
-    assert model.opt.timestep == 0.02 and AntUMazeEnvs(1).sim.frame_skip == 5
+    assert model.opt.timestep == 0.02 and AntUMazeEnvs(1).frame_skip == 5
     assert (model.dof_damping[6:] == 1).all() and (model.dof_armature[6:] == 1).all()
     assert (model.geom_solimp[:, :3] == [0.8, 0.8, 0.01]).all() and (model.geom_solref == [0.02, 1]).all()
     assert (model.geom_friction == [1, 0.5, 0.5]).all() and (model.geom_margin == 0.01).all()

@@ -7,7 +7,7 @@ from arq_core.collectors import pointmaze
 from arq_core.collectors.planner import draw_cell, next_cells, shortest_path
 from arq_core.collectors.recording import data_card, record
 from arq_core.datasets.d4rl import read_d4rl
-from arq_core.envs.pointmaze import GOAL_CELL, HORIZON
+from arq_core.envs.pointmaze import GOAL_CELL
 from arq_core.envs.simulated_mazes import GOAL_RADIUS, MAPS, free_cells
 from arq_core.settings import UnknownName
 from arq_core.types import DataError
@@ -25,7 +25,8 @@ def distances(maze, goal):
     """Steps to the goal from every cell, by repeated relaxation."""
     far = {cell: np.inf for cell in free_cells(maze)} | {goal: 0}
     for _ in far:
-        far = {(i, j): min(d, *(1 + far.get(c, np.inf) for c in ((i + 1, j), (i - 1, j), (i, j + 1), (i, j - 1)))) for (i, j), d in far.items()}
+        far = {(i, j): min(d, *(1 + far.get(c, np.inf) for c in ((i + 1, j), (i - 1, j), (i, j + 1), (i, j - 1))))
+               for (i, j), d in far.items()}
     return far
 
 
@@ -54,37 +55,34 @@ def test_cells_are_where_the_walls_leave_them():
 
 
 def test_controller_is_proportional_derivative():
-    assert pointmaze.controller(np.array([1.0, 2.0, 0.5, -0.5]), np.array([1.1, 1.9])) == pytest.approx([0.5, -0.5])
+    assert pointmaze.controller(np.array([[1.0, 2.0, 0.5, -0.5]]), np.array([[1.1, 1.9]])) == pytest.approx(np.array([[0.5, -0.5]]))
 
 
-@pytest.mark.parametrize("name", POINT)
-def test_the_ball_reaches_every_goal_before_the_horizon(name):
-    envs = pointmaze.KINDS[name](1)
-    episodes = pointmaze.walk(envs, 2500, np.random.default_rng(1))
-    assert len(episodes) > 5 and sum(len(e["actions"]) for e in episodes) == 2500
-    for e, following in zip(episodes, episodes[1:]):
-        assert np.hypot(*(e["observations"][-1, :2] - e["infos/goal"][0])) < pointmaze.REACHED and len(e["actions"]) < envs.horizon
-        assert (following["observations"][0] == e["observations"][-1]).all(), "the ball goes on from where it is"
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("name", POINT)
 def test_the_ball_reaches_a_hundred_goals_of_a_hundred(name):
-    envs, rng = pointmaze.KINDS[name](1), np.random.default_rng(2)
-    for _ in range(100):
-        state = envs.place(envs.start(rng)[0][None], np.array([GOAL_CELL[envs.maze]]))[0]
-        e = pointmaze._to_goal(envs, state, pointmaze.waypoints(envs.maze, state[:2], rng), envs.horizon, rng)
-        assert len(e["actions"]) < HORIZON[envs.maze]
+    envs = pointmaze.KINDS[name](5)
+    episodes = pointmaze.walks(envs, 6 * envs.horizon, np.random.default_rng(1))
+    arrived = [np.linalg.norm(e["observations"][-1, :2] - e["infos/goal"][0]) < pointmaze.REACHED for e in episodes]
+    cut_by_the_end = 5
+    assert len(episodes) >= 100 and sum(arrived) >= len(episodes) - cut_by_the_end
+    assert max(len(e["actions"]) for e in episodes) < envs.horizon and sum(len(e["actions"]) for e in episodes) == 5 * 6 * envs.horizon
+
+
+def test_the_ball_goes_on_from_where_it_was():
+    episodes = pointmaze.walks(pointmaze.KINDS[POINT[0]](1), 400, np.random.default_rng(1))
+    assert len(episodes) > 2
+    for e, following in zip(episodes, episodes[1:]):
+        assert (following["observations"][0] == e["observations"][-1]).all() and (following["infos/goal"][0] != e["infos/goal"][0]).all()
 
 
 def test_rewards_are_those_of_the_tasks_own_goal():
-    for e in pointmaze._part(POINT[0], 2000, 0):
+    for e in pointmaze._part(POINT[0], 4, 500, 0):
         near = np.linalg.norm(e["observations"][1:, :2] - GOAL_CELL["umaze"], axis=1) <= GOAL_RADIUS
         assert (e["rewards"] == near).all() and not e["terminal"]
 
 
 def test_pointmaze_file_is_the_same_bytes_twice_and_holds_what_its_card_says(tmp_path, monkeypatch):
-    small = pointmaze.recipe(POINT[0], parts=2, part_steps=400)
+    small = pointmaze.recipe(POINT[0], parts=2, n=2, steps=200)
     path, card = record(small), data_card(small)
     monkeypatch.setenv("ARQ_CACHE", str(tmp_path / "again"))
     assert record(small) != path and data_card(small)["sha256"] == card["sha256"]
@@ -93,9 +91,10 @@ def test_pointmaze_file_is_the_same_bytes_twice_and_holds_what_its_card_says(tmp
                                                    "infos/qvel")}
     assert card["transitions"] == 800 == len(fields["infos/goal"]) and not fields["terminals"].any()
     goals_change = np.flatnonzero((np.diff(fields["infos/goal"], axis=0) != 0).any(1))
-    assert np.flatnonzero(fields["timeouts"]).tolist() == sorted({*goals_change.tolist(), 399, 799}) and card["timeouts"] == card["episodes"]
+    assert np.flatnonzero(fields["timeouts"]).tolist() == sorted({*goals_change.tolist(), 199, 399, 599, 799})
+    assert card["timeouts"] == card["episodes"] == fields["timeouts"].sum()
     assert (np.concatenate([fields["infos/qpos"], fields["infos/qvel"]], 1) == fields["observations"]).all()
-    assert (fields["next_observations"][:399] == fields["observations"][1:400]).all()
+    assert (fields["next_observations"][:199] == fields["observations"][1:200]).all()
     data = read_d4rl(path, fidelity="recollected")
     assert len(data.transitions.actions) == 800 - card["episodes"] and data.transitions.actions.abs().max() <= 1
     assert data.sha256 == card["sha256"]

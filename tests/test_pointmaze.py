@@ -41,7 +41,7 @@ def test_each_function_makes_its_maze():
 
 
 def test_physics_are_d4rls_numbers():
-    model = PointUMazeEnvs(1).sim.model
+    model = PointUMazeEnvs(1).model
     assert model.opt.timestep == 0.01 and (model.opt.gravity == 0).all()
     assert (model.actuator_gear[:, 0] == 100).all() and (model.actuator_ctrlrange == [-1, 1]).all() and (model.dof_damping == 1).all()
     ball = model.geom("particle_geom").id

@@ -36,6 +36,6 @@ def shortest_path(maze: str, start: Cell, goal: Cell) -> list[Cell]:
 
 
 def draw_cell(cells: Collection[Cell], other_than: Cell, rng: np.random.Generator) -> Cell:
-    """A cell of `cells` drawn uniformly from those that are not `other_than`."""
-    others = [cell for cell in cells if cell != other_than]
+    """A cell of `cells` drawn uniformly from those that are not `other_than`, if there are any."""
+    others = [cell for cell in cells if cell != other_than] or list(cells)
     return others[rng.integers(len(others))]

@@ -6,9 +6,11 @@ next drawn; the ball goes on from there.
 """
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
+from jaxtyping import Float
 
 from arq_core.collectors.planner import draw_cell, shortest_path
 from arq_core.collectors.recording import Episode, Recipe, record
@@ -23,7 +25,7 @@ from arq_core.streams import derive_seed
 
 RECIPE = 1                        # raise it when the same key would give other numbers
 SEED = 0
-PARTS, PART_STEPS = 20, 50_000    # D4RL's umaze has a million steps too; its medium two, its large four
+PARTS, WALKS, STEPS = 20, 10, 5_000     # WALKS side by side in each part; D4RL's umaze has a million steps too, medium two, large four
 REACHED = 0.1                     # distance at which a waypoint or a goal counts as reached; D4RL's solve_thresh
 GAIN, DAMPING = 10.0, 1.0         # of the controller; D4RL's p_gain and -d_gain
 NOISE = 0.5                       # standard deviation added to actions; what D4RL's script adds when asked for noise
@@ -36,9 +38,9 @@ KINDS: dict[str, type[PointMazeEnvs]] = {
 }
 CARD = dict(
     how=f"D4RL's maze2d recipe on gymnasium-robotics' PointMaze: goal after goal from all free cells, the way by breadth-first search, "
-        f"{PARTS} walks of {PART_STEPS:,} steps that begin anywhere",
-    behaviour=f"proportional-derivative controller (gains {GAIN:g} and {DAMPING:g}) plus normal noise of standard deviation {NOISE:g}, clipped to "
-              "[-1, 1]; it knows a goal that is not in the state",
+        f"{PARTS * WALKS} walks of {STEPS:,} steps that begin anywhere",
+    behaviour=f"proportional-derivative controller (gains {GAIN:g} and {DAMPING:g}) plus normal noise of standard deviation {NOISE:g}, "
+              "clipped to [-1, 1]; it knows a goal that is not in the state",
     licence="MIT, as this repository",
     differences="MuJoCo 3 instead of 2; a million steps for each maze; rewards[t] is that of the state reached, as in the environment "
                 "(D4RL's files have that of the state left); no state is recorded twice where the goal changes; goals differ from "
@@ -52,53 +54,61 @@ def cell_of(position: np.ndarray) -> Cell:
     return i, j
 
 
-def controller(state: np.ndarray, waypoint: np.ndarray) -> np.ndarray:
-    """Proportional-derivative control: GAIN·(waypoint - position) - DAMPING·velocity, [2]; not yet clipped."""
-    return GAIN * (waypoint - state[:2]) - DAMPING * state[2:]
+def controller(states: Float[np.ndarray, "n 4"], waypoints: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
+    """Proportional-derivative control: GAIN·(waypoint - position) - DAMPING·velocity; not yet clipped."""
+    return GAIN * (waypoints - states[:, :2]) - DAMPING * states[:, 2:]
 
 
-def waypoints(maze: str, position: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-    """The way [K] from a position to a goal, the last one, in a cell drawn from the others."""
+def way_to(maze: str, position: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+    """The way [K] from a position to a goal, the last waypoint, in a cell drawn from the others."""
     start = cell_of(position)
     goal = draw_cell(free_cells(maze), start, rng)
     between = [cell - WAYPOINT_SPREAD * rng.uniform(size=2) for cell in map(np.array, shortest_path(maze, start, goal)[1:-1])]
     return [*between, goal + rng.uniform(-START_NOISE, START_NOISE, 2)]
 
 
-def walk(envs: PointMazeEnvs, steps: int, rng: np.random.Generator) -> list[Episode]:
-    """One continuing walk of `steps` steps, cut into an episode for each goal: where it is reached, and at the task's horizon."""
-    maze, episodes = envs.maze, []
-    state = envs.place(envs.start(rng)[0][None], np.array([GOAL_CELL[maze]]))[0]
-    while steps > 0:
-        episodes.append(_to_goal(envs, state, waypoints(maze, state[:2], rng), min(steps, envs.horizon), rng))
-        state = episodes[-1]["observations"][-1]
-        steps -= len(episodes[-1]["actions"])
-    return episodes
+def walks(envs: PointMazeEnvs, steps: int, rng: np.random.Generator) -> list[Episode]:
+    """As many walks of `steps` steps as `envs` has, cut into an episode for each goal: where it is reached, and at the task's horizon."""
+    maze, n = envs.maze, len(envs.data)
+    states = [envs.place(np.stack([envs.start(rng)[0] for _ in range(n)]), np.array([GOAL_CELL[maze]] * n))]
+    ways = [way_to(maze, state[:2], rng) for state in states[0]]
+    actions, rewards, goals, ends = [], [], [], []
+    age = np.zeros(n, int)                                             # steps that each has walked to its present goal
+    for _ in range(steps):
+        next_waypoints = np.stack([way[0] for way in ways])
+        noise = NOISE * rng.standard_normal((n, 2))
+        actions.append(np.clip(controller(states[-1], next_waypoints) + noise, -1, 1).astype(np.float32))
+        goals.append([way[-1] for way in ways])
+        after, reward, _, _ = envs.step(actions[-1])
+        states.append(after)
+        rewards.append(reward)
+        age += 1
+        for i in np.flatnonzero(np.linalg.norm(after[:, :2] - next_waypoints, axis=1) < REACHED):
+            del ways[i][0]
+        ends.append((age >= envs.horizon) | ~np.array([bool(way) for way in ways]))
+        for i in np.flatnonzero(ends[-1]):
+            ways[i], age[i] = way_to(maze, after[i, :2], rng), 0
+    arrays = [np.stack(x, 1) for x in (states, actions, rewards, np.float32(goals), ends)]
+    return [episode for walk in zip(*arrays) for episode in _cut(*walk)]
 
 
-def _to_goal(envs: PointMazeEnvs, state: np.ndarray, way: list[np.ndarray], limit: int, rng: np.random.Generator) -> Episode:
-    states, actions, rewards, goal = [state], [], [], way[-1]
-    way, noise = list(way), NOISE * rng.standard_normal((limit, 2))
-    while way and len(actions) < limit:
-        actions.append(np.clip(controller(states[-1], way[0]) + noise[len(actions)], -1, 1).astype(np.float32))
-        after, reward, _, _ = envs.step(actions[-1][None])
-        states.append(after[0])
-        rewards.append(reward[0])
-        if np.hypot(*(after[0, :2] - way[0])) < REACHED:
-            del way[0]
-    states = np.stack(states)
-    infos = {"infos/goal": np.tile(goal, (len(actions), 1)).astype(np.float32), "infos/qpos": states[:-1, :2], "infos/qvel": states[:-1, 2:]}
-    return dict(observations=states, actions=np.stack(actions), rewards=np.array(rewards), terminal=False, **infos)
+def _cut(states, actions, rewards, goals, ends) -> Iterator[Episode]:
+    """The episodes of one walk: states [T+1 4], the others [T ...]. The last one ends with the walk."""
+    stops = np.union1d(np.flatnonzero(ends) + 1, len(actions))
+    for start, stop in zip(np.concatenate([[0], stops[:-1]]), stops):
+        rows, seen = slice(start, stop), states[start:stop + 1]
+        yield {"observations": seen, "actions": actions[rows], "rewards": rewards[rows], "terminal": False,
+               "infos/goal": goals[rows], "infos/qpos": seen[:-1, :2], "infos/qvel": seen[:-1, 2:]}
 
 
-def _part(task_name: str, steps: int, i: int) -> list[Episode]:
-    return walk(KINDS[task_name](1), steps, np.random.default_rng(derive_seed(task_name, SEED, i)))
+def _part(task_name: str, n: int, steps: int, i: int) -> list[Episode]:
+    return walks(KINDS[task_name](n), steps, np.random.default_rng(derive_seed(task_name, SEED, i)))
 
 
-def recipe(task_name: str, parts: int = PARTS, part_steps: int = PART_STEPS) -> Recipe:
+def recipe(task_name: str, parts: int = PARTS, n: int = WALKS, steps: int = STEPS) -> Recipe:
     pick("PointMaze dataset", task_name, KINDS)
-    key = dict(recipe=RECIPE, seed=SEED, part_steps=part_steps, numpy=np.__version__, **simulator_versions())
-    return Recipe(task_name, "d4rl", parts, key, partial(_part, task_name, part_steps), CARD)
+    key = dict(recipe=RECIPE, seed=SEED, walks=n, steps=steps, numpy=np.__version__, **simulator_versions())
+    return Recipe(task_name, "d4rl", parts, key, partial(_part, task_name, n, steps), CARD)
 
 
 def load(task_name: str) -> Dataset:

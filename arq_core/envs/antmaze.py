@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 
 from arq_core.envs.parallel import ParallelEnvs
-from arq_core.envs.simulated_mazes import GYMNASIUM_NAME, MAPS, Cell, SimulatedMazes, in_workers, make_simulator
+from arq_core.envs.simulated_mazes import MAPS, Cell, SimulatedMazes, in_workers, make_simulator
 
 START_CELL = (1, 1)                                                  # D4RL's 'R' in all three, and the origin
 GOAL_CELL = {"umaze": (3, 1), "medium": (6, 6), "large": (7, 9)}     # D4RL's 'G' of the mazes it evaluates in
@@ -40,6 +40,13 @@ def draw_goal(cell: Cell, rng: np.random.Generator) -> np.ndarray:
     return np.maximum(cell_position(cell) + sum(rng.uniform(0, width, 2) for width in GOAL_NOISE), 0.0)
 
 
+def make_ant(rows: list[list[int]]):
+    """Gymnasium's simulator of D4RL's ant among the walls (1) of a map; its first row is the one with the largest y."""
+    ant = make_simulator("AntMaze_UMaze-v4", rows).ant_env
+    d4rl_ant(ant.model)
+    return ant
+
+
 def d4rl_ant(model) -> None:
     """Gymnasium's ant made D4RL's, in place: motors of 30 N m (150), steps of 0.02 s (0.01), contacts of impedance 0.8 (0.9 to 0.95)."""
     model.actuator_gear[:, 0] = TORQUE
@@ -56,9 +63,7 @@ class AntMazeEnvs(SimulatedMazes):
         rows = [[int(tile == "#") for tile in row] for row in reversed(MAPS[self.maze])]
         # Position of the map's middle, gymnasium-robotics' origin.
         self.origin = CELL_SIZE * (np.array([len(rows[0]), len(rows)]) / 2 - 0.5 - START_CELL[::-1])
-        ant = make_simulator(f"AntMaze_{GYMNASIUM_NAME[self.maze]}-v4", rows).ant_env
-        d4rl_ant(ant.model)
-        return ant
+        return make_ant(rows)
 
     def start(self, rng):
         return self.pose(cell_position(START_CELL), rng), draw_goal(GOAL_CELL[self.maze], rng)
@@ -68,12 +73,11 @@ class AntMazeEnvs(SimulatedMazes):
         qpos = np.array([*position, *POSE])
         return np.concatenate([qpos + rng.uniform(-START_NOISE, START_NOISE, 15), START_NOISE * rng.standard_normal(14)])
 
-    def to_simulator(self, state):
-        return np.concatenate([state[:2] - self.origin, state[2:15]]), state[15:]
+    def to_simulator(self, states):
+        return np.concatenate([states[:, :2] - self.origin, states[:, 2:15]], 1), states[:, 15:].copy()
 
-    def observe(self):
-        data = self.sim.data
-        return np.concatenate([data.qpos[:2] + self.origin, data.qpos[2:], data.qvel])
+    def from_simulator(self, qpos, qvel):
+        return np.concatenate([qpos[:, :2] + self.origin, qpos[:, 2:], qvel], 1)
 
 
 class AntUMazeEnvs(AntMazeEnvs):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from arq_core.envs.parallel import ParallelEnvs
-from arq_core.envs.simulated_mazes import GYMNASIUM_NAME, MAPS, SimulatedMazes, free_cells, in_workers, make_simulator
+from arq_core.envs.simulated_mazes import MAPS, SimulatedMazes, free_cells, in_workers, make_simulator
 
 GOAL_CELL = {"umaze": (1, 1), "medium": (6, 6), "large": (7, 9)}     # D4RL's 'G'; its position is (row, column)
 HORIZON = {"umaze": 300, "medium": 600, "large": 800}                # steps; D4RL's time limits of version 1
@@ -25,12 +25,13 @@ class PointMazeEnvs(SimulatedMazes):
     """States (x, y, velocity of x, velocity of y), actions: the force along x and y, in units of 100 N."""
 
     state_dim, action_dim, terminates = 4, 2, False
+    speed_limit = 5.0             # D4RL's and gymnasium-robotics' clip_velocity
 
     def agent(self):
         rows = [[int(tile == "#") for tile in row] for row in MAPS[self.maze]]
         # Position of the map's middle, gymnasium-robotics' origin.
         self.origin = np.array([len(rows), len(rows[0])]) / 2 - 0.5 + CELL_MIDDLE
-        return make_simulator(f"PointMaze_{GYMNASIUM_NAME[self.maze]}-v3", rows).point_env
+        return make_simulator("PointMaze_UMaze-v3", rows).point_env
 
     def start(self, rng):
         cells = free_cells(self.maze)
@@ -38,15 +39,14 @@ class PointMazeEnvs(SimulatedMazes):
         velocity = START_NOISE * rng.standard_normal(2)
         return np.concatenate([position, velocity]), np.array(GOAL_CELL[self.maze], float)
 
-    def to_simulator(self, state):
-        return self.turn(state[:2] - self.origin), self.turn(state[2:])
+    def to_simulator(self, states):
+        return self.controls(states[:, :2] - self.origin), self.controls(states[:, 2:])
 
-    def observe(self):
-        (x, y), (vx, vy) = self.sim.data.qpos, self.sim.data.qvel
-        return np.array([self.origin[0] - y, self.origin[1] + x, -vy, vx])
+    def from_simulator(self, qpos, qvel):
+        return np.stack([self.origin[0] - qpos[:, 1], self.origin[1] + qpos[:, 0], -qvel[:, 1], qvel[:, 0]], 1)
 
-    def turn(self, vector):
-        return np.array([vector[1], -vector[0]])
+    def controls(self, vectors):
+        return np.stack([vectors[:, 1], -vectors[:, 0]], 1)
 
 
 class PointUMazeEnvs(PointMazeEnvs):

@@ -38,7 +38,6 @@ MAPS = {
               "#  #   #   #",
               "############"),
 }
-GYMNASIUM_NAME = {"umaze": "UMaze", "medium": "Medium", "large": "Large"}
 GOAL_RADIUS = 0.5                 # D4RL's, for the point and for the ant; gymnasium-robotics has 0.45
 EPISODES_PER_WORKER = 25          # at least: seconds of work, against about 0.3 s to start
 
@@ -51,7 +50,7 @@ def free_cells(maze: str) -> list[Cell]:
 
 
 def make_simulator(name: str, maze_map: list[list[int]], **options):
-    """gymnasium-robotics' environment `name` with another map (1 a wall), without time limit or checking wrappers."""
+    """gymnasium-robotics' environment `name` with this map (1 a wall) for its own, without time limit or checking wrappers."""
     try:
         import gymnasium
         with redirect_stderr(StringIO()):       # notices about other environments of the package
@@ -71,7 +70,7 @@ def make_simulator(name: str, maze_map: list[list[int]], **options):
 class SimulatedMazes:
     """Up to n episodes side by side: one model, one MjData for each. Positions, goals and rewards are D4RL's.
 
-    A kind of agent defines `agent` (Gymnasium's simulator of it), `start` and the two directions between D4RL's numbers and the
+    A kind of agent defines `agent` (Gymnasium's simulator of it), `start`, and the two directions between D4RL's numbers and the
     simulator's. Reward: 1 on each step that ends within GOAL_RADIUS of the goal, else 0. The goal is not in the state, as in D4RL.
     """
 
@@ -80,12 +79,15 @@ class SimulatedMazes:
     horizon: int
     maze: str
     terminates: bool              # at the goal
+    speed_limit = np.inf          # of qvel before each step, in each coordinate
 
     def __init__(self, n: int):
         self.sim = self.agent()
         import mujoco
-        self.data = [mujoco.MjData(self.sim.model) for _ in range(n)]
-        self.goals = np.zeros((0, 2))       # of each running episode
+        self.model, self.frame_skip = self.sim.model, self.sim.frame_skip
+        self.data = [mujoco.MjData(self.model) for _ in range(n)]
+        self.goals = np.zeros((0, 2))                                           # of each running episode
+        self.qpos, self.qvel = np.zeros((n, self.model.nq)), np.zeros((n, self.model.nv))
 
     def agent(self):
         raise NotImplementedError
@@ -94,17 +96,16 @@ class SimulatedMazes:
         """D4RL's start of an evaluation episode: a state [S] and a goal [2]."""
         raise NotImplementedError
 
-    def to_simulator(self, state: Float[np.ndarray, "S"]) -> tuple[np.ndarray, np.ndarray]:
-        """qpos and qvel of the simulator that stand for a state."""
+    def to_simulator(self, states: Float[np.ndarray, "n S"]) -> tuple[np.ndarray, np.ndarray]:
+        """qpos [n Q] and qvel [n V] of the simulator that stand for states."""
         raise NotImplementedError
 
-    def observe(self) -> Float[np.ndarray, "S"]:
-        """The state, in D4RL's coordinates, of the simulator's present episode."""
+    def from_simulator(self, qpos: Float[np.ndarray, "n Q"], qvel: Float[np.ndarray, "n V"]) -> Float[np.ndarray, "n S"]:
         raise NotImplementedError
 
-    def turn(self, action: Float[np.ndarray, "A"]) -> Float[np.ndarray, "A"]:
-        """The simulator's action for an action in D4RL's coordinates."""
-        return action
+    def controls(self, actions: Float[np.ndarray, "n A"]) -> Float[np.ndarray, "n A"]:
+        """The simulator's actions for actions in D4RL's coordinates."""
+        return actions
 
     def reset(self, seeds: Sequence[int]) -> Float[np.ndarray, "n S"]:
         if not 0 < len(seeds) <= len(self.data):
@@ -117,24 +118,32 @@ class SimulatedMazes:
         """Begin n episodes in given states with given goals."""
         import mujoco
         self.goals = np.array(goals, np.float64)
-        for data, state in zip(self.data, states):
-            mujoco.mj_resetData(self.sim.model, data)
-            data.qpos[:], data.qvel[:] = self.to_simulator(np.asarray(state, np.float64))
-            mujoco.mj_forward(self.sim.model, data)
+        self.qpos, self.qvel = self.to_simulator(np.asarray(states, np.float64))
+        for data, qpos, qvel in zip(self.data, self.qpos, self.qvel):
+            mujoco.mj_resetData(self.model, data)
+            data.qpos[:], data.qvel[:] = qpos, qvel
+            mujoco.mj_forward(self.model, data)
         return np.asarray(states, np.float32)
 
     def step(self, actions: Float[np.ndarray, "n A"]) -> tuple[
             Float[np.ndarray, "n S"], Float[np.ndarray, "n"], Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
-        """One step of every running episode: states, rewards, terminated, success (within the goal's radius). Actions are clipped."""
+        """One step of every running episode: states, rewards, terminated, success (within the goal's radius). Actions are clipped.
+
+        MuJoCo is called directly: the numbers are those of Gymnasium's own step, at a fifth of its time for the ball.
+        """
         n = len(self.goals)
         if actions.shape != (n, self.action_dim) or not np.isfinite(actions).all():
             raise EnvError(f"{type(self).__name__}.step: saw actions of shape {actions.shape}, {int((~np.isfinite(actions)).sum())} "
                            f"entries not finite, expected finite actions of shape {(n, self.action_dim)}, one row per seed; reset first.")
-        states = np.empty((n, self.state_dim))
-        for i, (data, action) in enumerate(zip(self.data, np.clip(actions, -1.0, 1.0).astype(np.float64))):
-            self.sim.data = data
-            self.sim.step(self.turn(action))
-            states[i] = self.observe()
+        import mujoco
+        controls = self.controls(np.clip(actions, -1.0, 1.0).astype(np.float64))
+        for i in np.flatnonzero((np.abs(self.qvel) > self.speed_limit).any(1)):
+            self.data[i].qvel[:] = np.clip(self.qvel[i], -self.speed_limit, self.speed_limit)
+        for i, (data, control) in enumerate(zip(self.data, controls)):
+            data.ctrl[:] = control
+            mujoco.mj_step(self.model, data, self.frame_skip)
+            self.qpos[i], self.qvel[i] = data.qpos, data.qvel
+        states = self.from_simulator(self.qpos, self.qvel)
         reached = at_goal(states, self.goals)
         return states.astype(np.float32), reached.astype(np.float64), reached & self.terminates, reached
 
