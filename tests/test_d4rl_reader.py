@@ -107,6 +107,13 @@ def test_flags_may_be_numbers(read):
     assert read(y).transitions.fingerprint() == read(x).transitions.fingerprint()
 
 
+def test_a_column_is_as_good_as_a_vector(read):
+    """The replay files hold their rewards as [M 1]."""
+    x = fields()
+    columns = {name: x[name][:, None] for name in ("rewards", "terminals", "timeouts")}
+    assert read(x | columns).transitions.fingerprint() == read(x).transitions.fingerprint()
+
+
 def with_value(name, index, value):
     x = fields()
     x[name] = x[name].astype(float)
@@ -124,7 +131,7 @@ def with_value(name, index, value):
     (with_value("terminals", 2, 0.5), "field 'terminals': saw 0.5 at index 2, expected 0 or 1"),
     (with_value("timeouts", 2, np.nan), "field 'timeouts': saw nan at index 2"),
     (fields(rewards=np.zeros(M - 1)), "field 'rewards': saw 8 rows, expected 9"),
-    (fields(rewards=np.zeros((M, 1))), r"field 'rewards': saw float64 of shape \(9, 1\), expected numbers with 1 axes"),
+    (fields(rewards=np.zeros((M, 2))), r"field 'rewards': saw float64 of shape \(9, 2\), expected numbers with 1 axes"),
     (fields(observations=np.zeros((M, 4, 4))), r"field 'observations': saw float64 of shape \(9, 4, 4\)"),
     (fields(actions=np.zeros((0, A))), r"field 'actions': saw float64 of shape \(0, 2\)"),
     (fields(actions=1.0), r"field 'actions': saw float64 of shape \(\)"),
