@@ -94,6 +94,13 @@ def test_a_done_inside_a_demonstration_is_a_terminal_and_the_demonstration_goes_
     assert "several times in 1 of 1 demonstrations" in " ".join(data.notes)
 
 
+def test_each_state_is_stored_once_although_demonstrations_go_on_behind_a_done(read):
+    """Four demonstrations have 14 steps and so 18 states; of demonstration 1, which is not done, the last is not reached."""
+    t = read().transitions
+    assert len(t.states) == len(torch.unique(t.states, dim=0)) == 17
+    assert sorted(set(t.state.tolist()) | set(t.next_state.tolist())) == list(range(17))
+
+
 def test_a_done_without_reward_is_a_terminal_unless_success_only(read):
     demo = demonstration(0, [0, 0, 1]) | dict(rewards=np.zeros(3))
     released, strict = read({0: demo}), read({0: demo}, reader=dict(success_only=True))

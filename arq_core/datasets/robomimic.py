@@ -13,16 +13,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
+import torch
 
 from arq_core.datasets import Dataset, clip_actions
 from arq_core.datasets.d4rl import to_transitions
 from arq_core.datasets.fetch import sha256_of
 from arq_core.datasets.hdf5 import flags, group, joined, listed, numbers, opened
-from arq_core.types import DataError
+from arq_core.types import DataError, Transitions
 
 LAYOUT = "robomimic's layout"
 ROBOT_KEYS = ("eef_pos", "eef_quat", "gripper_qpos")    # of each robot; low-dim observation of the study and of the released code
@@ -59,7 +61,8 @@ def read_robomimic(path: str | Path, horizon: int | None = None, filter_key: str
     arrays["actions"], clipped = clip_actions(arrays["actions"])
     transitions, cut = to_transitions(**arrays, source=str(path))
     what = f"{len(demos):,} demonstrations{f' of filter key {filter_key!r}' if filter_key else ''}, {simulator}"
-    return Dataset(transitions, sha256_of(path), fidelity, f"{path.name} (robomimic layout; {what})", (clipped, *notes, *meant, *cut))
+    source = f"{path.name} (robomimic layout; {what})"
+    return Dataset(_each_state_once(transitions), sha256_of(path), fidelity, source, (clipped, *notes, *meant, *cut))
 
 
 def _demonstrations(file, data, filter_key, path) -> list[str]:
@@ -136,6 +139,17 @@ def _terminals(arrays, success_only) -> tuple[np.ndarray, list[str]]:
     fate = "a cut, no terminal (success_only)" if success_only else "a terminal, as in the released code"
     note = f"{unrewarded.sum():,} of {dones.sum():,} dones come without a positive reward: each is {fate}"
     return dones & ~unrewarded if success_only else dones, [note]
+
+
+def _each_state_once(t: Transitions) -> Transitions:
+    """s' of a done step is the state of the step that follows it, where the demonstration goes on: one row of `states`, not two."""
+    done = t.terminals[:-1].nonzero().squeeze(1)
+    repeats = done[(t.states[t.next_state[done]] == t.states[t.state[done + 1]]).all(1)]
+    next_state = t.next_state.clone()
+    next_state[repeats] = t.state[repeats + 1]
+    rows, both = torch.cat([t.state, next_state]).unique(return_inverse=True)
+    state, next_state = both.chunk(2)
+    return replace(t, states=t.states[rows], state=state, next_state=next_state)
 
 
 def _said(data, episodes, filter_key) -> list[str]:
