@@ -128,6 +128,7 @@ def run(root: Path, job: Job, key: str) -> float:
             progress_bar=False, store_widget_state=False, stdout_file=sys.stdout, stderr_file=sys.stderr,
             extra_arguments=["--IPKernelApp.log_level=CRITICAL"])         # of the kernel itself: its warnings are about transports
         seconds = time.time() - start
+        fill_in(notebook.cells, job.parameters)
         notebook.metadata["arq"] = {"key": key, "source": job.source.name, "parameters": job.parameters, "wall_s": round(seconds, 1),
                                     **provenance()}
         notebook.metadata.pop("papermill", None)                          # it holds this machine's paths
@@ -140,6 +141,14 @@ def run(root: Path, job: Job, key: str) -> float:
     finally:
         partial.unlink(missing_ok=True)
     return seconds
+
+
+def fill_in(cells: Iterable, parameters: dict) -> None:
+    """Write the parameters' values where markdown cells say {{ name }}: one source makes several pages, and each needs its own heading."""
+    for cell in cells:
+        if cell["cell_type"] == "markdown":
+            for name, value in parameters.items():
+                cell["source"] = cell["source"].replace(f"{{{{ {name} }}}}", str(value))
 
 
 def _traceback(error) -> str:

@@ -1,0 +1,63 @@
+"""What can be had without a download and without collecting anything: pages ask this, so that building the book starts neither."""
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from arq_core.datasets.fetch import cache_folder, local_folder, project_root
+from arq_core.datasets.own import is_own, own_name, read_own
+from arq_core.tasks import Task, task, tasks
+
+COLLECTED_BY, IN_NUMPY = "arq_core.collectors.", "ours, in numpy"     # what a row's loader begins with; what its simulator is
+
+
+def is_collected(row: Task) -> bool:
+    """Whether the data are collected by a recipe, on request."""
+    return row.loader.startswith(COLLECTED_BY)
+
+
+def file_of(row: Task) -> Path | None:
+    """The task's file in the cache or the local folder; None where there is none (or where the task needs none)."""
+    if is_collected(row):
+        return next(iter(sorted((cache_folder() / "collected").glob(f"{row.task}-*.hdf5"))), None)
+    names = {f"{row.task}.hdf5"} | {address.rsplit("/", 1)[-1] for address in row.source.split() if "://" in address}
+    return next((path for folder in (cache_folder() / "downloads", local_folder()) for name in sorted(names) if (path := folder / name).is_file()), None)
+
+
+def why_not(name: str) -> str:
+    """Why the dataset of that name is not at hand, and what to do about it; "" where it is. A file of your own is its own answer."""
+    if is_own(name):
+        return ""
+    row = task(name)
+    if row.simulator == IN_NUMPY or file_of(row):
+        return ""
+    if is_collected(row):
+        return f"{name} has not been collected on this machine. `python -m arq_core.collectors {name}` collects it."
+    return f"The file of {name} is not in the cache. Loading the task downloads it, where the publisher's server can be reached: {row.source.split()[0]}"
+
+
+def load(name: str):
+    """The Dataset of a task, or of a file of your own."""
+    return read_own(name) if is_own(name) else task(name).load()
+
+
+def known(name: str) -> Task | None:
+    """The row of a task; None for data of your own."""
+    return None if is_own(name) else task(name)
+
+
+def title(name: str) -> str:
+    """What to call it."""
+    return own_name(name) if is_own(name) else name
+
+
+def data_card(name: str, folder: Path | None = None) -> dict | None:
+    """The committed card of a collected dataset (data/cards/NAME.json): counts, returns, texts. None where there is none yet."""
+    path = (folder or project_root() / "data" / "cards") / f"{name}.json"
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def stands_for(row: Task) -> list[str]:
+    """Tasks that are collected in place of this one: the same name before its version, with -recollected."""
+    name = row.task.removesuffix(f"-{row.version}") if row.version else row.task
+    return [t for t in tasks() if t == f"{name}-recollected"]
