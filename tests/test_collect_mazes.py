@@ -3,10 +3,11 @@ import h5py
 import numpy as np
 import pytest
 
-from arq_core.collectors import pointmaze
+from arq_core.collectors import ant_gait, antmaze, pointmaze
 from arq_core.collectors.planner import draw_cell, next_cells, shortest_path
 from arq_core.collectors.recording import data_card, record
 from arq_core.datasets.d4rl import read_d4rl
+from arq_core.envs import antmaze as ant_envs
 from arq_core.envs.pointmaze import GOAL_CELL
 from arq_core.envs.simulated_mazes import GOAL_RADIUS, MAPS, free_cells
 from arq_core.settings import UnknownName
@@ -103,3 +104,87 @@ def test_pointmaze_file_is_the_same_bytes_twice_and_holds_what_its_card_says(tmp
 def test_an_unknown_dataset_is_named():
     with pytest.raises(UnknownName, match="PointMaze dataset: saw 'pointmaze-tiny'"):
         pointmaze.recipe("pointmaze-tiny")
+
+
+def turned(states, angle):
+    """The same ants, turned about the vertical."""
+    w, x, y, z = states[:, 3:7].T
+    c, s = np.cos(angle / 2), np.sin(angle / 2)
+    out = states.copy()
+    out[:, 3:7] = np.stack([c * w - s * z, c * x - s * y, c * y + s * x, c * z + s * w], 1)
+    return out
+
+
+def test_the_gait_depends_on_the_direction_seen_from_the_body():
+    rng = np.random.default_rng(0)
+    states, g = rng.normal(size=(6, 29)), ant_gait.FIRST
+    states[:, 4:6] = 0
+    states[:, 3:7] /= np.linalg.norm(states[:, 3:7], axis=1, keepdims=True)
+    time, directions = rng.uniform(size=6), rng.uniform(-3, 3, 6)
+    expected = ant_gait.walk(g, time, states, directions)
+    assert ant_gait.walk(g, time, turned(states, 1.3), directions + 1.3) == pytest.approx(expected)
+    assert not np.allclose(ant_gait.walk(g, time, states, directions + 1.3), expected)
+
+
+def test_the_gait_aims_where_its_constants_say():
+    """A leg that points where the ant goes swings with its ankle alone; motors are in the order of legs 4, 1, 2, 3."""
+    g, states = ant_gait.Gait(1.0, 0.4, 0.2, 0.0, 0.0, 0.9, 2.0, 0.5), np.zeros((1, 29))
+    states[:, 3] = 1
+    actions = ant_gait.walk(g, np.array([0.25]), states, np.array([np.pi / 4]))[0].reshape(4, 2)[[1, 2, 3, 0]]
+    assert actions == pytest.approx(2.0 * np.array([[0, 0.9 - 0.2], [0.4, -0.9], [0, -0.9 - 0.2], [-0.4, 0.9]]), abs=1e-12)
+    states[:, 21] = 1.0
+    assert ant_gait.walk(g, np.array([0.25]), states, np.array([np.pi / 4]))[0][2] == pytest.approx(-0.5)
+
+
+def test_the_ant_reaches_goals_four_metres_away_in_all_directions():
+    n, envs, rng = 8, ant_gait.AntPlainEnvs(8), np.random.default_rng(0)
+    angles = np.arange(n) * 2 * np.pi / n
+    goals = 4 * np.stack([np.cos(angles), np.sin(angles)], 1)
+    states, arrived = envs.place(envs.reset(range(n)), goals), np.zeros(n, bool)
+    for step in range(80):
+        aside = goals - states[:, :2]
+        actions = ant_gait.walk(ant_gait.gait(), np.full(n, 0.1 * step), states, np.arctan2(aside[:, 1], aside[:, 0]))
+        states, _, _, success = envs.step(actions + antmaze.NOISE * rng.standard_normal(actions.shape))
+        arrived |= success
+    assert arrived.all()
+
+
+@pytest.mark.parametrize("name", antmaze.VARIANTS)
+def test_ways_of_the_ant_lead_from_its_starts_to_its_goals(name):
+    variant, rng = antmaze.VARIANTS[name], np.random.default_rng(0)
+    maze, seen = variant.kind.maze, set()
+    for start in variant.starts:
+        assert antmaze.cell_of(ant_envs.cell_position(start)) == start and (MAPS[maze][start[0]][start[1]] != "#")
+        for _ in range(10):
+            cells = [antmaze.cell_of(p) for p in antmaze.way_to(maze, ant_envs.cell_position(start), variant.goals, rng)]
+            assert cells == shortest_path(maze, start, cells[-1])[1:] and cells[-1] != start
+            seen.add(cells[-1])
+    assert seen == set(variant.goals)
+
+
+def test_antmaze_variants_are_d4rls():
+    starts = {name: len(v.starts) for name, v in antmaze.VARIANTS.items()}
+    assert starts["antmaze-umaze-recollected"] == 1 and all(n > 1 for name, n in starts.items() if name != "antmaze-umaze-recollected")
+    for name, v in antmaze.VARIANTS.items():
+        if "diverse" in name:
+            assert set(v.goals) == set(free_cells(v.kind.maze)) == {*v.starts, ant_envs.GOAL_CELL[v.kind.maze]}
+    # The mazes that D4RL collected in, BIG_MAZE and HARDEST_MAZE, without their walls.
+    for name, text in (("medium", ". ........ ......G. ........ ........ .G...... .....G.."),
+                       ("large", ". ......G..... ............ .....G....G. ............ ..G......... ............ ....G.G..G..")):
+        marked = {(i, j) for i, row in enumerate(text.split()) for j, tile in enumerate(row) if tile == "G"}
+        assert set(antmaze.VARIANTS[f"antmaze-{name}-play-recollected"].goals) == marked
+
+
+def test_antmaze_file_is_the_same_bytes_twice_and_ends_at_the_rewarded_goal(tmp_path, monkeypatch):
+    small = antmaze.recipe("antmaze-umaze-recollected", parts=1, steps=400)
+    path, card = record(small), data_card(small)
+    monkeypatch.setenv("ARQ_CACHE", str(tmp_path / "again"))
+    assert record(small) != path and data_card(small)["sha256"] == card["sha256"]
+    with h5py.File(path) as file:
+        after, rewards, terminals, qpos = (file[name][:] for name in ("next_observations", "rewards", "terminals", "infos/qpos"))
+        assert (file["observations"][:, :15] == qpos).all() and np.abs(file["actions"][:]).max() <= 1
+    near = np.linalg.norm(after[:, :2] - antmaze.reward_goal("umaze"), axis=1) <= GOAL_RADIUS
+    assert (near == terminals).all() and (rewards == terminals).all() and terminals.any()
+    data = read_d4rl(path, fidelity="recollected")
+    assert card["transitions"] == 400 and len(data.transitions.actions) == 400 - card["timeouts"]
+    assert data.state_dim == 29 and data.action_dim == 8 and int(data.transitions.terminals.sum()) == card["terminals"] == terminals.sum()
