@@ -2,7 +2,6 @@
 import h5py
 import numpy as np
 import pytest
-import torch
 
 pytest.importorskip("mujoco", reason="the simulators are not installed")
 pytest.importorskip("gymnasium_robotics", reason="the simulators are not installed")
@@ -97,7 +96,7 @@ def test_the_clone_explains_the_recorded_actions_and_is_trained_once(small, monk
     monkeypatch.setattr(cloned, "STEPS", 200)
     demos = cloned.load_demos()
     policy = cloned.clone(demos)
-    states, actions = (torch.tensor(np.concatenate([getattr(d, k) for d in demos]), dtype=torch.float32) for k in ("observations", "actions"))
+    states, actions = cloned.recorded(demos)
     assert (policy(states)[0] - actions).square().mean() < 0.2 * actions.var(0).mean()
     monkeypatch.setattr(cloned.Clone, "loss", lambda *_: pytest.fail("trained although the weights are kept"))
     again = cloned.clone(demos)

@@ -1,8 +1,8 @@
 """door-cloned by D4RL's recipe: half the human demonstrations over and over, half rollouts of a policy that was cloned from them.
 
 D4RL (Fu et al. 2020; scripts/hand_dapg_combined.py for v0): 500,000 steps of the replayed demonstrations, cut in the middle of one, then
-500,000 steps of the cloned policy, 200 to an episode. Its policy was not published; ours is a Gaussian with a mean network and one standard
-deviation an action, fitted by maximum likelihood to the recorded actions, as in hand_dapg, and its actions are clipped to the box.
+500,000 steps of the cloned policy, 200 to an episode. Ours is another policy: a Gaussian with a mean network and one standard deviation an
+action, fitted by maximum likelihood to the recorded actions, as in hand_dapg; its actions are clipped to the box.
 """
 from __future__ import annotations
 
@@ -57,6 +57,12 @@ class Clone(nn.Module):
         return (0.5 * z.square() + self.log_std).sum(-1).mean(-1)
 
 
+def recorded(demos: list[Demo]) -> tuple[Tensor, Tensor]:
+    """States [M, S] and actions [M, A] of all demonstrations, as they were recorded."""
+    states, actions = (np.concatenate([getattr(d, name) for d in demos]) for name in ("observations", "actions"))
+    return torch.tensor(states, dtype=torch.float32), torch.tensor(actions, dtype=torch.float32)
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """The same sums in the same order, however many cores there are."""
@@ -72,7 +78,7 @@ def clone(demos: list[Demo]) -> Clone:
     """The policy cloned from the recorded states and actions; trained once, then read from the cache."""
     rng = Streams([SEED]).fork(NAME)
     policy = Clone(demos, rng)
-    states, actions = (torch.tensor(np.concatenate([getattr(d, k) for d in demos]), dtype=torch.float32) for k in ("observations", "actions"))
+    states, actions = recorded(demos)
 
     def loss() -> Tensor:
         row = rng.randint(len(states), BATCH)[0]
@@ -151,10 +157,10 @@ class _Parts:
 CARD = dict(
     how=f"{HUMAN_STEPS:,} steps of the 25 human demonstrations of hand_dapg, replayed open loop, again and again, then {CLONE_EPISODES:,} "
         f"episodes of {HORIZON} steps of a policy cloned from them.",
-    behaviour="A Gaussian policy, two layers of 256 ReLU units and one standard deviation an action, fitted to the recorded actions by maximum "
-              "likelihood; its actions are sampled and clipped to the box.",
+    behaviour="A Gaussian policy, two layers of 256 ReLU units and one standard deviation an action, fitted to the recorded actions by "
+              "maximum likelihood; its actions are sampled and clipped to the box.",
     licence="Demonstrations: Apache-2.0 (hand_dapg). Rollouts: MIT.",
-    differences="D4RL's own cloned policy was not published, so the second half is another policy's. The order (human, then cloned) and the "
+    differences="The second half is another policy's: ours, cloned from the same demonstrations. The order (human, then cloned) and the "
                 "sizes are those of door-cloned-v0; v1 has the cloned half first, with one episode more. Time-outs are marked at the end of "
                 "every episode. Simulator: gymnasium-robotics with D4RL's reward.")
 

@@ -1,4 +1,4 @@
-"""The four tasks of the Adroit hand with D4RL's rewards, horizons and ends (Rajeswaran et al. 2018; D4RL's door-, hammer-, pen-, relocate-*)."""
+"""The Adroit hand at its four tasks, with D4RL's rewards, horizons and ends (Rajeswaran et al. 2018; D4RL's door, hammer, pen, ...)."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -38,7 +38,8 @@ class Hand:
 
 DOOR = Hand("AdroitHandDoor-v1", 39, 28, (("body_pos", "door_body_id"),), reach=lambda s: s[35:38])
 HAMMER = Hand("AdroitHandHammer-v1", 46, 26, (("body_pos", "target_body_id"),), reach=lambda s: s[33:36] - s[36:39])
-RELOCATE = Hand("AdroitHandRelocate-v1", 39, 30, (("body_pos", "obj_body_id"), ("site_pos", "target_obj_site_id")), reach=lambda s: s[30:33])
+RELOCATE = Hand("AdroitHandRelocate-v1", 39, 30, (("body_pos", "obj_body_id"), ("site_pos", "target_obj_site_id")),
+                reach=lambda s: s[30:33])
 PEN = Hand("AdroitHandPen-v1", 45, 24, (("body_quat", "target_obj_body_id"),), ("pen_length", "tar_length"), horizon=100, drops=True)
 
 
@@ -56,7 +57,7 @@ def simulator_versions() -> dict[str, str]:
 
 
 def make_simulator(name: str, **options):
-    """One simulator of gymnasium-robotics without time limit or checking wrappers. `options` go to Gymnasium (render_mode, width, height)."""
+    """A simulator of gymnasium-robotics without time limit or checking wrappers. `options` go to Gymnasium (render_mode, width, height)."""
     try:
         import gymnasium
         with redirect_stderr(StringIO()):   # a notice about the reward, which d4rl_reward corrects: every worker would print it

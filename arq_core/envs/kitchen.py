@@ -2,8 +2,8 @@
 
 D4RL's state of 60 is rebuilt from the simulator of gymnasium-robotics, which by itself shows 59 other numbers: joint positions of the
 robot (9) and of the kitchen (21), both with D4RL's noise, then the goal (30: the entries of the four tasks, else 0).
-Each task is paid once, 1 at the step that completes it. D4RL's files were labelled otherwise (scripts/generation/generate_kitchen_datasets.py):
-1 at every step for every task that is then complete, so the returns of the data are far above 4.
+Each task is paid once, 1 at the step that completes it. D4RL's files were labelled otherwise: 1 at every step for every task that is then
+complete (scripts/generation/generate_kitchen_datasets.py), so the returns of the data are far above 4.
 The scene is gymnasium-robotics' own. Its arm and actuators are D4RL's, number by number; whether all bodies move alike has not been checked
 against a published file.
 """
@@ -93,7 +93,7 @@ class KitchenEnvs:
 
     def step(self, actions: Float[np.ndarray, "n 9"]) -> tuple[
             Float[np.ndarray, "n 60"], Float[np.ndarray, "n"], Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
-        """One step of every running episode: states, tasks completed by it, terminated and success (all four are done). Actions are clipped."""
+        """One step of every running episode: states, tasks it completed, terminated and success (all four done). Actions are clipped."""
         n = len(self.left)
         check_actions(type(self).__name__, actions, n, ACTION_DIM)
         states, rewards = np.empty((n, STATE_DIM)), np.empty(n)
