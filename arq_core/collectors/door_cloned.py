@@ -161,8 +161,8 @@ CARD = dict(
               "maximum likelihood; its actions are sampled and clipped to the box.",
     licence="Demonstrations: Apache-2.0 (hand_dapg). Rollouts: MIT.",
     differences="The second half is another policy's: ours, cloned from the same demonstrations. The order (human, then cloned) and the "
-                "sizes are those of door-cloned-v0; v1 has the cloned half first, with one episode more. Time-outs are marked at the end of "
-                "every episode. Simulator: gymnasium-robotics with D4RL's reward.")
+                "sizes are those of door-cloned-v0; v1 has the cloned half first, with one episode more. Time-outs mark the end of every "
+                "episode. Simulator: gymnasium-robotics with D4RL's reward.")
 
 
 def recipe(task_name: str = NAME) -> Recipe:
