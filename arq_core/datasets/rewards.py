@@ -1,4 +1,4 @@
-"""Reward transforms of Table A.2: what Q is trained on. Scores are always of the raw reward."""
+"""Reward transforms: those of Table A.2, and the other two that antmaze is trained with elsewhere. Scores are always of the raw reward."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -21,6 +21,16 @@ def minus_one(data: Transitions) -> Transitions:
     return replace(data, rewards=data.rewards - 1)
 
 
+def centred(data: Transitions) -> Transitions:
+    """(r - 0.5)·4: antmaze's 0 and 1 become -2 and 2."""
+    return replace(data, rewards=(data.rewards - 0.5) * 4)
+
+
+def off_centre(data: Transitions) -> Transitions:
+    """(r - 0.25)·2: antmaze's 0 and 1 become -0.5 and 1.5."""
+    return replace(data, rewards=(data.rewards - 0.25) * 2)
+
+
 def normalized(data: Transitions) -> Transitions:
     """r·1000/(best - worst return), over the dataset's episodes as far as they were kept (a cut one lacks its last reward)."""
     _, episode = data.episode.unique(return_inverse=True)
@@ -32,4 +42,22 @@ def normalized(data: Transitions) -> Transitions:
     return replace(data, rewards=data.rewards * (NORMALIZED_RANGE / spread))
 
 
-REWARDS: dict[str, Callable[[Transitions], Transitions]] = {"original": original, "minus_one": minus_one, "normalized": normalized}
+REWARDS: dict[str, Callable[[Transitions], Transitions]] = {
+    "original": original, "minus_one": minus_one, "centred": centred, "off_centre": off_centre, "normalized": normalized}
+
+# Recipes for antmaze in circulation, by name: formula, and who trains with it. Q of one is no Q of another: with r - 1 a policy that
+# dawdles pays for each step, with the others what a step is worth depends on the discount. The first is the paper's and ours.
+ANTMAZE_RECIPES = {
+    "minus_one": ("r - 1", "IQL (Kostrikov et al. 2021), train_offline.py; the paper, Table A.2"),
+    "centred": ("(r - 0.5)·4", "CQL (Kumar et al. 2020); `cql_antmaze` in Diffusion-QL's utils/data_sampler.py"),
+    "off_centre": ("(r - 0.25)·2", "`antmaze` in Diffusion-QL's utils/data_sampler.py (Wang et al. 2022)"),
+}
+
+
+def recipe_table(rewards: torch.Tensor) -> list[dict]:
+    """What each recipe makes of the given rewards [M]: one row a recipe, for a table of before and after."""
+    n = len(rewards)
+    rows = torch.arange(n)
+    data = Transitions(torch.zeros(n, 1), rows, rows, torch.zeros(n, 1), rewards.float(), torch.zeros(n, dtype=torch.bool), rows)
+    return [dict(recipe=name, formula=formula, source=source, before=rewards.tolist(), after=REWARDS[name](data).rewards.tolist())
+            for name, (formula, source) in ANTMAZE_RECIPES.items()]
