@@ -3,6 +3,7 @@
 Where d4rl's infos.py (version 1.1) and robomimic's dataset registry (0.1, 0.3) can be had, each reference score and address is compared with
 them: set ARQ_D4RL_INFOS and ARQ_ROBOMIMIC_REGISTRY to those files (d4rl/infos.py and robomimic/__init__.py), or install the packages.
 """
+import ast
 import csv
 import importlib.util
 import os
@@ -124,3 +125,17 @@ def test_nothing_is_decided_by_a_part_of_a_name():
     asked = re.compile(r"""["'][\w-]+["'] in (?:\w+\.)?(?:task|name|published_name)\b|\.(?:task|published_name)\.(?:startswith|endswith|split)\(""")
     for path in sorted((DATA.parent / "arq_core/datasets").rglob("*.py")):
         assert not asked.search(path.read_text()), path
+
+
+def defined(place):
+    """Whether "module:name" is there, by the module's text: importing a simulator's module would need the simulator."""
+    module, name = place.split(":")
+    tree = ast.parse((DATA.parent / (module.replace(".", "/") + ".py")).read_text())
+    imported = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    return name in imported | {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+
+
+def test_every_loader_and_environment_of_the_table_exists():
+    for row in tasks.tasks().values():
+        assert defined(row.loader), row.loader
+        assert not row.environment or defined(row.environment), row.environment
