@@ -84,6 +84,7 @@ def test_a_termination_keeps_the_last_transition_and_a_truncation_drops_it(folde
     assert data.transitions.episode.tolist() == [0] * 4 + [1] * 2 + [2] * 2 + [3] * 2
     assert data.transitions.terminals.nonzero().squeeze(1).tolist() == [3, 7]
     assert "dropped the last transition of 2 episodes" in " ".join(data.notes)
+    assert not any("differs" in note for note in data.notes)                 # an episode without flags ends where its group ends
     assert len(data.transitions.states) == 5 + 3 + 3 + 3                     # each state once; what a dropped step returned is left out
 
 

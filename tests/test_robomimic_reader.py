@@ -113,6 +113,7 @@ def test_horizon_cuts_longer_demonstrations_and_says_so(read):
     data = read({0: demonstration(0, [0] * 6), 1: demonstration(1, [0, 1])}, reader=dict(horizon=4))
     assert data.transitions.episode.tolist() == [0, 0, 0, 1, 1]
     assert "cut 1 of 2 demonstrations at the horizon" in data.notes
+    assert "dropped the last transition of 1 episodes" in " ".join(data.notes)       # nothing behind the horizon is left over
     with pytest.raises(DataError, match="horizon: saw 0"):
         read(reader=dict(horizon=0))
 
