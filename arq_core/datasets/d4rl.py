@@ -13,6 +13,8 @@ import torch
 from arq_core.datasets import Dataset, clip_actions
 from arq_core.datasets.cuts import apply, asks_for_timeouts
 from arq_core.datasets.fetch import sha256_of
+from arq_core.datasets.guards import check_field
+from arq_core.datasets.hdf5 import opened
 from arq_core.types import DataError, Transitions
 
 FIELDS = {"observations": 2, "actions": 2, "rewards": 1, "terminals": 1, "timeouts": 1}    # name: number of axes
@@ -27,14 +29,8 @@ def read_d4rl(path: str | Path, expected_state_dim: int | None = None, expected_
     Holds at most twice what the file's arrays take.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: saw no such file, expected an HDF5 file in D4RL's layout; give the path of one.")
-    try:
-        with h5py.File(path, "r") as file:
-            arrays = _read(file, path, {"observations": expected_state_dim, "actions": expected_action_dim}, asks_for_timeouts(cuts))
-    except (OSError, KeyError, RuntimeError) as error:      # what h5py raises for damaged files
-        raise DataError(f"{path}: saw {path.stat().st_size:,} bytes that cannot be read as HDF5 ({error}), expected a complete "
-                        "file; copy or download it again.") from error
+    with opened(path, "D4RL's layout") as file:
+        arrays = _read(file, path, {"observations": expected_state_dim, "actions": expected_action_dim}, asks_for_timeouts(cuts))
     arrays["actions"], clipped = clip_actions(arrays["actions"])
     transitions, notes = to_transitions(**arrays, source=str(path), cuts=cuts, overwrite=True)
     return Dataset(transitions, sha256_of(path), fidelity, f"{path.name} (D4RL layout)", (clipped, *notes))
@@ -48,7 +44,7 @@ def _read(file, path, dims, with_timeouts) -> dict[str, np.ndarray]:
 
 
 def _check_layout(file, path, dims, with_timeouts) -> list[str]:
-    """Names of the fields to read, after a look at types, axes, lengths and dimensions (no data is read yet)."""
+    """Names of the fields to read, after a look at types, axes, lengths, dimensions and how it is stored (no data is read yet)."""
     axes = {name: ndim for name, ndim in FIELDS.items() if with_timeouts or name != "timeouts"}
     missing = [name for name in axes if name not in file]
     if missing:
@@ -62,6 +58,7 @@ def _check_layout(file, path, dims, with_timeouts) -> list[str]:
         if not isinstance(field, h5py.Dataset) or field.dtype.kind not in "fiub" or len(shape) - column != ndim or 0 in shape:
             raise DataError(f"{path}: field {name!r}: saw {getattr(field, 'dtype', 'a group')} of shape {shape}, expected "
                             f"numbers with {ndim} axes, one row per step and at least one step; convert it.")
+        check_field(field, f"{path}: field {name!r}")
     steps = len(file["actions"])
     dims = dims | {"next_observations": file["observations"].shape[1]}
     for name in axes:

@@ -8,10 +8,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from arq_core.datasets.guards import check_contents, check_field
 from arq_core.types import DataError
-
-# HDF5's deflate filter shrinks at most about 1030-fold (zlib's limit): a field that claims more than the file can hold is damage or a trap.
-MOST_INFLATED = 1100
 
 
 @contextlib.contextmanager
@@ -21,6 +19,7 @@ def opened(path: Path, layout: str) -> Iterator[h5py.File]:
         raise DataError(f"{path}: saw no such file, expected an HDF5 file in {layout}; give the path of one.")
     try:
         with h5py.File(path, "r") as file:
+            check_contents(file, path)
             yield file
     except DataError:
         raise
@@ -75,9 +74,7 @@ def _checked(parent: h5py.Group, name: str, where: str, rows: int | None) -> tup
                         "per step and at least one step; convert it.")
     if rows not in (None, shape[0]):
         raise DataError(f"{where}: field {name!r}: saw {shape[0]:,} rows, expected {rows:,}; make an episode's fields fit its actions.")
-    if field.nbytes > MOST_INFLATED * (most := Path(field.file.filename).stat().st_size):
-        raise DataError(f"{where}: field {name!r}: saw the shape {shape} claimed, which the file's {most:,} bytes cannot hold, expected a "
-                        "complete file; copy or download it again.")
+    check_field(field, f"{where}: field {name!r}")
     return shape
 
 
