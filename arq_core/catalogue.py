@@ -1,4 +1,4 @@
-"""The datasets of `data/tasks.csv` as tables of the book: what each is, whether it can be had here, and how far a collected one may stand for it.
+"""The datasets of `data/tasks.csv` as tables of the book: what each is, whether it can be had here, and what a collected one is like.
 
 Nothing is fetched or collected: what is at hand is asked of the cache alone. Numbers come from the table, from committed cards
 (data/cards/*.json) and from `data/published_datasets.csv`, whose every line names its source.
@@ -11,15 +11,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from arq_core.datasets import FIDELITIES, at_hand
+from arq_core.datasets import at_hand
+from arq_core.datasets import passports as passports_of_tasks
 from arq_core.settings import DATA
 from arq_core.tables import GROUPS
 from arq_core.tasks import Task, task, tasks
 
 SUITES = GROUPS | {"ours": "Our own problems", "recollected": "Collected by us"}
 LAYOUTS = {"robomimic": "robomimic's HDF5", "ours": "none: computed"}       # all others are D4RL's
-STATES = {"here": "at hand", "computed": "computed here", "stand-in": "a collected stand-in is at hand", "download": "by download", "collect": "by one command"}
-COMPARED = {"transitions": "steps", "episodes": "episodes", "return_mean": "mean return", "return_std": "its std", "return_max": "best return"}
+STATES = {"here": "at hand", "computed": "computed here", "stand-in": "a collected stand-in is at hand", "download": "by download",
+          "collect": "by one command"}
+COMPARED = {"transitions": "steps", "episodes": "episodes", "return_mean": "mean return", "return_std": "its std",
+            "return_max": "best return"}
 
 
 def state(row: Task) -> str:
@@ -56,47 +59,52 @@ def shown(name: str) -> str:
 def overview(rows: Iterable[Task] | None = None) -> str:
     """One line a dataset, by suite."""
     rows = list(tasks().values() if rows is None else rows)
-    heads = ("dataset", "how to have it here", "layout", "simulator", "state, action", "horizon", "scores 0 to 100 at", "licence of the data")
+    heads = ("dataset", "how to have it here", "layout", "simulator", "state, action", "horizon", "scores 0 to 100 at",
+             "licence of the data")
     body = []
     for suite in SUITES:
         some = [r for r in rows if _suite(r) == suite]
         if some:
-            body.append(f'<tr class="arq-group"><th scope="rowgroup" colspan="{len(heads)}"><span>{escape(SUITES[suite])}, {len(some)}</span></th></tr>')
+            body.append(f'<tr class="arq-group"><th scope="rowgroup" colspan="{len(heads)}"><span>{escape(SUITES[suite])}, {len(some)}'
+                        "</span></th></tr>")
         for r in some:
-            cells = (f"<b>{escape(STATES[state(r)])}</b>", escape(layout(r)), escape(r.simulator), f"{r.state_dim}, {r.action_dim}", f"{r.horizon:,}",
-                     scale(r), escape(r.licence) or "not stated")
-            body.append(f'<tr><th scope="row">{shown(r.task)}<br><small>{escape(r.fidelity)}</small></th>' + "".join(f"<td>{c}</td>" for c in cells) + "</tr>")
-    return _table("datasets-overview", "The datasets of the paper's Table A.4 and our own, and what can be had on the machine that made this page", heads, body, "arq-catalogue")
+            cells = (f"<b>{escape(STATES[state(r)])}</b>", escape(layout(r)), escape(r.simulator), f"{r.state_dim}, {r.action_dim}",
+                     f"{r.horizon:,}", scale(r), escape(r.licence) or "not stated")
+            body.append(_row(f"{shown(r.task)}<br><small>{escape(r.fidelity)}</small>", cells))
+    caption = "The datasets of the paper's Table A.4 and our own, and what can be had on the machine that made this page"
+    return _table("datasets-overview", caption, heads, body, "arq-catalogue")
+
+
+def _row(head: str, cells: Iterable[str], kind: str = "") -> str:
+    """A line of ready HTML; `kind` is its class."""
+    return f'<tr{f" class={kind}" if kind else ""}><th scope="row">{head}</th>' + "".join(f"<td>{c}</td>" for c in cells) + "</tr>"
 
 
 def _table(name: str, caption: str, heads: Sequence[str], body: Iterable[str], kind: str = "") -> str:
     head = f'<thead><tr>{"".join(f"""<th scope="col">{escape(h)}</th>""" for h in heads)}</tr></thead>' if heads else ""
-    return (f'<figure class="arq-table {kind}" id="{name}"><figcaption id="{name}-caption">{escape(caption)}</figcaption><div class="arq-scroll" role="region" '
-            f'tabindex="0" aria-labelledby="{name}-caption"><table>{head}<tbody>{"".join(body)}</tbody></table></div></figure>')
+    return (f'<figure class="arq-table {kind}" id="{name}"><figcaption id="{name}-caption">{escape(caption)}</figcaption>'
+            f'<div class="arq-scroll" role="region" tabindex="0" aria-labelledby="{name}-caption"><table>{head}<tbody>{"".join(body)}'
+            "</tbody></table></div></figure>")
 
 
 def facts_table(facts: Mapping[str, str], caption: str) -> str:
     """Two columns: what, and its value."""
     name = "facts-" + "".join(c if c.isalnum() else "-" for c in caption.lower())
-    return _table(name, caption, (), (f'<tr><th scope="row">{escape(k)}</th><td>{_linked(v)}</td></tr>' for k, v in facts.items() if v), "arq-facts")
+    return _table(name, caption, (), (_row(escape(k), [_linked(v)]) for k, v in facts.items() if v), "arq-facts")
 
 
 def _linked(text: str) -> str:
     """Escaped text whose addresses are links."""
-    words = [f'<a href="{escape(w, quote=True)}">{escape(w)}</a>' if w.startswith(("http://", "https://")) else escape(w) for w in text.split(" ")]
-    return " ".join(words)
+    return " ".join(f'<a href="{escape(w, quote=True)}">{escape(w)}</a>' if w.startswith(("http://", "https://")) else escape(w)
+                    for w in text.split(" "))
 
 
 def passport_facts(row: Task) -> dict[str, str]:
-    """All that `data/tasks.csv` says of a dataset, in words. A missing hash or count says so."""
-    main, *mirrors = row.source.split() if "://" in row.source else [row.source]
-    known = f"{row.transitions:,} steps" if row.transitions else "a number of steps that no source states"
-    return {"the paper calls it": row.published_name or "nothing: it is not in Table A.4", "what we have": f"{row.fidelity}: {FIDELITIES[row.fidelity]}",
-            "how to have it here": STATES[state(row)], "stand-in": ", ".join(at_hand.stands_for(row)), "layout": layout(row), "version": row.version,
-            "where episodes end": f"by the rule {row.cuts}" if row.cuts else "", "holds": f"{known}; states of {row.state_dim} and actions of {row.action_dim} numbers",
-            "SHA-256": row.sha256 or "never published: recorded at the first download", "source": main, "mirrors": " ".join(mirrors), "also known": row.also_known,
-            "other versions": row.other_versions.replace("=", " "), "simulator": row.simulator, "an episode": f"at most {row.horizon:,} steps; it ends earlier: {row.termination}",
-            "reward": row.reward, "score 0 to 100": f"return {scale(row)} ({row.score_source})", "licence of the data": row.licence or "not stated by the publisher"}
+    """How to have it and what an episode is, here; then its passport as published (datasets.passports)."""
+    here = {"how to have it here": STATES[state(row)], "stand-in": ", ".join(at_hand.stands_for(row)), "layout": layout(row),
+            "where episodes end": f"by the rule {row.cuts}" if row.cuts else "", "simulator": row.simulator,
+            "an episode": f"at most {row.horizon:,} steps; it ends earlier: {row.termination}", "recorded reward": row.reward}
+    return here | dict(passports_of_tasks.of(row).lines())
 
 
 def passport(name: str) -> str:
@@ -107,7 +115,8 @@ def passport(name: str) -> str:
 def passports(rows: Iterable[Task] | None = None) -> str:
     """Every passport, folded."""
     rows = tasks().values() if rows is None else rows
-    folded = (f'<details class="arq-passport" id="passport-{escape(r.task)}"><summary>{escape(r.task)} <small>{escape(STATES[state(r)])}</small></summary>{passport(r.task)}</details>' for r in rows)
+    folded = (f'<details class="arq-passport" id="passport-{escape(r.task)}"><summary>{escape(r.task)} <small>{escape(STATES[state(r)])}'
+              f"</small></summary>{passport(r.task)}</details>" for r in rows)
     return f'<figure class="arq-table arq-passports">{"".join(folded)}</figure>'
 
 
@@ -125,24 +134,31 @@ def published(path: Path = DATA / "published_datasets.csv") -> list[dict[str, st
 
 def card_numbers(card: Mapping) -> dict[str, float]:
     """The statistics of COMPARED from a collected dataset's card."""
-    return {"transitions": card["transitions"], "episodes": card["episodes"], "return_mean": card["returns"]["mean"], "return_std": card["returns"]["std"],
-            "return_max": card["returns"]["max"]}
+    r = card["returns"]
+    return {"transitions": card["transitions"], "episodes": card["episodes"], "return_mean": r["mean"], "return_std": r["std"],
+            "return_max": r["max"]}
 
 
 def comparison(cards: Mapping[str, Mapping], said: Sequence[Mapping[str, str]]) -> str:
-    """Ours beside the published: for each collected dataset a line, and a line for each published dataset that it stands for (column `for`)."""
+    """Ours beside the published: a line for each collected dataset, then one for each dataset that it stands for (column `for`)."""
     body, notes = [], {}
     for name, card in cards.items():
         ours = card_numbers(card)
-        body.append(f'<tr class="arq-ours"><th scope="row">{shown(name)}<br><small>ours</small></th>' + "".join(f"<td><b>{ours[k]:,.6g}</b></td>" for k in COMPARED) + "</tr>")
+        body.append(_row(f"{shown(name)}<br><small>ours</small>", (f"<b>{ours[k]:,.6g}</b>" for k in COMPARED), "arq-ours"))
         for dataset in dict.fromkeys(s["dataset"] for s in said if s["for"] == name):
             lines = {s["statistic"]: s for s in said if (s["for"], s["dataset"]) == (name, dataset)}
-            cells = (f'<td>{float(lines[k]["value"]):,.6g}<sup>{notes.setdefault(lines[k]["source"], len(notes) + 1)}</sup></td>' if k in lines else
-                     '<td class="arq-not-reported"><span aria-hidden="true">–</span><span class="arq-hidden">not reported</span></td>' for k in COMPARED)
-            body.append(f'<tr class="arq-paper"><th scope="row">{shown(dataset)}<br><small>published</small></th>' + "".join(cells) + "</tr>")
-    foot = "".join(f"<li>{_linked(n)}</li>" for n in notes)
-    table = _table("datasets-compared", "Collected datasets beside what is published of those that they stand for", ("dataset", *COMPARED.values()), body)
+            cells = (_published_cell(lines.get(k), notes) for k in COMPARED)
+            body.append(_row(f"{shown(dataset)}<br><small>published</small>", cells, "arq-paper"))
+    foot = "".join(f"<li>{_linked(source)}</li>" for source in notes)
+    caption = "Collected datasets beside what is published of those that they stand for"
+    table = _table("datasets-compared", caption, ("dataset", *COMPARED.values()), body)
     return table.replace("</figure>", f'<ol class="arq-notes">{foot}</ol></figure>') if foot else table
+
+
+def _published_cell(line: Mapping[str, str] | None, notes: dict[str, int]) -> str:
+    if line is None:
+        return '<span aria-hidden="true">–</span><span class="arq-hidden">not reported</span>'
+    return f"{float(line['value']):,.6g}<sup>{notes.setdefault(line['source'], len(notes) + 1)}</sup>"
 
 
 def cards(folder: Path = DATA / "cards") -> dict[str, dict]:
@@ -150,10 +166,23 @@ def cards(folder: Path = DATA / "cards") -> dict[str, dict]:
     return {p.stem: json.loads(p.read_text()) for p in sorted(folder.glob("*.json"))}
 
 
+def card_facts(card: Mapping) -> dict[str, str]:
+    """A collected dataset's card in words: counts, returns, then its own texts."""
+    r, t = card["returns"], card["lengths"]
+    ends = f"{card['terminals']:,} ended, {card['timeouts']:,} were cut"
+    return {"holds": f"{card['transitions']:,} steps, {card['episodes']:,} episodes: {ends}",
+            "returns": f"{r['mean']:,.5g} ± {r['std']:,.4g}, from {r['min']:,.5g} to {r['max']:,.5g}",
+            "steps of an episode": f"{t['min']:,} to {t['max']:,}", "SHA-256": card["sha256"]} | dict(card["card"])
+
+
 def versions_table(family: str, path: Path = DATA / "dataset_versions.csv") -> str:
     """Files that go by one name ("d4rl" or "robomimic"): what is different, and who says so."""
     with open(path, newline="") as f:
         rows = [r for r in csv.DictReader(f) if r["family"] == family]
-    hosts = {r["source"]: f'<a href="{escape(r["source"], quote=True)}">{escape(r["source"].removeprefix("https://").split("/")[0])}</a>' for r in rows}
-    body = (f'<tr><th scope="row">{escape(r["files"])}</th><td>{escape(r["what is different"])}</td><td>{hosts[r["source"]]}</td></tr>' for r in rows)
+    body = (_row(escape(r["files"]), [escape(r["what is different"]), _source(r["source"])]) for r in rows)
     return _table(f"versions-{family}", "Files of one name", ("files", "what is different", "who says so"), body, "arq-versions")
+
+
+def _source(address: str) -> str:
+    """A link that shows whose page it is."""
+    return f'<a href="{escape(address, quote=True)}">{escape(address.removeprefix("https://").split("/")[0])}</a>'

@@ -1,7 +1,7 @@
 """Pictures and sentences about one dataset: each from Transitions, or from what `datasets.statistics` found in them."""
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 
 from arq_core.datasets import Dataset, statistics
 from arq_core.datasets.statistics import Coverage, Modes
-from arq_core.datasets.traps import Values
 from arq_core.style import COLORS, MAP, WIDTH
 from arq_core.types import Transitions
 
 BINS = 40
+KINDS = {"ended": "blue", "cut": "amber"}
 NEAREST = 1e-3       # ratios of distances below are drawn here: repeated pairs
 MANY = 12            # action dimensions beyond which every second one is named
 
@@ -21,11 +21,19 @@ MANY = 12            # action dimensions beyond which every second one is named
 def card(dataset: Dataset) -> dict[str, str]:
     """What a reader wants to know first, in words."""
     f = statistics.facts(dataset.transitions)
-    return {"fidelity": dataset.fidelity, "transitions": f"{f['transitions']:,}", "distinct states": f"{f['states']:,}",
-            "episodes": f"{f['episodes']:,}, of which {f['ended']:,} ended by themselves and {f['episodes'] - f['ended']:,} were cut",
-            "state, action": f"{f['state_dim']}, {f['action_dim']} numbers", "steps of an episode": f"{f['length_min']:,} to {f['length_max']:,}, median {f['length_median']:,.0f}",
-            "return of an episode": f"{f['return_mean']:.3g} ± {f['return_std']:.3g}, from {f['return_min']:.3g} to {f['return_max']:.3g}",
-            "source": dataset.source}
+    return {
+        "fidelity": dataset.fidelity, "transitions": f"{f['transitions']:,}", "distinct states": f"{f['states']:,}",
+        "episodes": f"{f['episodes']:,}, of which {f['ended']:,} ended by themselves and {f['episodes'] - f['ended']:,} were cut",
+        "state, action": f"{f['state_dim']}, {f['action_dim']} numbers",
+        "steps of an episode": f"{f['length_min']:,} to {f['length_max']:,}, median {f['length_median']:,.0f}",
+        "return of an episode": f"{_digits(f['return_mean'])} ± {_digits(f['return_std'])}, from {_digits(f['return_min'])} to "
+                                f"{_digits(f['return_max'])}",
+        "source": dataset.source}
+
+
+def _digits(x: float) -> str:
+    """Three digits that matter, never in powers of ten."""
+    return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.3g}"
 
 
 def returns_and_lengths(data: Transitions) -> Figure:
@@ -35,7 +43,7 @@ def returns_and_lengths(data: Transitions) -> Figure:
     for ax, values, name in ((axes[0], e.returns, "return"), (axes[1], e.length, "steps")):
         edges = np.histogram_bin_edges(values, bins=min(BINS, max(5, int(np.sqrt(len(values))))))
         kinds = [(k, values[which]) for k, which in (("ended", e.ended), ("cut", ~e.ended)) if which.any()]
-        ax.hist([v for _, v in kinds], edges, stacked=True, label=[k for k, _ in kinds], color=[COLORS["blue" if k == "ended" else "amber"] for k, _ in kinds], lw=0)
+        ax.hist([v for _, v in kinds], edges, stacked=True, label=[k for k, _ in kinds], color=[COLORS[KINDS[k]] for k, _ in kinds], lw=0)
         ax.set(xlabel=f"{name} of an episode", ylabel="episodes")
     axes[0].legend()
     return figure
@@ -45,11 +53,12 @@ def said_returns(data: Transitions) -> str:
     """What the histograms show: how far apart the best and the typical episode are, and how episodes end."""
     e = statistics.episodes(data)
     quarter, middle, most = np.quantile(e.returns, [0.25, 0.5, 0.75])
-    ended = f"{'All' if e.ended.all() else f'{e.ended.sum():,} of'} {len(e.ended):,} episodes ended by themselves; a learner may take the value after their last step to be 0."
-    cut = (" The others were cut, which says nothing of the value after them." if e.ended.any() else
-           f"All {len(e.ended):,} episodes were cut: no last state of this dataset is known to be worth nothing.")
-    return (f"Half of the episodes return between {quarter:.3g} and {most:.3g}; the median is {middle:.3g} and the best {e.returns.max():.3g}. "
-            + (ended + cut * (not e.ended.all()) if e.ended.any() else cut))
+    n, ended = len(e.ended), int(e.ended.sum())
+    how = (f"{'All' if ended == n else f'{ended:,} of'} {n:,} episodes ended by themselves; a learner may take the value after their last "
+           "step to be 0.") if ended else f"All {n:,} episodes were cut: no last state of this dataset is known to be worth nothing."
+    others = " The others were cut, which says nothing of the value after them." if 0 < ended < n else ""
+    return (f"Half of the episodes return between {_digits(quarter)} and {_digits(most)}; the median is {_digits(middle)} and the best "
+            f"{_digits(e.returns.max())}. {how}{others}")
 
 
 def box(data: Transitions) -> Figure:
@@ -73,16 +82,18 @@ def said_box(data: Transitions) -> str:
     if not both.any():
         return "No entry lies on a face of the box: the density of actions is a density everywhere."
     touched = float(((data.actions == 1) | (data.actions == -1)).any(1).double().mean())
-    return (f"{both.mean():.1%} of all entries lie exactly on a face of the box, most in dimension {both.argmax() + 1} ({both.max():.1%}); {touched:.1%} of the "
-            "actions have at least one such entry. A density has no value at such an atom: a model that fits it well makes it as tall as it likes.")
+    return (f"{both.mean():.1%} of all entries lie exactly on a face of the box, most in dimension {both.argmax() + 1} ({both.max():.1%}); "
+            f"{touched:.1%} of the actions have at least one such entry. A density has no value at such an atom: a model that fits it well "
+            "makes it as tall as it likes.")
 
 
 def coverage(data: Transitions, found: Coverage, coordinates: Sequence[int] = ()) -> Figure:
-    """Left: state-action pairs in their first two principal axes (or two `coordinates` of the state), by return. Right: how isolated they are."""
+    """Left: state-action pairs in their first two principal axes (or two `coordinates` of the state), by return. Right: their isolation."""
     e = statistics.episodes(data)
     number = np.unique(data.episode.numpy(), return_inverse=True)[1]
     points = data.states[data.state[found.rows]].numpy()[:, list(coordinates)] if len(coordinates) else found.points
-    names = [f"state dimension {c + 1}" for c in coordinates] or [f"principal axis {i + 1} ({share:.0%})" for i, share in enumerate(found.explained)]
+    axes = [f"principal axis {i + 1} ({share:.0%})" for i, share in enumerate(found.explained)]
+    names = [f"state dimension {c + 1}" for c in coordinates] or axes
     figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.0), width_ratios=(1.3, 1))
     drawn = left.scatter(*points.T, c=e.returns[number[found.rows]], s=4, cmap=MAP, alpha=0.7, lw=0, rasterized=True)
     left.set(xlabel=names[0], ylabel=names[1])
@@ -97,9 +108,11 @@ def coverage(data: Transitions, found: Coverage, coordinates: Sequence[int] = ()
 def said_coverage(found: Coverage) -> str:
     middle, most = np.quantile(found.nearest / found.typical, [0.5, 0.95])
     judged = ("Behaviour repeats itself across episodes." if middle < 0.1 else
-              "Episodes share their neighbourhoods, but not their steps." if middle < 0.4 else "Each episode goes a way of its own: elsewhere there is little to compare with.")
-    return (f"The first two axes hold {found.explained.sum():.0%} of the variance of states and actions. The nearest pair of other episodes is, in the median, {middle:.2f} times as far away as a typical one "
-            f"(dashed: 1), and for one pair in twenty more than {most:.2f} times. {judged}")
+              "Episodes share their neighbourhoods, but not their steps." if middle < 0.4 else
+              "Each episode goes a way of its own: elsewhere there is little to compare with.")
+    return (f"The first two axes hold {found.explained.sum():.0%} of the variance of states and actions. The nearest pair of other "
+            f"episodes is, in the median, {middle:.2f} times as far away as a typical one (dashed: 1), and for one pair in twenty more than "
+            f"{most:.2f} times. {judged}")
 
 
 def behaviour(data: Transitions, found: Modes, coordinates: Sequence[int] = ()) -> Figure:
@@ -109,8 +122,9 @@ def behaviour(data: Transitions, found: Modes, coordinates: Sequence[int] = ()) 
     if len(coordinates):
         points, names = states[:, list(coordinates)], [f"state dimension {c + 1}" for c in coordinates]
     else:
-        axes, share = statistics.principal_axes(scaled)
-        points, names = np.pad(scaled @ axes[:, :2], ((0, 0), (0, max(0, 2 - axes.shape[1])))), [f"principal axis {i + 1} of states" for i in range(2)]
+        axes, _ = statistics.principal_axes(scaled)
+        points = np.pad(scaled @ axes[:, :2], ((0, 0), (0, max(0, 2 - axes.shape[1]))))
+        names = [f"principal axis {i + 1} of states" for i in range(2)]
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(WIDTH, 2.9), width_ratios=(1.25, 1, 1))
     top = max(float(found.gain.max()), 0.1)
     order = found.gain.argsort()
@@ -142,35 +156,9 @@ def said_behaviour(found: Modes) -> str:
     failed = found.gain > found.chance
     mean = found.gain[failed].mean() if failed.any() else 0.0
     judged = ("Almost nowhere does a second mode pay." if found.share < 0.1 else
-              "Where it does, one Gaussian stretches over a gap that nobody acted in." if mean > 0.3 else "The gain is small: shapes that are no Gaussians, rather than separate modes.")
-    return (f"Near {found.share:.0%} of {len(found.gain)} states a mixture of two predicts the actions of other episodes better than one Gaussian by more than chance ({found.chance:.3f} nats, which chance alone exceeds "
-            f"at one state in twenty); there the gain is {mean:.2f} nats an action on average. Over all states the median gain is {middle:.2f} and one state in twenty gains more than {most:.2f}. {judged}")
-
-
-def recipes(right: Mapping[str, Values], wrong: Mapping[str, Values]) -> Figure:
-    """A reward recipe a column: values by cell with ends as recorded (top) and with cuts taken for ends (bottom); a mark says which step is best."""
-    figure, axes = plt.subplots(2, len(right), figsize=(WIDTH, 4.0), sharex=True)
-    for row, (found, label) in zip(axes, ((right, "ends as they are"), (wrong, "cuts taken for ends")), strict=True):
-        for ax, (name, values) in zip(row, found.items(), strict=True):
-            _walk(ax, values)
-            ax.set_title(name if row is axes[0] else "", fontsize=9)
-        row[0].set_ylabel(f"{label}\nvalue")
-    axes[1, 0].legend(fontsize=7, loc="upper left")
-    figure.supxlabel("cell; the goal is to the right", fontsize=9)
-    return figure
-
-
-def _walk(ax, values: Values) -> None:
-    for goes, marker, color, label in ((values.goes_right, ">", "blue", "best: right"), (~values.goes_right, "<", "orange", "best: left")):
-        ax.plot(values.cells[goes], values.v[goes], ls="", marker=marker, color=COLORS[color], ms=4, label=label)
-    ax.tick_params(labelsize=7)
-
-
-def teleports(found: Values, truth: np.ndarray) -> Figure:
-    """Values by cell from data whose cuts were ignored, beside the true ones."""
-    figure, ax = plt.subplots(figsize=(WIDTH, 2.8))
-    ax.plot(found.cells, truth, color=COLORS["grey"], lw=3, alpha=0.5, label="true value")
-    _walk(ax, found)
-    ax.set(xlabel="cell; the goal is to the right", ylabel="value")
-    ax.legend(loc="upper left")
-    return figure
+              "Where it does, one Gaussian stretches over a gap that nobody acted in." if mean > 0.3 else
+              "The gain is small: shapes that are no Gaussians, rather than separate modes.")
+    return (f"Near {found.share:.0%} of {len(found.gain)} states a mixture of two predicts the actions of other episodes better than one "
+            f"Gaussian by more than chance ({found.chance:.3f} nats, which chance alone exceeds at one state in twenty); there the gain is "
+            f"{mean:.2f} nats an action on average. Over all states the median gain is {middle:.2f} and one state in twenty gains more "
+            f"than {most:.2f}. {judged}").replace("-0.00", "0.00").replace(" -", " −")

@@ -1,4 +1,4 @@
-"""arq_core.datasets.statistics: counts that are exact, densities that match closed forms, and no comparison of a step with its own episode."""
+"""arq_core.datasets.statistics: exact counts, densities that match closed forms, no comparison of a step with its own episode."""
 import math
 
 import numpy as np
@@ -19,8 +19,8 @@ def spread(actions, states, episodes=8):
     """Transitions with the given states and actions [M ...], dealt out to episodes in equal consecutive pieces."""
     m = len(actions)
     rows = torch.arange(m)
-    return Transitions(torch.as_tensor(states, dtype=torch.float32).reshape(m, -1), rows, rows.roll(-1), torch.as_tensor(actions, dtype=torch.float32).reshape(m, -1),
-                       torch.zeros(m), torch.zeros(m, dtype=torch.bool), rows * episodes // m)
+    states, actions = (torch.as_tensor(x, dtype=torch.float32).reshape(m, -1) for x in (states, actions))
+    return Transitions(states, rows, rows.roll(-1), actions, torch.zeros(m), torch.zeros(m, dtype=torch.bool), rows * episodes // m)
 
 
 def test_lengths_and_returns_are_sums_over_the_kept_transitions():
@@ -127,5 +127,6 @@ def test_facts_are_what_their_names_say():
     data = chain(episodes=4, length=5)
     found, returns = s.facts(data), data.rewards.double().view(4, 5).sum(1)
     assert (found["transitions"], found["episodes"], found["ended"], found["states"]) == (20, 4, 2, 24)
-    assert found["return_max"] == pytest.approx(float(returns.max())) and found["return_std"] == pytest.approx(float(returns.std(correction=0)))
+    assert found["return_max"] == pytest.approx(float(returns.max()))
+    assert found["return_std"] == pytest.approx(float(returns.std(correction=0)))
     assert (found["length_min"], found["length_max"], found["at_box"]) == (5, 5, 0)

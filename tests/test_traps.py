@@ -6,6 +6,7 @@ import torch
 from arq_core.datasets import traps
 from arq_core.datasets.d4rl import read_d4rl
 from arq_core.datasets.minari import read_minari
+from arq_core.datasets.rewards import REWARDS
 from arq_core.types import DataError
 
 ARRAYS = traps.corridor()
@@ -32,6 +33,12 @@ def test_a_recipe_is_an_affine_map_of_values_where_ends_are_read_right(scale, sh
     plain, changed = (traps.values(traps.read(ARRAYS), *recipe) for recipe in ((1, 0), (scale, shift)))
     np.testing.assert_allclose(changed.q, m * plain.q + c, rtol=0, atol=1e-9)
     assert m > 0
+
+
+@pytest.mark.parametrize("recipe, transform", zip(traps.RECIPES, ("original", "minus_one", "centred", "off_centre"), strict=True))
+def test_the_recipes_are_the_reward_transforms_that_training_uses(recipe, transform):
+    data, (scale, shift) = traps.read(ARRAYS), traps.RECIPES[recipe]
+    torch.testing.assert_close(REWARDS[transform](data).rewards, scale * data.rewards + shift)
 
 
 @pytest.mark.parametrize("recipe, flips", [("r", False), ("r − 1", True), ("4 (r − 0.5)", True), ("2 (r − 0.25)", True)])

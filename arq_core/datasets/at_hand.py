@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from arq_core.datasets.fetch import cache_folder, local_folder, project_root
+from arq_core.datasets.official import file_name
 from arq_core.datasets.own import is_own, own_name, read_own
 from arq_core.tasks import Task, task, tasks
 
@@ -20,8 +21,10 @@ def file_of(row: Task) -> Path | None:
     """The task's file in the cache or the local folder; None where there is none (or where the task needs none)."""
     if is_collected(row):
         return next(iter(sorted((cache_folder() / "collected").glob(f"{row.task}-*.hdf5"))), None)
-    names = {f"{row.task}.hdf5"} | {address.rsplit("/", 1)[-1] for address in row.source.split() if "://" in address}
-    return next((path for folder in (cache_folder() / "downloads", local_folder()) for name in sorted(names) if (path := folder / name).is_file()), None)
+    if "://" not in row.source:
+        return None
+    name = file_name(row)
+    return next((path for folder in (cache_folder() / "downloads", local_folder()) if (path := folder / name).is_file()), None)
 
 
 def why_not(name: str) -> str:
@@ -33,7 +36,8 @@ def why_not(name: str) -> str:
         return ""
     if is_collected(row):
         return f"{name} has not been collected on this machine. `python -m arq_core.collectors {name}` collects it."
-    return f"The file of {name} is not in the cache. Loading the task downloads it, where the publisher's server can be reached: {row.source.split()[0]}"
+    return (f"The file of {name} is not in the cache. Loading the task downloads it, where the publisher's server can be reached: "
+            f"{row.source.split()[0]}")
 
 
 def load(name: str):

@@ -29,7 +29,7 @@ CHANCE = 0.95        # quantile of their gains
 
 @dataclass(frozen=True)
 class Episodes:
-    """Of each episode, in order: its transitions as kept, the sum of their rewards, and whether it ended in a terminal (else it was cut)."""
+    """Of each episode, in order: its transitions as kept, the sum of their rewards, whether it ended in a terminal (else it was cut)."""
 
     length: Int[np.ndarray, "n"]
     returns: Float[np.ndarray, "n"]
@@ -39,7 +39,8 @@ class Episodes:
 def episodes(data: Transitions) -> Episodes:
     """Lengths and returns over the transitions that a reader kept: a cut episode lacks the reward of its last step."""
     number = np.unique(data.episode.numpy(), return_inverse=True)[1]
-    return Episodes(np.bincount(number), np.bincount(number, data.rewards.double().numpy()), np.bincount(number, data.terminals.numpy()) > 0)
+    returns, ended = (np.bincount(number, x.double().numpy()) for x in (data.rewards, data.terminals))
+    return Episodes(np.bincount(number), returns, ended > 0)
 
 
 def spaced(count: int, most: int) -> Int[np.ndarray, "n"]:
@@ -70,8 +71,8 @@ def principal_axes(x: Float[np.ndarray, "n D"]) -> tuple[Float[np.ndarray, "D D"
 class Coverage:
     """Where the data are. Points are evenly spaced state-action pairs, standardised and projected to their first two principal axes.
 
-    `nearest` is the distance of such a pair to the nearest one of the other half of the episodes, `typical` the median distance of two pairs
-    of different halves, both in all standardised dimensions. Their ratio is 1 where pairs lie as if scattered at random in many dimensions.
+    `nearest` is the distance of such a pair to the nearest one of the other half of the episodes, `typical` the median distance of two
+    pairs of different halves, both in all standardised dimensions. Their ratio is 1 where pairs lie as if scattered at random in many dimensions.
     """
 
     points: Float[np.ndarray, "n 2"]
@@ -104,7 +105,8 @@ def _halves(data: Transitions) -> tuple[Int[np.ndarray, "n"], Bool[np.ndarray, "
     rows = spaced(len(number), ROWS)
     odd = number[rows] % 2 == 1
     if odd.all() or not odd.any():
-        raise DataError(f"episodes: saw {number[-1] + 1}, expected at least two, one to look at and one to compare it with; give more data.")
+        raise DataError(f"episodes: saw {number[-1] + 1}, expected at least two, one to compare with the other; give "
+                        "more data.")
     return rows, odd
 
 
@@ -112,8 +114,8 @@ def _halves(data: Transitions) -> tuple[Int[np.ndarray, "n"], Bool[np.ndarray, "
 class Modes:
     """How much better than one Gaussian a mixture of two predicts the behaviour near a state, in nats an action.
 
-    At each of Q states: the NEIGHBOURS nearest states of either half of the episodes, their actions along the axis in which those of one half
-    spread most. Both densities are fitted to one half and judged on the other, and the other way round (held-out likelihood as the test
+    At each of Q states: the NEIGHBOURS nearest states of either half of the episodes, their actions along the axis in which those of one
+    half spread most. Both densities are fitted to one half and judged on the other, and the other way round (held-out likelihood as the test
     of a mixture: Smyth 2000). Chance is measured by the same procedure on neighbourhoods that are Gaussian.
     What a policy varies with the state within a neighbourhood counts as spread.
     """
@@ -170,7 +172,7 @@ def _normal(y, mean, width):
 
 
 def mixture_log_prob(x: Float[np.ndarray, "Q n"], y: Float[np.ndarray, "Q m"]) -> Float[np.ndarray, "Q m"]:
-    """log-density of y under the two-component mixture that expectation maximisation fits to x, the best of three starts by likelihood of x."""
+    """log-density of y under the two-component mixture that expectation maximisation fits to x, the likeliest for x of three starts."""
     best, kept = np.full(len(x), -np.inf), np.empty_like(y)
     for start in STARTS:
         fit = _fit(x, np.quantile(x, start, axis=1, keepdims=True))

@@ -2,8 +2,8 @@
 
 The corridor has CELLS cells in a row and the goal at its right end: 1 for the step that reaches it, which ends the episode. An action is -1
 or +1, a step to the left or the right; at the left wall a step to the left stays. From each cell but the goal two walkers start, one
-that always goes left and one that always goes right, and each is stopped after LIMIT steps. So nearly half of the cells are farther from the goal than
-any recording is long: only stitching the recordings together leads from there to it.
+that always goes left and one that always goes right, and each is stopped after LIMIT steps. So nearly half of the cells are farther from
+the goal than any recording is long: only stitching the recordings together leads from there to it.
 """
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def write_minari(folder: Path, arrays: Mapping[str, np.ndarray]) -> Path:
             episode = file.create_group(f"episode_{i}")
             episode.attrs.update(id=i, total_steps=b - a)
             episode["observations"] = np.concatenate([arrays["observations"][a:b], arrays["next_observations"][b - 1:b]])
-            for name, theirs in (("actions", "actions"), ("rewards", "rewards"), ("terminals", "terminations"), ("timeouts", "truncations")):
+            for name, theirs in dict(actions="actions", rewards="rewards", terminals="terminations", timeouts="truncations").items():
                 episode[theirs] = arrays[name][a:b]
     box = {name: json.dumps(dict(type="Box", dtype="float32", shape=[1], low=[low], high=[high]))
            for name, low, high in (("observation_space", 0.0, CELLS - 1.0), ("action_space", -1.0, 1.0))}

@@ -24,7 +24,7 @@ FLAT = 0.35                # height by width below which a scene is looked down 
 
 
 def first_frame(environment: str, width: int = 480, height: int = 480) -> np.ndarray:
-    """[height width 3] uint8: the start of episode FIRST_SEED in a task's `environment` ("module:function"); EnvError where none can be drawn.
+    """[height width 3] uint8: the start of episode FIRST_SEED in a task's `environment` ("module:function"); else EnvError says why not.
 
     $MUJOCO_GL chooses the backend; else EGL is tried, then OSMesa.
     """
@@ -37,15 +37,16 @@ def first_frame(environment: str, width: int = 480, height: int = 480) -> np.nda
     with TemporaryDirectory() as folder:
         target = Path(folder) / "frame.npy"
         for backend in [chosen] if chosen else BACKENDS:
-            done = subprocess.run([sys.executable, "-m", __name__, environment, str(width), str(height), str(target)], capture_output=True, text=True,
+            command = [sys.executable, "-m", __name__, environment, str(width), str(height), str(target)]
+            done = subprocess.run(command, capture_output=True, text=True,
                                   env=inherited | dict(MUJOCO_GL=backend, PYTHONPATH=path, OMP_NUM_THREADS="1"))
             if done.returncode == 0:
                 return np.load(target)
             if (said := done.stderr.strip()).rsplit("\n", 1)[-1].startswith(OURS):          # no other backend would help
                 raise EnvError(said.rsplit(OURS, 1)[-1])
             seen.append(f"{backend}: {(said.splitlines() or [f'exit status {done.returncode}'])[-1]}")
-    raise EnvError(f"no picture of {environment} could be drawn. Saw {'; '.join(seen)}. Expected a simulator with one backend of MuJoCo to draw off "
-                   "screen; install the simulators and its Debian packages (" + " or ".join(f"{k}: {v}" for k, v in BACKENDS.items()) + ").")
+    raise EnvError(f"no picture of {environment} could be drawn. Saw {'; '.join(seen)}. Expected one backend of MuJoCo to draw off screen; "
+                   "install the simulators and Debian's packages (" + " or ".join(f"{k}: {v}" for k, v in BACKENDS.items()) + ").")
 
 
 def simulation(envs) -> tuple:
