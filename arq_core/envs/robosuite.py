@@ -87,7 +87,8 @@ class RobosuiteEnvs:
 
     def __init__(self, n: int):
         make = _robosuite().make
-        self.sims = [make(self.simulator, **self.env_args()["env_kwargs"], renderer="mujoco") for _ in range(n)]
+        with _numpy_seeded(0):       # a start is drawn here already; every reset draws all anew
+            self.sims = [make(self.simulator, **self.env_args()["env_kwargs"], renderer="mujoco") for _ in range(n)]
         self.running = 0
 
     @classmethod
@@ -127,8 +128,9 @@ class RobosuiteEnvs:
             Float[np.ndarray, "n S"], Float[np.ndarray, "n"], Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
         """One step of every running episode: states, rewards, terminated, success (these three are one fact). Actions are clipped."""
         if actions.shape != (self.running, self.action_dim) or not np.isfinite(actions).all():
-            raise EnvError(f"{type(self).__name__}.step: saw actions of shape {actions.shape}, {int((~np.isfinite(actions)).sum())} entries "
-                           f"not finite, expected finite actions of shape {(self.running, self.action_dim)}, one row per seed; reset first.")
+            raise EnvError(f"{type(self).__name__}.step: saw actions of shape {actions.shape}, {int((~np.isfinite(actions)).sum())} "
+                           f"entries not finite, expected finite actions of shape {(self.running, self.action_dim)}, one row per seed; "
+                           "reset first.")
         states = np.stack([self._state(sim.step(action)[0]) for sim, action in zip(self.sims, np.clip(actions, -1, 1))])
         done = np.array([bool(sim._check_success()) for sim in self.sims[:self.running]])
         return states, done.astype(np.float64), done, done.copy()
@@ -147,7 +149,7 @@ def _from_hand(seen: Mapping[str, np.ndarray], name: str) -> list[np.ndarray]:
 
 
 class LiftEnvs(RobosuiteEnvs):
-    """Lift a cube of 4 cm by 4 cm: done where it is 4 cm above the table. Object: its pose, vector from the cube to the hand."""
+    """Lift a cube, of 4 cm: done where it is 4 cm above the table. Object: its pose, then the vector from it to the hand."""
 
     simulator, object_dim, state_dim, horizon = "Lift", 10, 19, 400
 
@@ -180,9 +182,9 @@ class TransportEnvs(RobosuiteEnvs):
     """Two arms take a hammer out of a closed bin, hand it over into another one, and clear a cube of rubbish away."""
 
     simulator, robots, object_dim, state_dim, action_dim, horizon = "TwoArmTransport", 2, 41, 59, 2 * ARM_ACTION, 700
-    NAMES = ("payload_pos", "payload_quat", "trash_pos", "trash_quat", "lid_handle_pos", "lid_handle_quat", "target_bin_pos", "trash_bin_pos",
-             "gripper0_to_payload", "gripper0_to_lid_handle", "gripper1_to_payload", "gripper1_to_trash", "payload_in_target_bin",
-             "trash_in_trash_bin")
+    NAMES = ("payload_pos", "payload_quat", "trash_pos", "trash_quat", "lid_handle_pos", "lid_handle_quat", "target_bin_pos",
+             "trash_bin_pos", "gripper0_to_payload", "gripper0_to_lid_handle", "gripper1_to_payload", "gripper1_to_trash",
+             "payload_in_target_bin", "trash_in_trash_bin")
 
     @staticmethod
     def object_state(seen):
@@ -196,7 +198,8 @@ class ToolHangEnvs(RobosuiteEnvs):
 
     @staticmethod
     def object_state(seen):
-        return [x for name in ("base", "frame", "tool") for x in _from_hand(seen, name)] + [seen["frame_is_assembled"], seen["tool_on_frame"]]
+        poses = [x for name in ("base", "frame", "tool") for x in _from_hand(seen, name)]
+        return [*poses, seen["frame_is_assembled"], seen["tool_on_frame"]]
 
 
 def _envs(kind: type[RobosuiteEnvs], n: int) -> RobosuiteEnvs | ParallelEnvs:
