@@ -23,7 +23,7 @@ GROUPS = {"d4rl-locomotion": "D4RL locomotion", "d4rl-adroit": "D4RL Adroit", "d
           "d4rl-antmaze": "D4RL AntMaze", "robomimic": "Robomimic"}
 OWN_SUITES = {"recollected-locomotion": "Locomotion, our own policies", "recollected-adroit": "Adroit hand, our own clone",
               "recollected-pointmaze": "Point mazes, planner and controller", "recollected-antmaze": "Ant mazes, planner and controller",
-              "recollected-robosuite": "Robot arm, scripted controllers"}    # suite in tasks.csv: the group's head in `table_own`
+              "recollected-robomimic": "Robot arm, scripted controllers"}    # suite in tasks.csv: the group's head in `table_own`
 COMPARABLE = ("official", "rebuilt")       # fidelities whose rows may stand beside the paper's number
 CELL = ["group", "dataset", "line", "detail", "method", "state", "mean", "std", "n", "note"]
 

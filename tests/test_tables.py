@@ -56,7 +56,7 @@ def test_data_of_our_own_is_never_beside_the_papers_number(fidelity):
 
 def test_recollected_datasets_have_a_table_without_the_paper(tmp_path):
     listed = tmp_path / "tasks.csv"
-    listed.write_text("task,suite\nlift-ph-recollected,recollected-robosuite\nhopper-medium-recollected,recollected-locomotion\nmaze,ours\n")
+    listed.write_text("task,suite\nlift-ph-recollected,recollected-robomimic\nhopper-medium-recollected,recollected-locomotion\nmaze,ours\n")
     ours = [row | dict(fidelity="recollected", task=task) for task in ("lift-ph-recollected", "hopper-medium-recollected", "maze")
             for row in rows([[10.0, 12.0], [8.0, 6.0]])]
     cells = table_own(ours, listed)
