@@ -145,10 +145,16 @@ def test_card_says_what_differs(tiny):
     assert "not the replay buffer" in card["card"]["differences"] and f"{EXPERT['hopper']:.0f}" in card["card"]["differences"]
 
 
-def test_medium_is_the_first_policy_at_a_third_of_the_expert():
+def test_medium_is_nearest_to_a_third_of_the_expert_before_training_has_passed_it():
     third = MEDIUM_SHARE * 3000
-    scores = {10_000: 100.0, 20_000: third + 1, 30_000: third + 500, 50_000: 2000.0, 60_000: 1500.0, 70_000: 2500.0, 80_000: 100.0}
-    assert choose(scores, 3000) == ([10_000, 20_000, 50_000, 70_000], 20_000, 70_000)
+    climb = [100.0, third + 900, 200.0, third + 80, third + 300, third + 400, third + 500, third, 2500.0, 50.0]
+    scores = {10_000 * i: score for i, score in enumerate(climb, 1)}
+    rungs, medium, best = choose(scores, 3000)
+    assert (medium, best) == (40_000, 90_000), "not the jump at 20,000, nor the dip at 80,000"
+    assert rungs == [10_000, 20_000, 30_000, 40_000, 50_000, 90_000]
+
+
+def test_medium_of_a_training_that_stays_below_is_its_best():
     assert choose({10_000: 5.0, 20_000: 3.0}, 3000)[1:] == (10_000, 10_000)
 
 

@@ -28,6 +28,7 @@ EXPERT = {"hopper": 3234.3, "walker2d": 4592.3, "halfcheetah": 12135.0}      # D
 MEDIUM_SHARE = 1 / 3              # of D4RL's expert return: where its authors stopped training for "medium"
 EPISODES = 10                     # that each rung is scored by, with the mean action and with drawn actions
 SCORE_SEED = 1
+SMOOTH = 5                        # policies
 DENSE, SPARSE = 10_000, 50_000    # steps between rungs up to the medium one, and beyond it
 
 Weights = dict[str, Tensor]       # of arq_core.nets.MLP, one member: layers.<i>.weight [in, out], layers.<i>.bias [1, out]
@@ -89,12 +90,15 @@ def score(weights: Weights, envs: LocomotionEnvs, count: int = EPISODES) -> dict
 def choose(scores: dict[int, float], expert: float) -> tuple[list[int], int, int]:
     """(rungs, medium, best) as steps of training, from the mean stochastic return at each kept step.
 
-    Medium is the first policy that reaches a third of D4RL's expert return, or the best where none does. Rungs lie DENSE steps apart
-    up to it, and SPARSE beyond; the best policy is the last rung.
+    Single policies jump up and down while they train. Medium is therefore sought up to where the median of the last SMOOTH policies
+    has reached a third of D4RL's expert return, and is the policy there whose return is nearest to that. The best policy is the
+    last rung. Rungs lie DENSE steps apart up to medium, and SPARSE beyond.
     """
-    best = max(scores, key=lambda steps: scores[steps])
-    medium = next((steps for steps in sorted(scores) if scores[steps] >= MEDIUM_SHARE * expert), best)
-    rungs = {steps for steps in scores if steps % (DENSE if steps <= medium else SPARSE) == 0 and steps < max(medium, best)}
+    steps, third = sorted(scores), MEDIUM_SHARE * expert
+    reached = [i for i in range(SMOOTH, len(steps) + 1) if np.median([scores[s] for s in steps[i - SMOOTH:i]]) >= third]
+    medium = min(steps[:min(reached, default=len(steps))], key=lambda s: abs(scores[s] - third))
+    best = max(steps, key=lambda s: scores[s])
+    rungs = {s for s in steps if s % (DENSE if s <= medium else SPARSE) == 0 and s < max(medium, best)}
     return sorted(rungs | {medium, best}), medium, best
 
 

@@ -1,8 +1,8 @@
 """Hopper, Walker2d and HalfCheetah by D4RL's recipe (Fu et al. 2020): a million steps of policies from a training of soft actor-critic.
 
-medium: actions drawn from the policy that first reaches a third of D4RL's expert return; expert: from the best; medium-expert: both,
-one after the other. medium-replay is D4RL's replay buffer of the training up to medium; here policies of the ladder, in order of
-training, act as many steps as lie between them.
+medium: actions drawn from a policy at about a third of D4RL's expert return; expert: from the best; medium-expert: both, one after
+the other. medium-replay is D4RL's replay buffer of the training up to medium; here policies of the ladder, in order of training,
+act as many steps as lie between them.
 """
 from __future__ import annotations
 
