@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -95,8 +96,7 @@ def facts_table(facts: Mapping[str, str], caption: str) -> str:
 
 def _linked(text: str) -> str:
     """Escaped text whose addresses are links."""
-    return " ".join(f'<a href="{escape(w, quote=True)}">{escape(w)}</a>' if w.startswith(("http://", "https://")) else escape(w)
-                    for w in text.split(" "))
+    return re.sub(r"https?://[^\s<>&]*[^\s<>&.,;:)]", r'<a href="\g<0>">\g<0></a>', escape(text))
 
 
 def passport_facts(row: Task) -> dict[str, str]:

@@ -15,11 +15,12 @@ def recipes(right: Mapping[str, Values], wrong: Mapping[str, Values]) -> Figure:
     """A reward recipe a column: values by cell with ends as recorded (top) and with cuts taken for ends (bottom). Marks: the best step."""
     figure, axes = plt.subplots(2, len(right), figsize=(WIDTH, 4.0), sharex=True)
     for row, (found, label) in zip(axes, ((right, "ends as they are"), (wrong, "cuts taken for ends")), strict=True):
-        for ax, (name, values) in zip(row, found.items(), strict=True):
+        for ax, values in zip(row, found.values(), strict=True):
             _walk(ax, values)
-            ax.set_title(name if row is axes[0] else "", fontsize=9)
         row[0].set_ylabel(f"{label}\nvalue")
-    axes[1, 0].legend(fontsize=7, loc="upper left")
+    for ax, name in zip(axes[0], right, strict=True):
+        ax.set_title(name, fontsize=9)
+    axes[1, 1].legend(fontsize=7, loc="upper left", handletextpad=0.1)
     figure.supxlabel("cell; the goal is to the right", fontsize=9)
     return figure
 

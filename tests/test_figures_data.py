@@ -127,6 +127,11 @@ def test_a_published_number_stands_beside_ours_with_its_source():
     assert "3,064" in page.text and "https://example.org/a" in page.text and page.text.count("not reported") == len(catalogue.COMPARED) - 1
 
 
+def test_an_address_becomes_a_link_without_the_comma_behind_it():
+    html = catalogue.facts_table({"source": "https://example.org/a.pickle, replayed & <read>"}, "x")
+    assert '<a href="https://example.org/a.pickle">https://example.org/a.pickle</a>, replayed &amp; &lt;read&gt;' in html
+
+
 def test_every_published_number_names_a_statistic_a_number_and_a_source():
     rows = catalogue.published()
     assert rows
