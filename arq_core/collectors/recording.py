@@ -39,9 +39,9 @@ class Recipe:
     name: str
     layout: str                                    # "d4rl" or "robomimic"
     parts: int
-    key: Mapping                                   # all that the bytes depend on: recipe number, seed, versions, hashes of weights
+    key: Mapping                                   # all that the steps depend on: recipe number, seed, versions, hashes of weights
     part: Callable[[int], Sequence[Episode]]
-    card: Mapping[str, str]                        # texts for the reader: how, behaviour, licence, differences from the official set
+    card: Mapping[str, str]                        # texts, in the file too: how, behaviour, licence, differences from the official set
     robomimic: Mapping = field(default_factory=dict)   # env_args (a dict), observation_keys {name: width} in the order of S
 
     def __post_init__(self):
@@ -51,7 +51,7 @@ class Recipe:
 
     @cached_property
     def digest(self) -> str:
-        said = dict(name=self.name, layout=self.layout, parts=self.parts, key=dict(self.key), layout_recipe=LAYOUT_RECIPE)
+        said = dict(name=self.name, layout=self.layout, parts=self.parts, key=dict(self.key), card=dict(self.card), layout_recipe=LAYOUT_RECIPE)
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
