@@ -72,7 +72,7 @@ def box(data: Transitions) -> Figure:
     reach = max(1.15 * max(low.max(), high.max()), 0.01)
     ax.set(xlabel="action dimension", ylabel="share of entries", ylim=(-reach, reach), xticks=x[::1 if len(x) <= MANY else 2])
     ax.yaxis.set_major_formatter(lambda value, _: f"{abs(value):.0%}" if reach > 0.05 else f"{abs(value):.1%}")
-    ax.legend(ncols=2, loc="upper right")
+    ax.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
     return figure
 
 
