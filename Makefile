@@ -11,7 +11,7 @@ export GOMP_SPINCOUNT := 3000
 export PYTHONUNBUFFERED := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help book test row collect bench clean
+.PHONY: help book test row collect peers bench clean
 
 help:
 	@echo "make book [PROFILE=ci]                      run the notebooks that changed and build the book"
@@ -22,6 +22,7 @@ help:
 	@echo "make collect TASK=hopper-medium-recollected collect a dataset of our own by its recipe (several names in quotes)"
 	@echo "make bench                                  measure the speed of the loops beside public implementations (10 minutes; installs"
 	@echo "                                            those into .venv-bench first)"
+	@echo "make peers                                  fetch d4rl's and robomimic's own code, for the tests that compare our readers with it"
 	@echo "make clean                                  remove what was built (keeps .venv, downloads and data/results)"
 
 $(STAMP): constraints.txt pyproject.toml
@@ -35,7 +36,8 @@ book: $(STAMP)
 	@$(RUN) -m arq_core.book build --profile "$(PROFILE)"
 
 test: $(STAMP)
-	@$(RUN) -m pytest
+	@test ! -e _build/peers/.installed || export ARQ_D4RL_INFOS=$$PWD/_build/peers/d4rl/infos.py ARQ_ROBOMIMIC=$$PWD/_build/peers \
+	    ARQ_ROBOMIMIC_REGISTRY=$$PWD/_build/peers/robomimic/__init__.py; $(RUN) -m pytest
 
 row: $(STAMP)
 	@$(RUN) -m arq_core.book row --task "$(TASK)" --profile "$(PROFILE)" --method "$(METHOD)" --group "$(GROUP)" --environment "$(ENVIRONMENT)" --seeds "$(SEEDS)"
@@ -52,6 +54,11 @@ collect: $(STAMP)
 
 bench: $(STAMP) .venv-bench/.installed
 	@$(RUN) benchmarks/speed.py --write
+
+# What the readers are compared with in the tests: the packages of the two ecosystems, without what they depend on. Not needed to use anything.
+PEERS := _build/peers
+peers: $(STAMP)
+	@test -e $(PEERS)/.installed || { $(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --target $(PEERS) d4rl==1.1 robomimic==0.3.0 && touch $(PEERS)/.installed; }
 
 clean:
 	rm -rf _build book/executed build *.egg-info .pytest_cache .hypothesis
