@@ -144,7 +144,7 @@ def comparison(cards: Mapping[str, Mapping], said: Sequence[Mapping[str, str]]) 
     body, notes = [], {}
     for name, card in cards.items():
         ours = card_numbers(card)
-        body.append(_row(f"{shown(name)}<br><small>ours</small>", (f"<b>{ours[k]:,.6g}</b>" for k in COMPARED), "arq-ours"))
+        body.append(_row(f"{shown(name)}<br><small>ours</small>", (f"<b>{_amount(ours[k])}</b>" for k in COMPARED), "arq-ours"))
         for dataset in dict.fromkeys(s["dataset"] for s in said if s["for"] == name):
             lines = {s["statistic"]: s for s in said if (s["for"], s["dataset"]) == (name, dataset)}
             cells = (_published_cell(lines.get(k), notes) for k in COMPARED)
@@ -155,10 +155,15 @@ def comparison(cards: Mapping[str, Mapping], said: Sequence[Mapping[str, str]]) 
     return table.replace("</figure>", f'<ol class="arq-notes">{foot}</ol></figure>') if foot else table
 
 
+def _amount(x: float) -> str:
+    """A count in full, any other number in five digits."""
+    return f"{x:,.0f}" if float(x).is_integer() else f"{x:,.5g}"
+
+
 def _published_cell(line: Mapping[str, str] | None, notes: dict[str, int]) -> str:
     if line is None:
         return '<span aria-hidden="true">–</span><span class="arq-hidden">not reported</span>'
-    return f"{float(line['value']):,.6g}<sup>{notes.setdefault(line['source'], len(notes) + 1)}</sup>"
+    return f"{_amount(float(line['value']))}<sup>{notes.setdefault(line['source'], len(notes) + 1)}</sup>"
 
 
 def cards(folder: Path = DATA / "cards") -> dict[str, dict]:

@@ -121,10 +121,10 @@ def test_a_dataset_is_at_hand_only_when_its_file_lies_in_the_cache(few):
 
 
 def test_a_published_number_stands_beside_ours_with_its_source():
-    card = dict(transitions=1000, episodes=7, returns=dict(mean=1.5, std=0.5, min=1, max=2))
+    card = dict(transitions=1_000_000, episodes=7, returns=dict(mean=1.5, std=0.5, min=1, max=2))
     said = [{"for": "a-recollected", "dataset": "a", "statistic": "episodes", "value": "3064", "source": "https://example.org/a"}]
     page = Tags(catalogue.comparison({"a-recollected": card}, said))
-    assert "3,064" in page.text and "https://example.org/a" in page.text and page.text.count("not reported") == len(catalogue.COMPARED) - 1
+    assert "3,064" in page.text and "1,000,000" in page.text and "https://example.org/a" in page.text and page.text.count("not reported") == len(catalogue.COMPARED) - 1
 
 
 def test_an_address_becomes_a_link_without_the_comma_behind_it():
