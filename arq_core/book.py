@@ -22,7 +22,7 @@ from arq_core.runner import Job, RunError
 
 ROOT = Path(__file__).resolve().parents[1]
 MISSING = "_build/missing.json"
-ENTRY = {"source", "page", "parameters", "profiles", "inputs", "row"}
+ENTRY = {"source", "page", "parameters", "profiles", "inputs", "row", "collect"}
 PAGE_INPUTS = ("_config.yml", "book", "data", "constraints.txt", "arq_core/sphinx_ext.py", "arq_core/tables.py", "arq_core/results.py")
 
 
@@ -61,13 +61,21 @@ def make_job(root: Path, entry: dict, profile: str, target: Path | None = None, 
 
 
 def note_missing(root: Path) -> None:
-    """Fetch what the tasks need and write _build/missing.json: why a task cannot be run here, "" where it can (pages depend on it)."""
+    """Write _build/missing.json: why a task cannot be run here, "" where it can (pages depend on it).
+
+    What is small is fetched: the source of a rebuilt dataset. What is large is neither fetched nor collected for a book, but taken where
+    it is at hand; except for a page whose entry in book/notebooks.toml says collect = true.
+    """
     from arq_core import experiment, tasks
     from arq_core.artifacts import write_atomic
-    missing = {name: experiment.missing(name) for name in tasks.tasks()}
-    for name, why in missing.items():
-        if why:
-            print(f"  {name} cannot be run here, its pages show committed rows: {why}")
+    from arq_core.datasets import at_hand
+    collected = {entry["parameters"]["task"] for entry in manifest(root) if entry.get("collect")}
+    missing = {}
+    for name, row in tasks.tasks().items():
+        large = row.fidelity == "official" or at_hand.is_collected(row) and name not in collected
+        missing[name] = at_hand.why_not(name) if large else experiment.missing(name)
+        if missing[name] and not large:
+            print(f"  {name} cannot be run here, its pages show committed rows: {missing[name]}")
     text, path = json.dumps(missing, indent=1).encode(), root / MISSING
     if not path.exists() or path.read_bytes() != text:
         write_atomic(path, text)

@@ -68,9 +68,13 @@ def dependencies(root: Path, job: Job) -> list[Path]:
     found: set[Path] = set()
     for path in job.inputs:
         found |= {p for p in path.rglob("*") if p.is_file()} if path.is_dir() else {path} if path.is_file() else set()
-    names = {n for cell in code_cells(job.source) for n in _mentioned(cell, True)}
+    cells = code_cells(job.source)
+    names = {n for cell in cells for n in _mentioned(cell, True)}
+    spoken = set(re.findall(r"[\w+-]+", " ".join([*cells, json.dumps(job.parameters)])))
     for path in found:
-        if path.suffix in (".csv", ".toml"):                              # tasks.csv names loaders that are imported by name
+        if path.suffix == ".csv":                 # tasks.csv names modules that are imported by name: those of the tasks that are spoken of
+            names |= _mentioned("\n".join(row for row in path.read_text().splitlines() if row.split(",", 1)[0] in spoken), False)
+        elif path.suffix == ".toml":
             names |= _mentioned(path.read_text(), False)
     seen: set[str] = set()
     while names:

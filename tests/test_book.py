@@ -37,20 +37,21 @@ def file(path, text=""):
 @pytest.fixture
 def project(tmp_path):
     """A project with two modules of which the notebook reaches one, a loader named in a table, and a manifest."""
-    for name, text in {"__init__": "", "used": "import arq_core.deep\nX = 1\n", "deep": "", "unused": "", "loader": ""}.items():
+    for name, text in {"__init__": "", "used": "import arq_core.deep\nX = 1\n", "deep": "", "unused": "", "loader": "", "other": ""}.items():
         file(tmp_path / f"arq_core/{name}.py", text)
     file(tmp_path / "constraints.txt", "a==1\n")
-    file(tmp_path / "data/tasks.csv", "task,loader\ndoor,arq_core.loader:load\n")
+    file(tmp_path / "data/tasks.csv", "task,loader\ndoor,arq_core.loader:load\nhopper,arq_core.other:load\n")
     file(tmp_path / "data/profiles.toml", "[toy]\n[ci]\n")
     file(tmp_path / "data/hyperparameters.toml", "[default]\n[adroit]\n")
     file(tmp_path / "book/_toc.yml", "root: a\nchapters:\n- file: executed/page\n")
     file(tmp_path / "book/notebooks.toml", '[[notebook]]\nsource = "n.ipynb"\npage = "page"\nrow = true\n')
-    notebook(tmp_path / "n.ipynb", "from arq_core import used\nprint(profile)", parameters='profile = "x"\ntask = ""\nmethod = ""\ngroup = ""\nseeds = []')
+    notebook(tmp_path / "n.ipynb", "from arq_core import used\nprint(profile)", parameters='profile = "x"\ntask = "door"\nmethod = ""\ngroup = ""\nseeds = []')
     return tmp_path
 
 
 @pytest.mark.parametrize("changed, again", [
     ("n.ipynb", True), ("arq_core/used.py", True), ("arq_core/deep.py", True), ("arq_core/loader.py", True), ("arq_core/unused.py", False),
+    ("arq_core/other.py", False),
     ("arq_core/__init__.py", True), ("data/tasks.csv", True), ("constraints.txt", True), ("README.md", False)])
 def test_a_key_changes_with_what_the_notebook_reaches_and_nothing_else(project, changed, again):
     job = book.make_job(project, book.manifest(project)[0], "ci")
@@ -70,6 +71,23 @@ def test_a_key_changes_with_a_parameter_and_an_input_folder(project):
     file(results / "b.jsonl", "{}")
     keys.add(runner.job_key(project, Job(project / "n.ipynb", project / "o.ipynb", {}, (results,))))
     assert len(keys) == 5
+
+
+def test_what_is_large_is_neither_fetched_nor_collected_for_a_book(tmp_path, monkeypatch):
+    from arq_core import experiment, tasks
+    asked = []
+    monkeypatch.setattr(experiment, "missing", lambda name: asked.append(name) or "")
+    monkeypatch.setenv("ARQ_CACHE", str(tmp_path / "cache"))
+    file(tmp_path / "book/_toc.yml", "root: a\nchapters:\n- file: executed/page\n")
+    entry = '[[notebook]]\nsource = "n.ipynb"\npage = "page"\nparameters = { task = "hopper-medium-recollected" }\ncollect = '
+    for collect in ("false", "true"):
+        asked.clear()
+        file(tmp_path / "book/notebooks.toml", entry + collect)
+        book.note_missing(tmp_path)
+        assert ("hopper-medium-recollected" in asked) is (collect == "true") and "door-human" in asked
+        assert not [name for name in asked if tasks.task(name).fidelity == "official" or name == "hopper-expert-recollected"]
+        said = json.loads((tmp_path / "_build/missing.json").read_text())
+        assert said.keys() == tasks.tasks().keys() and "collects it" in said["hopper-expert-recollected"] and "cache" in said["hopper-medium-v2"]
 
 
 def test_a_notebook_runs_once_and_holds_where_it_was_run(project, capfd):
