@@ -41,7 +41,7 @@ def test_the_recipes_are_the_reward_transforms_that_training_uses(recipe, transf
     torch.testing.assert_close(REWARDS[transform](data).rewards, scale * data.rewards + shift)
 
 
-@pytest.mark.parametrize("recipe, flips", [("r", False), ("r − 1", True), ("4 (r − 0.5)", True), ("2 (r − 0.25)", True)])
+@pytest.mark.parametrize("recipe, flips", [("r", False), ("r - 1", True), ("(r - 0.5)·4", True), ("(r - 0.25)·2", True)])
 def test_cuts_taken_for_ends_turn_the_walker_round_only_where_a_step_costs(recipe, flips):
     found = traps.values(traps.read(ARRAYS, "cuts are ends"), *traps.RECIPES[recipe])
     assert (not found.goes_right.all()) is flips

@@ -45,8 +45,9 @@ def normalized(data: Transitions) -> Transitions:
 REWARDS: dict[str, Callable[[Transitions], Transitions]] = {
     "original": original, "minus_one": minus_one, "centred": centred, "off_centre": off_centre, "normalized": normalized}
 
-# Recipes for antmaze in circulation, by name: formula, and who trains with it. Q of one is no Q of another: with r - 1 a policy that
-# dawdles pays for each step, with the others what a step is worth depends on the discount. The first is the paper's and ours.
+# Recipes for antmaze in circulation, by name: formula, and who trains with it. All are r' = scale·r + shift: where only the goal pays and
+# only the goal ends an episode they rank policies alike, but their values differ in scale and sign, and so does what a wrong end of an
+# episode does (datasets.traps). Q of one is no Q of another. The first is the paper's and ours.
 ANTMAZE_RECIPES = {
     "minus_one": ("r - 1", "IQL (Kostrikov et al. 2021), train_offline.py; the paper, Table A.2"),
     "centred": ("(r - 0.5)·4", "CQL (Kumar et al. 2020); `cql_antmaze` in Diffusion-QL's utils/data_sampler.py"),

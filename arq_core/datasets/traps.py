@@ -14,15 +14,17 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 
 from arq_core.datasets.d4rl import to_transitions
+from arq_core.datasets.rewards import recipe_table
 from arq_core.types import Transitions
 
 CELLS, LIMIT, GAMMA = 24, 12, 0.99
 SWEEPS = 6_000           # of value iteration: 0.99^6000 is below the precision of a float64
-# The reward recipes of antmaze in circulation, r' = scale·r + shift, by where they are found. See the notebook for sources.
-RECIPES = {"r": (1.0, 0.0), "r − 1": (1.0, -1.0), "4 (r − 0.5)": (4.0, -2.0), "2 (r − 0.25)": (2.0, -0.5)}
+# The reward recipes of antmaze in circulation as r' = scale·r + shift, from what each makes of 0 and 1.
+RECIPES = {"r": (1.0, 0.0)} | {row["formula"]: (row["after"][1] - row["after"][0], row["after"][0]) for row in recipe_table(torch.arange(2))}
 
 
 def corridor() -> dict[str, np.ndarray]:
