@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from arq_core.envs import EnvError
-from arq_core.envs.parallel import ParallelEnvs
+from arq_core.envs.parallel import ParallelEnvs, in_workers
 
 PACKAGES = ("gymnasium", "gymnasium-robotics", "mujoco")
 EPISODES_PER_WORKER = 25          # at least: 1.2 s of work in 200 steps, against about 0.3 s to start
@@ -151,34 +151,21 @@ def check_actions(name: str, actions: np.ndarray, n: int, action_dim: int) -> No
                        f"finite, expected finite actions of shape {(n, action_dim)}, one row per seed; reset first.")
 
 
-def in_workers(kind: type, n: int, least: int = EPISODES_PER_WORKER):
-    """n episodes: in worker processes where there are enough of them and this process may use several cores, else here.
-
-    The numbers are the same. OMP_NUM_THREADS=1 keeps everything in this process, as it does for torch. `least` is of episodes per worker.
-    """
-    import torch   # not at the top: the workers, which import this file, do without it
-    workers = min(torch.get_num_threads(), n // least)
-    if workers < 2:
-        return kind(n)
-    kind(1)        # a simulator that cannot be loaded is reported now, not after the training
-    return ParallelEnvs(kind, n, workers)
-
-
 def door_envs(n: int) -> DoorEnvs | ParallelEnvs:
     """n episodes of D4RL's door-v0."""
-    return in_workers(DoorEnvs, n)
+    return in_workers(DoorEnvs, n, EPISODES_PER_WORKER)
 
 
 def hammer_envs(n: int) -> HammerEnvs | ParallelEnvs:
     """n episodes of D4RL's hammer-v0."""
-    return in_workers(HammerEnvs, n)
+    return in_workers(HammerEnvs, n, EPISODES_PER_WORKER)
 
 
 def pen_envs(n: int) -> PenEnvs | ParallelEnvs:
     """n episodes of D4RL's pen-v0."""
-    return in_workers(PenEnvs, n)
+    return in_workers(PenEnvs, n, EPISODES_PER_WORKER)
 
 
 def relocate_envs(n: int) -> RelocateEnvs | ParallelEnvs:
     """n episodes of D4RL's relocate-v0."""
-    return in_workers(RelocateEnvs, n)
+    return in_workers(RelocateEnvs, n, EPISODES_PER_WORKER)

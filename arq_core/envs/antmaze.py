@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from arq_core.envs.parallel import ParallelEnvs
-from arq_core.envs.simulated_mazes import MAPS, Cell, SimulatedMazes, in_workers, make_simulator
+from arq_core.envs.parallel import ParallelEnvs, in_workers
+from arq_core.envs.simulated_mazes import EPISODES_PER_WORKER, MAPS, Cell, SimulatedMazes, make_simulator
 
 START_CELL = (1, 1)                                                  # D4RL's 'R' in all three, and the origin
 GOAL_CELL = {"umaze": (3, 1), "medium": (6, 6), "large": (7, 9)}     # D4RL's 'G' of the mazes it evaluates in
@@ -93,7 +93,7 @@ class AntLargeEnvs(AntMazeEnvs):
 
 
 def umaze_envs(n: int) -> SimulatedMazes | ParallelEnvs:
-    return in_workers(AntUMazeEnvs, n)
+    return in_workers(AntUMazeEnvs, n, EPISODES_PER_WORKER)
 
 
 def umaze_diverse_envs(n: int) -> SimulatedMazes | ParallelEnvs:
@@ -102,8 +102,8 @@ def umaze_diverse_envs(n: int) -> SimulatedMazes | ParallelEnvs:
 
 
 def medium_envs(n: int) -> SimulatedMazes | ParallelEnvs:
-    return in_workers(AntMediumEnvs, n)
+    return in_workers(AntMediumEnvs, n, EPISODES_PER_WORKER)
 
 
 def large_envs(n: int) -> SimulatedMazes | ParallelEnvs:
-    return in_workers(AntLargeEnvs, n)
+    return in_workers(AntLargeEnvs, n, EPISODES_PER_WORKER)

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from arq_core.envs import EnvError
-from arq_core.envs.adroit import check_actions, in_workers, make_simulator
-from arq_core.envs.parallel import ParallelEnvs
+from arq_core.envs.adroit import check_actions, make_simulator
+from arq_core.envs.parallel import ParallelEnvs, in_workers
 
 STATE_DIM, ACTION_DIM = 60, 9
 HORIZON = 280                     # steps; D4RL's time limit

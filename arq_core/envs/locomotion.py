@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from arq_core.envs import EnvError
-from arq_core.envs.parallel import ParallelEnvs
+from arq_core.envs.parallel import ParallelEnvs, in_workers
 
 HORIZON = 1000                    # steps; time limit of Gymnasium and of D4RL
 PACKAGES = ("gymnasium", "mujoco")
@@ -138,29 +138,16 @@ class HalfCheetahEnvs(LocomotionEnvs):
 KINDS = {"hopper": HopperEnvs, "walker2d": Walker2dEnvs, "halfcheetah": HalfCheetahEnvs}
 
 
-def _envs(kind: type[LocomotionEnvs], n: int) -> LocomotionEnvs | ParallelEnvs:
-    """n episodes: in worker processes where there are enough of them and this process may use several cores, else here.
-
-    The numbers are the same. OMP_NUM_THREADS=1 keeps everything in this process, as it does for torch.
-    """
-    import torch   # not at the top: the workers, which import this file, do without it
-    workers = min(torch.get_num_threads(), n // EPISODES_PER_WORKER)
-    if workers < 2:
-        return kind(n)
-    make(kind.gym_id)    # a simulator that cannot be loaded is reported now, not after the training
-    return ParallelEnvs(kind, n, workers)
-
-
 def hopper_envs(n: int) -> LocomotionEnvs | ParallelEnvs:
     """n episodes of Hopper; see `HopperEnvs`."""
-    return _envs(HopperEnvs, n)
+    return in_workers(HopperEnvs, n, EPISODES_PER_WORKER)
 
 
 def walker2d_envs(n: int) -> LocomotionEnvs | ParallelEnvs:
     """n episodes of Walker2d; see `Walker2dEnvs`."""
-    return _envs(Walker2dEnvs, n)
+    return in_workers(Walker2dEnvs, n, EPISODES_PER_WORKER)
 
 
 def halfcheetah_envs(n: int) -> LocomotionEnvs | ParallelEnvs:
     """n episodes of HalfCheetah; see `HalfCheetahEnvs`."""
-    return _envs(HalfCheetahEnvs, n)
+    return in_workers(HalfCheetahEnvs, n, EPISODES_PER_WORKER)

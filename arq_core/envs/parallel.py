@@ -183,3 +183,17 @@ class ParallelEnvs:
 
     def _alone(self) -> str:
         return f"To see what happens, use {self.kind.__name__}({self.n}), which needs no workers."
+
+
+def in_workers(kind: type, n: int, least: int, check: Callable | None = None):
+    """n episodes of `kind`: in worker processes where there are `least` for each and this process may use several cores, else here.
+
+    The numbers are the same. OMP_NUM_THREADS=1 keeps everything in this process, as it does for torch. `check` (by default making one
+    episode) reports a simulator that cannot be loaded: now, not after the training.
+    """
+    import torch   # not at the top: the workers, which import this file, do without it
+    workers = min(torch.get_num_threads(), n // least)
+    if workers < 2:
+        return kind(n)
+    check() if check else kind(1)
+    return ParallelEnvs(kind, n, workers)

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from arq_core.envs import EnvError
-from arq_core.envs.parallel import ParallelEnvs
+from arq_core.envs.parallel import ParallelEnvs, in_workers
 
 PACKAGES = ("mujoco", "numba", "numpy", "robosuite")
 ROBOT_WIDTHS = {"eef_pos": 3, "eef_quat": 4, "gripper_qpos": 2}   # metres, quaternion of the hand's body, metres
@@ -202,31 +202,21 @@ class ToolHangEnvs(RobosuiteEnvs):
         return [*poses, seen["frame_is_assembled"], seen["tool_on_frame"]]
 
 
-def _envs(kind: type[RobosuiteEnvs], n: int) -> RobosuiteEnvs | ParallelEnvs:
-    """n episodes: in worker processes where this process may use several cores, else here. The numbers are the same."""
-    import torch   # not at the top: the workers, which import this file, do without it
-    workers = min(torch.get_num_threads(), n // EPISODES_PER_WORKER)
-    if workers < 2:
-        return kind(n)
-    _robosuite()   # a simulator that cannot be loaded is reported now, not after the training
-    return ParallelEnvs(kind, n, workers)
-
-
 def lift_envs(n: int) -> RobosuiteEnvs | ParallelEnvs:
-    return _envs(LiftEnvs, n)
+    return in_workers(LiftEnvs, n, EPISODES_PER_WORKER, _robosuite)
 
 
 def can_envs(n: int) -> RobosuiteEnvs | ParallelEnvs:
-    return _envs(CanEnvs, n)
+    return in_workers(CanEnvs, n, EPISODES_PER_WORKER, _robosuite)
 
 
 def square_envs(n: int) -> RobosuiteEnvs | ParallelEnvs:
-    return _envs(SquareEnvs, n)
+    return in_workers(SquareEnvs, n, EPISODES_PER_WORKER, _robosuite)
 
 
 def transport_envs(n: int) -> RobosuiteEnvs | ParallelEnvs:
-    return _envs(TransportEnvs, n)
+    return in_workers(TransportEnvs, n, EPISODES_PER_WORKER, _robosuite)
 
 
 def tool_hang_envs(n: int) -> RobosuiteEnvs | ParallelEnvs:
-    return _envs(ToolHangEnvs, n)
+    return in_workers(ToolHangEnvs, n, EPISODES_PER_WORKER, _robosuite)

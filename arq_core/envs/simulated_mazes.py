@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from arq_core.envs import EnvError
-from arq_core.envs.parallel import ParallelEnvs
 
 # Rows from the top as in D4RL's text, '#' a wall. The same three for maze2d and antmaze; gymnasium-robotics has them too (tested).
 MAPS = {
@@ -151,16 +150,3 @@ class SimulatedMazes:
 def at_goal(states: Float[np.ndarray, "n S"], goals: Float[np.ndarray, "n 2"]) -> Bool[np.ndarray, "n"]:
     """Whether the position, a state's first two numbers, is within GOAL_RADIUS of the goal."""
     return np.linalg.norm(states[:, :2] - goals, axis=-1) <= GOAL_RADIUS
-
-
-def in_workers(kind: type[SimulatedMazes], n: int) -> SimulatedMazes | ParallelEnvs:
-    """n episodes: in worker processes where there are enough of them and this process may use several cores, else here.
-
-    The numbers are the same. OMP_NUM_THREADS=1 keeps everything in this process, as it does for torch.
-    """
-    import torch   # not at the top: the workers, which import this file, do without it
-    workers = min(torch.get_num_threads(), n // EPISODES_PER_WORKER)
-    if workers < 2:
-        return kind(n)
-    kind(1)        # a simulator that cannot be loaded is reported now, not after the training
-    return ParallelEnvs(kind, n, workers)
