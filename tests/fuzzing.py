@@ -163,7 +163,7 @@ def watching():
 
 
 def memory(name):
-    """Bytes: VmSize now, VmPeak at most so far."""
+    """Bytes: of addresses (VmSize), in memory now (VmRSS), in memory at most so far (VmHWM)."""
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(name))
 
 
@@ -175,12 +175,12 @@ def work(pipe, function, cases, folder):
     kept = {}
     function(cases[0], folder, kept)                       # imports and first uses do not count
     sys.addaudithook(hook)
-    rest = memory("VmSize")
-    resource.setrlimit(resource.RLIMIT_AS, (rest + 6 * MOST_MEMORY,) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (memory("VmSize") + 12 * MOST_MEMORY,) * 2)       # libhdf5 reserves sizes before it checks them
+    rest = memory("VmRSS")
     for case in cases:
         pipe.send(("begins", case))
         seen = function(case, folder, kept)
-        more = memory("VmPeak") - rest
+        more = memory("VmHWM") - rest
         pipe.send(("ends", f"takes {more / 2**20:.0f} MB ({seen})" if more > MOST_MEMORY else seen))
         if more > MOST_MEMORY:
             return                                        # the peak stays; a fresh process reads the rest

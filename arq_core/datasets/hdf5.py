@@ -39,7 +39,7 @@ def group(parent: h5py.Group, name: str, where: str) -> h5py.Group:
 def numbers(parent: h5py.Group, name: str, where: str, rows: int | None = None, width: int | None = None) -> np.ndarray:
     """Field `name` as finite float32 [rows, width]; axes after the first are joined. `rows` and `width`, if given, must be the file's."""
     x = np.empty(_checked(parent, name, where, rows), np.float32)
-    with np.errstate(over="ignore"):                         # what float32 cannot hold becomes infinite and is refused below
+    with np.errstate(over="ignore", invalid="ignore"):       # what float32 cannot hold becomes infinite and is refused below
         x[...] = parent[name][()]
     x = x.reshape(len(x), -1)
     if width is not None and x.shape[1] != width:
