@@ -13,8 +13,8 @@ LAYERS = [["streams", "machine"], ["types"], ["penalties", "sde", "densities", "
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 BASELINES_KNOW = {"types", "streams", "machine", "nets", "train", "policies", "penalties", "proxies"}
 MATHEMATICS = {*RANK, "baselines", "methods"}
-WORLD = {"pandas", "gymnasium", "gymnasium_robotics", "mujoco", "h5py", "pooch", "pathlib", "os", "matplotlib", "seaborn", "papermill",
-         "sphinx", "csv", "tomllib", "safetensors"}
+WORLD = {"pandas", "gymnasium", "gymnasium_robotics", "mujoco", "h5py", "requests", "urllib3", "filelock", "pathlib", "os", "matplotlib", "seaborn",
+         "papermill", "sphinx", "csv", "tomllib", "safetensors"}
 SHARED = {"types", "streams"}                       # what readers, environments and evaluation may know of the mathematics
 COLLECTORS_KNOW = SHARED | {"machine", "nets", "train"}   # their behaviour policies are networks too
 BOTH_SIDES = {"book", "experiment"}                 # the workflow, like the notebooks

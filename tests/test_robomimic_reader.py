@@ -298,3 +298,15 @@ def test_robomimic_s_own_reader_returns_the_same_steps(tmp_path):
         same(t.actions, own["actions"][kept])
         same(t.rewards, own["rewards"][kept])
         same(t.terminals.float(), own["dones"][kept])
+
+
+def test_a_huge_attribute_is_refused_where_it_is_read_and_left_alone_where_not(tmp_path):
+    path = tmp_path / "huge.hdf5"
+    write(path, demonstrations())
+    with h5py.File(path, "r+") as file:
+        file["data/demo_0"].attrs["model_file"] = "x" * 2**25
+    assert len(read_robomimic(path).transitions.actions)
+    with h5py.File(path, "r+") as file:
+        file["data"].attrs["env_args"] = '{"env_name": "' + "x" * 2**25 + '"}'
+    with pytest.raises(DataError, match="env_args"):
+        read_robomimic(path)

@@ -4,9 +4,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from arq_core.datasets.d4rl import read_d4rl
 from arq_core.datasets.fetch import cache_folder, local_folder, project_root
 from arq_core.datasets.official import file_name
-from arq_core.datasets.own import is_own, own_name, read_own
+from arq_core.datasets.own import is_own, layout_of, own_name, read_own
+from arq_core.datasets.robomimic import read_robomimic
 from arq_core.tasks import Task, task, tasks
 
 COLLECTED_BY, IN_NUMPY = "arq_core.collectors.", "ours, in numpy"     # what a row's loader begins with; what its simulator is
@@ -20,7 +22,7 @@ def is_collected(row: Task) -> bool:
 def file_of(row: Task) -> Path | None:
     """The task's file in the cache or the local folder; None where there is none (or where the task needs none)."""
     if is_collected(row):
-        return next(iter(sorted((cache_folder() / "collected").glob(f"{row.task}-*.hdf5"))), None)
+        return max((cache_folder() / "collected").glob(f"{row.task}-*.hdf5"), key=lambda path: path.stat().st_mtime, default=None)
     if "://" not in row.source:
         return None
     name = file_name(row)
@@ -41,8 +43,16 @@ def why_not(name: str) -> str:
 
 
 def load(name: str):
-    """The Dataset of a task, or of a file of your own."""
-    return read_own(name) if is_own(name) else task(name).load()
+    """The Dataset of a task, or of a file of your own. A collected file is read as it lies there, without the simulator it came from."""
+    if is_own(name):
+        return read_own(name)
+    row = task(name)
+    path = file_of(row) if is_collected(row) else None
+    if path is None:
+        return row.load()
+    if layout_of(path) == "robomimic":
+        return read_robomimic(path, fidelity="recollected", success_only=True)
+    return read_d4rl(path, row.state_dim, row.action_dim, fidelity="recollected")
 
 
 def known(name: str) -> Task | None:

@@ -23,6 +23,7 @@ import torch
 from arq_core.datasets import Dataset, clip_actions
 from arq_core.datasets.d4rl import to_transitions
 from arq_core.datasets.fetch import sha256_of
+from arq_core.datasets.guards import check_field
 from arq_core.datasets.hdf5 import flags, group, joined, listed, numbers, opened
 from arq_core.types import DataError, Transitions
 
@@ -83,6 +84,7 @@ def _filtered(file, filter_key, path) -> list[str]:
     if not isinstance(names, h5py.Dataset) or names.dtype.kind not in "SO" or names.ndim != 1:
         raise DataError(f"{path}: filter_key: saw {filter_key!r}, expected one of those in the file: {listed(mask)}; choose one, or None "
                         "for all demonstrations.")
+    check_field(names, f"{path}: mask/{filter_key}")
     return [n.decode() if isinstance(n, bytes) else str(n) for n in names[()]]
 
 
