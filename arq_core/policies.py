@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -160,6 +161,11 @@ def fit_awr(data: Transitions, advantages: Float[Tensor, "E M"], alpha: float, h
     batches = rng.fork(name)
     head = HEADS[hyper.head](data.states.shape[1], data.actions.shape[1], rng.fork(name, "weights")).to(rng.device)
     weights = (alpha * advantages).exp().clamp(max=WEIGHT_CLIP)
+    if idle := [seed for seed, w in zip(rng.seeds, weights, strict=True) if not w.any()]:
+        warnings.warn(f"{name}: saw weights e^(alpha·A) that are all 0 for seeds {idle}, with A from {float(advantages.min()):.4g} to "
+                      f"{float(advantages.max()):.4g}, expected some above 0: the policy stays as it was initialised. Critics that rate the "
+                      "sampled candidates far above the data's own actions do this; most often the score model was trained too briefly.",
+                      stacklevel=2)
 
     weighted = compiled(weighted_regression_loss, rng.device, units=BACK_AND_FORTH * hyper.batch * activations(head), calls=budget.policy_steps)
 

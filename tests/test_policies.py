@@ -102,6 +102,14 @@ def test_awr_weight_is_clipped_at_100():
     torch.testing.assert_close(huge, clipped)
 
 
+def test_awr_says_when_no_weight_is_left_to_learn_from():
+    """e^(alpha·A) is 0 in float32 below A = -104: without a word the policy would keep its first weights and be scored as if it had learned."""
+    data = chain()
+    lost = torch.stack([torch.full((len(data.actions),), a) for a in (-1.0, -500.0)])
+    with pytest.warns(UserWarning, match=r"all 0 for seeds \[1\].*stays as it was initialised"):
+        _fit("gaussian", 1.0, lost, data, steps=2)
+
+
 def test_data_advantage_compares_with_the_support_and_the_action_itself():
     data = chain()
     support = SupportSet(torch.rand(2, len(data.states), 3, 2), torch.tensor([0.0, 0.0, -9.0]).expand(2, len(data.states), 3))
