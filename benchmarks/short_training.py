@@ -7,7 +7,6 @@ Uses finished steps of the cache, else trains. Prints, and writes data/benchmark
 import json
 import sys
 
-
 from arq_core import experiment
 from arq_core.arq import behavior_support, data_advantage
 from arq_core.artifacts import write_atomic
