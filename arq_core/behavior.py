@@ -15,7 +15,7 @@ from arq_core.machine import BACK_AND_FORTH, activations, compiled, equal_pieces
 from arq_core.nets import ScoreNet
 from arq_core.sde import VPSDE, power_grid
 from arq_core.streams import Streams
-from arq_core.train import SCHEDULES, averaging, train
+from arq_core.train import SCHEDULES, averaging, train, warmed_up
 from arq_core.types import Budget, DataError, Hyper, Store, Transitions, fingerprint
 
 BLOCKS = 3             # residual blocks of the score network, appendix A.2
@@ -249,13 +249,16 @@ def _match_scores(pairs: Callable[[Tensor], tuple[Tensor, Tensor]], shape: tuple
         t = T_MIN_TRAIN + (1 - T_MIN_TRAIN) * members.rand(budget.times_per_batch).pow(hyper.time_power)
         return matching(net, *batch, t, members.randn(hyper.batch, action_dim), sde)
 
-    def keep(taken: int) -> None:
+    decay = torch.zeros((), device=members.device)
+
+    def before(taken: int) -> None:
+        decay.fill_(warmed_up(taken, hyper.ema))
         if taken in kept:
             kept[taken].load_state_dict(average.state_dict())
 
     modules = dict(net=net, average=average) | {f"at_{k}": v for k, v in kept.items()}         # kept in checkpoints, so they survive a resumption
     curve = train("behavior", key, modules, loss, trained="net", lr=hyper.score_lr, steps=budget.score_steps, rng=members, store=store,
-                  before_step=keep, after_step=averaging(average, net, hyper.ema), arithmetic=budget.precision,
+                  before_step=before, after_step=averaging(average, net, decay), arithmetic=budget.precision,
                   schedule=SCHEDULES[hyper.score_schedule])
     return average, kept, curve
 

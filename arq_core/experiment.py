@@ -35,7 +35,7 @@ from arq_core.tasks import Task, for_own_data, task, tasks
 from arq_core.types import Budget, Hyper
 
 ON_THE_WAY = (0.02, 0.1, 0.35)   # shares of Figure A.1's training after which its models are kept too, to show how the picture sharpens
-STEP_RECIPE = 2   # raise it when a constant or formula of a step changes: finished steps are then computed again
+STEP_RECIPE = 3   # raise it when a constant or formula of a step changes: finished steps are then computed again
 
 
 @dataclass(frozen=True)

@@ -38,14 +38,24 @@ def ema_(average: nn.Module, model: nn.Module, decay: float) -> None:
     averaging(average, model, decay)()
 
 
-def averaging(average: nn.Module, model: nn.Module, decay: float) -> Callable[[], None]:
-    """`ema_` for every step: listing a module's parameters takes as long as averaging them."""
+def averaging(average: nn.Module, model: nn.Module, decay: float | Tensor) -> Callable[[], None]:
+    """`ema_` for every step: listing a module's parameters takes as long as averaging them. A decay that changes is a tensor [], filled in place."""
     pairs = list(average.parameters()), list(model.parameters())
 
     @torch.no_grad()
     def step():
-        torch._foreach_lerp_(*pairs, 1 - decay)
+        share = 1 - decay
+        torch._foreach_lerp_(*pairs, [share] * len(pairs[0]) if isinstance(share, Tensor) else share)
     return step
+
+
+def warmed_up(taken: int, decay: float) -> float:
+    """min(decay, (1 + t)/(10 + t)) after t steps: an average of the first steps must not keep the initial weights.
+
+    The rule of TensorFlow's and Song et al.'s moving averages (2021, released code). It reaches .999 after 8,990 steps, and what came before is
+    forgotten soon after: long trainings end with the same average.
+    """
+    return min(decay, (1 + taken) / (10 + taken))
 
 
 def precision(name: str, device: torch.device | str = "cpu"):

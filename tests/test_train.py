@@ -18,7 +18,7 @@ from arq_core.artifacts import FileStore
 from arq_core.behavior import fit_behavior
 from arq_core.qlearning import fit_q_beta
 from arq_core.streams import Streams
-from arq_core.train import ema_
+from arq_core.train import ema_, warmed_up
 from arq_core.types import NoStore
 
 
@@ -30,6 +30,34 @@ def test_ema_keeps_the_average_and_moves_it_towards_the_model():
     ema_(average, model, 0.999)
     assert average.weight.item() == pytest.approx(0.999 * 1.0 + 0.001 * 3.0)
     assert model.weight.item() == 3.0
+
+
+def test_the_average_of_a_short_training_forgets_where_it_began_and_that_of_a_long_one_is_the_papers():
+    def share_of_the_first_weights(steps, decay):
+        left = 1.0
+        for t in range(steps):
+            left *= warmed_up(t, decay)
+        return left
+
+    assert share_of_the_first_weights(600, 0.999) < 1e-12 < 0.5 < 0.999**600
+    assert warmed_up(8_990, 0.999) == warmed_up(10**6, 0.999) == 0.999 and warmed_up(8_000, 0.999) < 0.999
+
+
+def test_the_score_model_that_is_used_is_the_warmed_up_average():
+    """After two steps: w1 is forgotten to 1/10 and 2/11, as the rule says, whatever the group's decay."""
+    data, kept = chain(), {}
+
+    class Keep(NoStore):
+        def save(self, name, key, tensors):
+            kept[key["steps"]] = {k: v.clone() for k, v in tensors.items()}
+
+    for steps in (0, 1, 2):
+        h, b = tiny(score_steps=steps)
+        fit_behavior(data, h, b, streams(), Keep())
+    name = next(k.removeprefix("net.") for k in kept[0] if k.startswith("net.") and kept[0][k].ndim == 3)
+    w0, w1, w2 = (kept[s][f"net.{name}"] for s in (0, 1, 2))
+    one = w0 + (1 - 1 / 10) * (w1 - w0)
+    torch.testing.assert_close(kept[2][f"average.{name}"], one + (1 - 2 / 11) * (w2 - one))
 
 
 def test_target_network_follows_the_critic_slowly():
