@@ -17,15 +17,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from arq_core.runs import JOB, ResultsError, read_run, replace_text, run_path
+
 PROJECT = Path(__file__).resolve().parents[1]
 DATA = PROJECT / "data"
 FIDELITIES = ("official", "rebuilt", "recollected", "own")
 STD_DDOF = 1          # the paper does not say; with 3 seeds the divisor n would give a std 18% smaller
-JOB = ("task", "profile", "method", "variant")
-
-
-class ResultsError(ValueError):
-    """Rows that cannot be used. The message names file and line (where known), field, what was seen and what was expected."""
 
 
 def _name(x):
@@ -108,7 +105,7 @@ def _validate_job(rows: Sequence[dict], path: Path) -> None:
 
 
 def read_file(path: str | Path) -> list[dict]:
-    """The validated rows of one job."""
+    """The validated rows of one job, which must be those that its provenance (`runs`), if there is one, was written for."""
     path, rows = Path(path), []
     for i, line in enumerate(path.read_text().splitlines(), 1):
         try:
@@ -117,6 +114,10 @@ def read_file(path: str | Path) -> list[dict]:
             raise ResultsError(f"{path}:{i}: saw a line that is not JSON ({e.msg}), expected one object; "
                                "restore the file or run the job again.") from None
     _validate_job(rows, path)
+    run = read_run(path) or {}
+    for name in JOB:
+        if run.get(name, rows[0][name]) != rows[0][name]:
+            raise ResultsError(f"{run_path(path)}: field {name!r}: saw {run[name]!r}, expected {rows[0][name]!r} as in the rows beside it.")
     return rows
 
 
@@ -126,22 +127,17 @@ def read_rows(folder: str | Path) -> list[dict]:
 
 
 def write_rows(path: str | Path, rows: Iterable[dict]) -> Path:
-    """Write one job atomically; refuse invalid rows, and refuse to replace a file by one with fewer rows."""
+    """Write one job atomically; refuse invalid rows, and refuse to replace a file by one with fewer rows.
+
+    The provenance of rows that are replaced (`runs`) goes with them: it is of another run.
+    """
     path, rows = Path(path), list(rows)
     _validate_job(rows, path)
-    if path.exists() and len(read_file(path)) > len(rows):
-        raise ResultsError(f"{path}: saw {len(rows)} new rows, expected at least the {len(read_file(path))} already there; "
+    there = len(path.read_bytes().splitlines()) if path.exists() else 0        # not validated: a damaged file is replaced like any other
+    if there > len(rows):
+        raise ResultsError(f"{path}: saw {len(rows)} new rows, expected at least the {there} already there; "
                            "delete that file first if the smaller job should replace it.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(partial, "w") as f:
-            f.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    replace_text(path, (json.dumps(row, allow_nan=False) + "\n" for row in rows), lambda: run_path(path).unlink(missing_ok=True))
     return path
 
 
