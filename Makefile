@@ -22,7 +22,7 @@ help:
 	@echo "make collect TASK=hopper-medium-recollected collect a dataset of our own by its recipe (several names in quotes)"
 	@echo "make bench                                  measure the speed of the loops beside public implementations (10 minutes; installs"
 	@echo "                                            those into .venv-bench first)"
-	@echo "make peers                                  fetch d4rl's and robomimic's own code, for the tests that compare our readers with it"
+	@echo "make peers                                  fetch d4rl's, robomimic's and rliable's own code, for the tests that compare ours with it"
 	@echo "make clean                                  remove what was built (keeps .venv, downloads and data/results)"
 
 $(STAMP): constraints.txt pyproject.toml
@@ -37,7 +37,8 @@ book: $(STAMP)
 
 test: $(STAMP)
 	@test ! -e _build/peers/.installed || export ARQ_D4RL_INFOS=$$PWD/_build/peers/d4rl/infos.py ARQ_ROBOMIMIC=$$PWD/_build/peers \
-	    ARQ_ROBOMIMIC_REGISTRY=$$PWD/_build/peers/robomimic/__init__.py; $(RUN) -m pytest
+	    ARQ_ROBOMIMIC_REGISTRY=$$PWD/_build/peers/robomimic/__init__.py; \
+	 test ! -e _build/peers/.rliable || export ARQ_RLIABLE=$$PWD/_build/peers; $(RUN) -m pytest
 
 row: $(STAMP)
 	@$(RUN) -m arq_core.book row --task "$(TASK)" --profile "$(PROFILE)" --method "$(METHOD)" --group "$(GROUP)" --environment "$(ENVIRONMENT)" --seeds "$(SEEDS)"
@@ -55,10 +56,12 @@ collect: $(STAMP)
 bench: $(STAMP) .venv-bench/.installed
 	@$(RUN) benchmarks/speed.py --write
 
-# What the readers are compared with in the tests: the packages of the two ecosystems, without what they depend on. Not needed to use anything.
+# What readers and statistics are compared with in the tests: packages without what they depend on. Not needed to use anything.
 PEERS := _build/peers
+FETCH  = $(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --target $(PEERS)
 peers: $(STAMP)
-	@test -e $(PEERS)/.installed || { $(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --target $(PEERS) d4rl==1.1 robomimic==0.3.0 && touch $(PEERS)/.installed; }
+	@test -e $(PEERS)/.installed || { $(FETCH) d4rl==1.1 robomimic==0.3.0 && touch $(PEERS)/.installed; }
+	@test -e $(PEERS)/.rliable || { $(FETCH) rliable==1.2.0 arch==7.2.0 absl-py==2.5.1 && touch $(PEERS)/.rliable; }
 
 clean:
 	rm -rf _build book/executed build *.egg-info .pytest_cache .hypothesis
