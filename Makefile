@@ -11,7 +11,7 @@ export GOMP_SPINCOUNT := 3000
 export PYTHONUNBUFFERED := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help book test row collect peers bench clean
+.PHONY: help book test row collect peers bench links clean
 
 help:
 	@echo "make book [PROFILE=ci]                      run the notebooks that changed and build the book"
@@ -23,6 +23,7 @@ help:
 	@echo "make bench                                  measure the speed of the loops beside public implementations (10 minutes; installs"
 	@echo "                                            those into .venv-bench first)"
 	@echo "make peers                                  fetch d4rl's, robomimic's and rliable's own code, for the tests that compare ours with it"
+	@echo "make links [OFFLINE=1]                      check every link of the built book and of the README (OFFLINE: not those to other hosts)"
 	@echo "make clean                                  remove what was built (keeps .venv, downloads and data/results)"
 
 $(STAMP): constraints.txt pyproject.toml
@@ -62,6 +63,9 @@ FETCH  = $(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --t
 peers: $(STAMP)
 	@test -e $(PEERS)/.installed || { $(FETCH) d4rl==1.1 robomimic==0.3.0 && touch $(PEERS)/.installed; }
 	@test -e $(PEERS)/.rliable || { $(FETCH) rliable==1.2.0 arch==7.2.0 absl-py==2.5.1 && touch $(PEERS)/.rliable; }
+
+links: $(STAMP)
+	@$(RUN) -m arq_core.links $(if $(OFFLINE),--offline)
 
 clean:
 	rm -rf _build book/executed build *.egg-info .pytest_cache .hypothesis
