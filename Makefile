@@ -1,6 +1,13 @@
 # Two commands: `make book` and `make test`. Both make their own .venv from python >= 3.11.
 PYTHON  ?= python3
 PROFILE ?= ci
+# of `make table`
+ENGINE  ?= laptop
+VARIANT ?= released
+THREADS ?= 1
+GPUS    ?= 0
+CORES   ?= 0
+BOOK    ?= 1
 VENV    := .venv
 STAMP   := $(VENV)/.installed
 RUN     := $(VENV)/bin/python
@@ -11,7 +18,7 @@ export GOMP_SPINCOUNT := 3000
 export PYTHONUNBUFFERED := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help book test row collect peers bench links clean
+.PHONY: help book test row table collect peers bench links clean
 
 help:
 	@echo "make book [PROFILE=ci]                      run the notebooks that changed and build the book"
@@ -19,6 +26,9 @@ help:
 	@echo "make row TASK=door-human PROFILE=lite       train and evaluate one row of Table A.4"
 	@echo "         [METHOD=arq+s_psi] [SEEDS=0,1,2]   TASK may be an HDF5 file of yours: add GROUP=adroit,"
 	@echo "                                            and ENVIRONMENT=door-human to score it in that task's simulator"
+	@echo "make table [PROFILE=ci] [TASKS=...]         Table A.4 from the notebooks: all cells that are missing, then rows, tables and book;"
+	@echo "         [METHODS=...] [SEEDS=0,1,2]        says what it will cost first, and can be stopped and started again at any time;"
+	@echo "         [ENGINE=slurm] [GPUS=1] [DRY=1]    DRY=1 plans only. workflow/README.md: on a cluster"
 	@echo "make collect TASK=hopper-medium-recollected collect a dataset of our own by its recipe (several names in quotes)"
 	@echo "make bench                                  measure the speed of the loops beside public implementations (10 minutes; installs"
 	@echo "                                            those into .venv-bench first)"
@@ -43,6 +53,10 @@ test: $(STAMP)
 
 row: $(STAMP)
 	@$(RUN) -m arq_core.book row --task "$(TASK)" --profile "$(PROFILE)" --method "$(METHOD)" --group "$(GROUP)" --environment "$(ENVIRONMENT)" --seeds "$(SEEDS)"
+
+table: $(STAMP)
+	@$(RUN) -m arq_core.grid $(if $(DRY),plan,run) --profile "$(PROFILE)" --tasks "$(TASKS)" --methods "$(METHODS)" --seeds "$(SEEDS)" --engine "$(ENGINE)" \
+	    --variant "$(VARIANT)" --threads "$(THREADS)" --gpus "$(GPUS)" --cores "$(CORES)" $(if $(filter 0,$(BOOK)),--no-book)
 
 # In an environment of its own: d3rlpy pins another gymnasium. torch comes first, so that nothing else chooses a build of it.
 .venv-bench/.installed: benchmarks/peers.txt

@@ -32,10 +32,9 @@ from arq_core.qlearning import BOOTSTRAPS
 from arq_core.samplers import SAMPLERS
 from arq_core.streams import Streams, derive_seed
 from arq_core.tasks import Task, for_own_data, task, tasks
-from arq_core.types import Budget, Hyper
+from arq_core.types import Budget, Hyper, Transitions
 
 ON_THE_WAY = (0.02, 0.1, 0.35)   # shares of Figure A.1's training after which its models are kept too, to show how the picture sharpens
-STEP_RECIPE = 3   # raise it when a constant or formula of a step changes: finished steps are then computed again
 
 
 @dataclass(frozen=True)
@@ -54,13 +53,24 @@ class Experiment:
     def seeds(self) -> tuple[int, ...]:
         return self.rng.seeds
 
+    @property
+    def data(self) -> Transitions:
+        """The transitions, on the device."""
+        return self.dataset.transitions.to(self.rng.device)
+
+    @property
+    def device(self) -> str:
+        """The processor's or the card's name, and the arithmetic."""
+        name = torch.cuda.get_device_name(self.rng.device) if self.rng.device.type == "cuda" else results.processor()
+        return f"{name}, {self.budget.precision}"
+
     def store(self) -> FileStore:
         return finished_steps(self.rng.device)
 
 
 def finished_steps(device: torch.device | str = "cpu") -> FileStore:
     """Where finished and interrupted steps of training are kept."""
-    return FileStore(cache_folder() / "steps" / str(STEP_RECIPE) / torch.device(device).type)
+    return FileStore(cache_folder() / "steps" / str(settings.STEP_RECIPE) / torch.device(device).type)
 
 
 @dataclass(frozen=True)
@@ -204,8 +214,7 @@ def missing(name: str) -> str:
 def train(experiment: Experiment, method: str) -> Trained:
     """The method's policy for all seeds at once. Steps that are finished for this very data, hyperparameters and budget are loaded."""
     fit = settings.pick("method", method, METHODS)
-    data = experiment.dataset.transitions.to(experiment.rng.device)
-    return fit(data, experiment.hyper, experiment.budget, experiment.rng, experiment.store())
+    return fit(experiment.data, experiment.hyper, experiment.budget, experiment.rng, experiment.store())
 
 
 def measure(experiment: Experiment, method: str) -> list[dict]:
@@ -215,18 +224,17 @@ def measure(experiment: Experiment, method: str) -> list[dict]:
     if not e.task.environment:
         raise settings.UnknownName(f"environment: saw none for {e.task.task}, expected the name of a task whose simulator to use; "
                                    "without one a policy can be trained but not scored.")
-    data = e.dataset.transitions.to(e.rng.device)
+    data = e.data
     envs = e.task.environments(len(e.rng) * e.budget.episodes)
     check_dimensions(envs, data.states.shape[1], data.actions.shape[1])
     trained = fit(data, e.hyper, e.budget, e.rng, store)
     start = time.monotonic()
     measured = evaluate(trained.policy, envs, e.budget.episodes, e.rng, e.task.horizon)
     measured["score"] = e.task.score(measured["return"])
-    device = torch.cuda.get_device_name(e.rng.device) if e.rng.device.type == "cuda" else results.processor()
     return results.episode_rows(
         measured, e.seeds, trained.in_support, task=e.task.task, dataset_sha256=e.dataset.sha256, fidelity=e.dataset.fidelity,
         profile=e.profile, method=method, variant=e.hyper.variant, wall_s=round(sum(store.seconds.values()) + time.monotonic() - start, 1),
-        **results.provenance(f"{device}, {e.budget.precision}"))
+        **results.provenance(e.device))
 
 
 def measure_and_write(experiment: Experiment, method: str, folder: str | Path) -> list[dict]:

@@ -13,6 +13,10 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"
 
 
+STEP_RECIPE = 3         # raise it when a constant or formula of a training step changes: finished steps are then computed again
+EVALUATION_RECIPE = 1   # likewise for episodes, their simulators and scores: the grid then runs them again
+
+
 class UnknownName(ValueError):
     """A task, method, profile, group or parameter that does not exist. The message lists those that do."""
 
@@ -37,6 +41,11 @@ def _build(cls, values: dict, where: str):
     if missing := sorted(names - values.keys()):
         raise UnknownName(f"{where}: {', '.join(missing)} not given, expected all of {', '.join(sorted(names))}.")
     return cls(**values)
+
+
+def profiles() -> list[str]:
+    """Names in profiles.toml."""
+    return list(_table("profiles.toml"))
 
 
 def hyper(group: str) -> Hyper:

@@ -17,7 +17,7 @@ WORLD = {"pandas", "gymnasium", "gymnasium_robotics", "mujoco", "h5py", "request
          "papermill", "sphinx", "csv", "tomllib", "safetensors"}
 SHARED = {"types", "streams"}                       # what readers, environments and evaluation may know of the mathematics
 COLLECTORS_KNOW = SHARED | {"machine", "nets", "train"}   # their behaviour policies are networks too
-BOTH_SIDES = {"book", "experiment"}                 # the workflow, like the notebooks
+BOTH_SIDES = {"book", "experiment", "steps"}                 # the workflow, like the notebooks
 
 
 def modules():

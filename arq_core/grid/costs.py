@@ -1,0 +1,160 @@
+"""What a step costs before it is done: seconds, memory and disk from its size and from rates that were measured.
+
+A size is counted in units of a step's own work (below, one function a step); seconds a unit come from data/benchmarks/grid_costs.json, which
+`python -m arq_core.grid calibrate` writes from the receipts of finished steps. Estimates plan a queue; they are right within a factor of about two on the
+machine that was measured, and are scaled by nothing on another.
+"""
+from __future__ import annotations
+
+import functools
+import json
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from arq_core import settings
+from arq_core.artifacts import write_atomic
+from arq_core.grid import plan
+from arq_core.grid.plan import Cell
+from arq_core.results import provenance
+from arq_core.tasks import task
+from arq_core.types import Budget, Hyper
+
+FILE = "data/benchmarks/grid_costs.json"
+RATES = "seconds_per_unit"
+START_S = 8.0                  # a step's process, kernel and imports, measured with the rest (calibrate writes it as "start")
+TRANSITIONS = 1_000_000        # taken for a dataset whose number no source states: the order of D4RL's
+FLOAT = 4                      # bytes
+HIDDEN_STEP = 3                # a training step in passes forward
+PIECES = 8_000_000_000         # bytes that a process holds beside its tensors: torch, a block of candidates, activations
+ACT_AND_STEP = 300             # rows of a network that take as long as one step of a simulator in MuJoCo
+GPU_RATE = 790e12 / 4          # FLOP/s: a quarter of an H100's bfloat16 peak
+GPU_STEP_S = 0.45e-3           # a training step's kernels one after another, 180 of 2.5 microseconds
+FLOP = {"behavior": 2 * 0.86e6 * HIDDEN_STEP, "support": 2 * 0.86e6, "q": 4 * 0.07e6 * HIDDEN_STEP, "q_beta": 2 * 0.07e6 * HIDDEN_STEP,
+        "policy": 2 * 0.07e6 * HIDDEN_STEP, "evaluate": 2 * 0.86e6}            # a unit's, from the networks' numbers of weights
+STEPS_OF = {"behavior": "score_steps", "q": "q_steps", "q_beta": "q_beta_steps", "policy": "policy_steps"}
+IMPLICIT = {"s_psi", "q_beta+s_psi", "arq+s_psi", "arq+s_psi unfiltered"}      # methods that sample the score model at every step of an episode
+
+
+@dataclass(frozen=True)
+class Size:
+    """A task at a profile: what its steps' work is counted from."""
+
+    hyper: Hyper
+    budget: Budget
+    seeds: int
+    transitions: int           # M, and taken for the number of distinct states too
+    state_dim: int
+    action_dim: int
+    horizon: int
+
+
+@functools.cache
+def size(name: str, profile: str, seeds: int = 0) -> Size:
+    """The size of a task at a profile; `seeds` replaces the profile's number."""
+    row = task(name)
+    budget = settings.budget(profile, row.group)
+    m = row.transitions or TRANSITIONS
+    return Size(settings.hyper(row.group), budget, seeds or budget.seeds, min(m, budget.transitions or m), row.state_dim, row.action_dim, row.horizon)
+
+
+def evaluations(s: Size) -> float:
+    """Passes of the score network for one candidate with its log-density: a probe's product with the Jacobian counts as two."""
+    probes = s.budget.probes or s.action_dim
+    return s.budget.sampler_steps * (1 + 2 * probes)
+
+
+def units(s: Size, step: str, method: str) -> float:
+    """The size of a step: rows through its network times seeds, members and steps."""
+    h, b = s.hyper, s.budget
+    if step == "dataset":
+        return s.transitions
+    if step == "behavior":
+        return s.seeds * h.ensemble * b.score_steps * h.batch * (h.width / 256)**2
+    if step == "support":
+        return s.seeds * h.ensemble * s.transitions * h.n * evaluations(s) * (h.width / 256)**2
+    if step == "q":
+        targets = min(h.batch, s.transitions / b.target_every) * (h.n + 1) / HIDDEN_STEP
+        return s.seeds * b.q_steps * (h.batch + targets)
+    if step == "q_beta":
+        return s.seeds * b.q_beta_steps * h.batch
+    if step == "policy":
+        critic = units(s, "q", "") if method in ("unconstrained", "arq+s_psi unfiltered") or method.startswith("dqp") else 0
+        return s.seeds * b.policy_steps * h.batch + critic
+    candidates = 1 if method == "s_psi" else h.n
+    acts = candidates * h.ensemble * (b.sampler_steps if method == "s_psi" else evaluations(s)) if method in IMPLICIT else 1
+    return s.seeds * b.episodes * s.horizon * (acts + ACT_AND_STEP)
+
+
+@functools.cache
+def rates(root: Path) -> dict[str, float]:
+    """Measured seconds a unit, by step."""
+    return json.loads((root / FILE).read_text())[RATES]
+
+
+def seconds(root: Path, name: str, profile: str, step: str, method: str, seeds: int = 0) -> float:
+    """Estimated seconds of a step on one core of the machine that was measured."""
+    return START_S + rates(root)[step] * units(size(name, profile, seeds), step, method)
+
+
+def gpu_seconds(name: str, profile: str, step: str, method: str, seeds: int = 0) -> float:
+    """Seconds of one H100, by arithmetic and not measured: products at GPU_RATE, and each training step's kernels. A simulator runs beside it."""
+    s = size(name, profile, seeds)
+    if step not in FLOP:
+        return 0.0
+    return FLOP[step] * units(s, step, method) / GPU_RATE + GPU_STEP_S * (getattr(s.budget, STEPS_OF[step]) if step in STEPS_OF else 0)
+
+
+def disk(name: str, profile: str, step: str, method: str, seeds: int = 0) -> float:
+    """Bytes that a finished step keeps: candidates with densities, or weights."""
+    s = size(name, profile, seeds)
+    if step == "support":
+        return s.seeds * s.transitions * s.hyper.n * (s.action_dim + 1) * FLOAT
+    if step == "behavior":
+        return 2 * s.seeds * s.hyper.ensemble * 7 * s.hyper.width**2 * FLOAT
+    return 4 * s.seeds * 256**2 * FLOAT
+
+
+def memory_mb(name: str, profile: str, step: str, method: str, seeds: int = 0) -> int:
+    """MB to ask for: the data, the candidates where the step reads them, and room to work."""
+    s = size(name, profile, seeds)
+    data = s.transitions * (2 * s.state_dim + s.action_dim + 8) * FLOAT
+    read = disk(name, profile, "support", "", seeds) if step in ("support", "q", "policy", "evaluate") else 0
+    return round((data + 2 * read) / 1e6 + min(PIECES / 1e6, 1_000 + s.transitions / 100))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a list of steps costs: hours of one core, or of an H100 (by arithmetic), GB kept, and how many steps."""
+
+    steps: int
+    hours: float
+    gpu_hours: float
+    gigabytes: float
+
+
+def estimate(root: Path, todo: Iterable[tuple[Cell, str]], seeds: int = 0) -> Estimate:
+    """The sum over steps."""
+    todo = list(todo)
+    return Estimate(len(todo), sum(seconds(root, c.task, c.profile, s, c.method, seeds) for c, s in todo) / 3600,
+                    sum(gpu_seconds(c.task, c.profile, s, c.method, seeds) for c, s in todo) / 3600,
+                    sum(disk(c.task, c.profile, s, c.method, seeds) for c, s in todo) / 1e9)
+
+
+def calibrate(root: Path) -> dict:
+    """Median seconds a unit over the receipts of all finished steps below _build/grid, written to FILE with the machine and commit."""
+    found: dict[str, list[float]] = {step: [] for step in plan.ORDER}
+    for path in sorted((root / plan.GRID).glob("*/rows/*.run.json")):
+        record = json.loads(path.read_text())
+        s = size(record["task"], record["profile"], len(record["seeds"]))
+        for step in record["steps"]:
+            if (n := units(s, step["step"], record["method"])) and step["seconds"] > 0:
+                found[step["step"]].append(step["seconds"] / n)
+    if missing := [step for step, seen in found.items() if not seen]:
+        raise ValueError(f"{root / plan.GRID}: saw no finished step {', '.join(missing)}, expected some of each; run `make table PROFILE=ci` first.")
+    spread = {step: max(seen) / min(seen) for step, seen in found.items()}
+    record = {RATES: {step: statistics.median(seen) for step, seen in found.items()}, "largest_over_smallest": spread,
+              "steps": {step: len(seen) for step, seen in found.items()}, **provenance()}
+    write_atomic(root / FILE, (json.dumps(record, indent=1) + "\n").encode())
+    return record

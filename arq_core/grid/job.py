@@ -1,0 +1,52 @@
+"""One step of the grid as a process: its notebook through papermill, in a lock of its own, and what it leaves behind when it fails.
+
+    python -m arq_core.grid.job JOB        (from the root of the checkout; JOB is grid.plan.job as JSON)
+
+It imports nothing heavy: the notebook's kernel does.
+"""
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from filelock import FileLock
+
+from arq_core import runner
+from arq_core.files import write_atomic
+from arq_core.runner import Job, RunError
+
+
+def run(root: Path, job: dict) -> float:
+    """Run the step's notebook; seconds. What went wrong is kept as .error.json until the step succeeds.
+
+    A run that was killed may have left a kernel that still computes this step: one waits for the other, and then finds the step finished.
+    """
+    place = root / job["place"]
+    place.parent.mkdir(parents=True, exist_ok=True)
+    failed = place.with_name(f"{place.name}.error.json")
+    try:
+        with FileLock(place.with_name(f"{place.name}.lock")):
+            seconds = runner.run(root, Job(root / job["notebook"], place.with_name(f"{place.name}.ipynb"), job["parameters"]), key="grid")
+    except RunError as error:
+        named = {k: job["parameters"][k] for k in ("task", "profile", "variant")} | {k: job[k] for k in ("method", "step", "notebook")}
+        write_atomic(failed, json.dumps(named | dict(error=str(error).splitlines()[0], log=f"{job['place']}.log")).encode())
+        raise
+    failed.unlink(missing_ok=True)
+    return seconds
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        print(f"done in {run(Path.cwd(), json.loads(arguments[0])):.0f} s")
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; what was finished is kept, the same command goes on from there", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,196 @@
+"""What the grid consists of: the steps of a cell (task, method), what each comes after, and what must change for it to be done again.
+
+    dataset -> behavior -> support -> q -> policy -> evaluate
+           \\-> q_beta                        (the behaviour's own value; not every method has every step)
+
+The first five belong to a task and serve all its methods; policy and evaluate belong to a method. All seeds are in one step. What a step depends on is
+declared here, field by field of Hyper and Budget, and a test watches the training code read them.
+"""
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from arq_core import results, runner, settings
+from arq_core.tasks import Task, task, tasks
+
+GRID = Path("_build/grid")               # below the root of the checkout
+ORDER = ("dataset", "behavior", "support", "q", "q_beta", "policy", "evaluate")
+NOTEBOOK = {step: f"notebooks/grid/{step}.ipynb" for step in ORDER}
+TASK_COLUMNS = ("loader", "group", "cuts", "version", "sha256", "state_dim", "action_dim")       # of tasks.csv: what the data depend on
+SCORE_COLUMNS = ("environment", "horizon", "termination", "score_min", "score_max")              # what an episode and its score depend on
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step comes after, and the fields of Hyper and Budget that it reads itself (those of earlier steps come with them)."""
+
+    after: tuple[str, ...] = ()
+    hyper: tuple[str, ...] = ()
+    budget: tuple[str, ...] = ()
+
+
+CRITIC = ("gamma", "batch", "polyak")
+ARQ = ("variant", "k", "log_epsilon", "q_lr", *CRITIC)
+SHARED = {
+    "dataset": Step(hyper=("reward",), budget=("transitions",)),
+    "behavior": Step(("dataset",), ("ensemble", "width", "batch", "score_lr", "ema", "score_schedule", "time_power"),
+                     ("seeds", "score_steps", "times_per_batch", "precision")),
+    "support": Step(("behavior",), ("n",), ("sampler", "sampler_steps", "density", "probes", "precision")),
+    "q": Step(("support",), ARQ, ("q_steps", "target_every", "precision")),
+    "q_beta": Step(("dataset",), ("q_beta_lr", *CRITIC), ("seeds", "q_beta_steps", "precision")),
+}
+HEAD, HEAD_STEPS = ("head", "policy_lr", "batch"), ("seeds", "policy_steps", "precision")
+PENALISED = Step(("dataset",), ("dqp", "width", "q_lr", "policy_lr", *CRITIC), ("q_steps", *HEAD_STEPS))
+EPISODES = ("episodes", "precision")
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a method of methods.METHODS goes on from the shared steps: `policy` where it trains more, and its evaluation."""
+
+    evaluate: Step
+    policy: Step | None = None
+
+
+def _scored(*after: str, hyper: tuple[str, ...] = ()) -> Step:
+    return Step(after, hyper, EPISODES)
+
+
+METHODS = {
+    "random": Method(Step(("dataset",), (), ("seeds", *EPISODES))),
+    "bc": Method(_scored("policy"), Step(("dataset",), HEAD, HEAD_STEPS)),
+    "unconstrained": Method(_scored("policy", hyper=("n",)), Step(("dataset",), ("n", "variant", "q_lr", *CRITIC), ("seeds", "q_steps", "target_every", "precision"))),
+    "s_psi": Method(Step(("behavior",), (), ("sampler", "sampler_steps", *EPISODES))),
+    "q_beta+s_psi": Method(_scored("support", "q_beta", hyper=("alpha_q_beta", "log_epsilon"))),
+    "arq+pi": Method(_scored("policy"), Step(("q",), ("alpha_pi", *HEAD), HEAD_STEPS)),
+    "arq+s_psi": Method(_scored("q", hyper=("alpha_arq",))),
+    "arq+s_psi unfiltered": Method(_scored("policy", hyper=("alpha_arq", "log_epsilon")),
+                                   Step(("support",), tuple(f for f in ARQ if f != "log_epsilon"), ("q_steps", "target_every", "precision"))),
+    **{f"dqp {row}": Method(_scored("policy"), PENALISED) for row in ("none", "brac-kl", "brac-mmd", "td3+bc", "anti-exploration", "ploff", "mopo")},
+}
+SLUGS = {method.replace(" ", "-"): method for method in METHODS}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of the table: a task and a method at a profile and variant, all seeds."""
+
+    task: str
+    method: str
+    profile: str
+    variant: str = "released"
+
+    @property
+    def job(self) -> str:
+        """Name of its rows, without suffix (results.file_name)."""
+        return results.file_name(self.task, self.profile, self.method, self.variant).removesuffix(".jsonl")
+
+    def steps(self) -> list[str]:
+        """Its steps, in the order in which they can be done."""
+        return [*before(self, "evaluate"), "evaluate"]
+
+
+def step_of(name: str, method: str = "") -> Step:
+    """The step of that name; policy and evaluate are the method's."""
+    if name in SHARED:
+        return SHARED[name]
+    return getattr(METHODS[method], name)
+
+
+def cells(task_names: Sequence[str], methods: Sequence[str], profile: str, variant: str = "released") -> list[Cell]:
+    """All cells of tasks x methods; an unknown name ends in one error that lists those that come near."""
+    settings.pick("profile", profile, dict.fromkeys(settings.profiles()))
+    if variant not in ("released", "paper"):
+        raise settings.UnknownName(f"variant: saw {variant!r}, expected 'released' or 'paper'.")
+    for kind, names, known in (("task", task_names, tasks()), ("method", methods, METHODS)):
+        if not names or len(set(names)) < len(names):
+            raise settings.UnknownName(f"{kind}s: saw {list(names)}, expected at least one, each once.")
+        for name in names:
+            settings.pick(kind, name, known)
+    return [Cell(t, m, profile, variant) for t in task_names for m in methods]
+
+
+def folder(profile: str, variant: str) -> Path:
+    return GRID / f"{profile}.{variant}"
+
+
+def place(cell: Cell, step: str) -> Path:
+    """Where a step's files lie, without suffix: .json the receipt, .ipynb the executed notebook, .log, .error.json. Shared steps once a task."""
+    base = folder(cell.profile, cell.variant) / cell.task
+    return base / step if step in SHARED else base / cell.method.replace(" ", "-") / step
+
+
+def rows(cell: Cell) -> Path:
+    """The rows of a finished cell; its provenance lies beside them as .run.json."""
+    return folder(cell.profile, cell.variant) / "rows" / f"{cell.job}.jsonl"
+
+
+def done(cell: Cell, step: str) -> Path:
+    """The file that is there when a step is done."""
+    return rows(cell) if step == "evaluate" else Path(f"{place(cell, step)}.json")
+
+
+def evidence(cell: Cell, step: str) -> str:
+    """Where a step's executed notebook is kept beside the results, relative to them."""
+    variant = "" if cell.variant == "released" else f".{cell.variant}"
+    own = "" if step in SHARED else f"{cell.method.replace(' ', '-')}."
+    return f"evidence/{cell.task}.{cell.profile}{variant}/{own}{step}.ipynb"
+
+
+def before(cell: Cell, step: str) -> list[str]:
+    """All steps that a step needs, at whatever distance, in order."""
+    found: set[str] = set()
+    todo = list(step_of(step, cell.method).after)
+    while todo:
+        found.add(name := todo.pop())
+        todo += step_of(name, cell.method).after
+    return [name for name in ORDER if name in found]
+
+
+def job(cell: Cell, step: str, seeds: Sequence[int] = ()) -> dict:
+    """What grid.job is told: the notebook, its parameters (seeds []: the profile's; the receipts of the steps before it; where its own goes), its files."""
+    earlier = before(cell, step)
+    given = dict(task=cell.task, profile=cell.profile, variant=cell.variant, seeds=list(seeds), receipts=[str(done(cell, s)) for s in earlier])
+    given |= {} if step in SHARED else dict(method=cell.method)
+    given |= dict(rows=str(done(cell, step)), notebooks={s: evidence(cell, s) for s in [*earlier, step]}) if step == "evaluate" else dict(receipt=str(done(cell, step)))
+    return dict(step=step, notebook=NOTEBOOK[step], place=str(place(cell, step)), method="" if step in SHARED else cell.method, parameters=given)
+
+
+@functools.cache
+def _values(group: str, profile: str, variant: str) -> tuple[dict, dict]:
+    return vars(replace(settings.hyper(group), variant=variant)), vars(settings.budget(profile, group))
+
+
+@functools.cache
+def _task(name: str) -> Task:
+    return task(name)
+
+
+@functools.cache
+def code_of(notebook: Path) -> str:
+    """SHA-256 of what a notebook's code does: prose, comments and layout do not count."""
+    return hashlib.sha256("\n".join(ast.dump(ast.parse(cell)) for cell in runner.code_cells(notebook)).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def depends(root: Path, cell: Cell, step: str, recipe: int, seeds: tuple[int, ...] = ()) -> str:
+    """Everything that a step itself depends on, as JSON: when this text changes, the step and all after it are done again.
+
+    `recipe` is settings.STEP_RECIPE (for evaluate: EVALUATION_RECIPE), which is raised when code changes what a step computes.
+    """
+    row, what = _task(cell.task), step_of(step, cell.method)
+    hyper, budget = _values(row.group, cell.profile, cell.variant)
+    said = dict(recipe=recipe, code=code_of(root / NOTEBOOK[step]), hyper={f: hyper[f] for f in what.hyper}, budget={f: budget[f] for f in what.budget})
+    if "seeds" in what.budget and seeds:
+        said["budget"] |= dict(seeds=list(seeds))
+    if step == "dataset":
+        card = root / "data/cards" / f"{cell.task}.json"
+        said["card"] = hashlib.sha256(card.read_bytes()).hexdigest()[:16] if card.is_file() else ""
+    columns = {"dataset": TASK_COLUMNS, "evaluate": SCORE_COLUMNS}.get(step, ())
+    return json.dumps(said | {c: getattr(row, c) for c in columns}, sort_keys=True, default=dict)
