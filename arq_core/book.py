@@ -23,7 +23,8 @@ from arq_core.runner import Job, RunError
 ROOT = Path(__file__).resolve().parents[1]
 MISSING = "_build/missing.json"
 ENTRY = {"source", "page", "parameters", "profiles", "inputs", "row", "collect"}
-PAGE_INPUTS = ("_config.yml", "book", "data", "constraints.txt", "arq_core/sphinx_ext.py", "arq_core/tables.py", "arq_core/results.py")
+RESULTS = ("results", "runs", "tables", "totals", "verdicts", "tables_html", "tables_files", "evidence", "sphinx_results", "sphinx_ext")
+PAGE_INPUTS = ("_config.yml", "book", "data", "constraints.txt", "_build/grid/failed.json", *(f"arq_core/{name}.py" for name in RESULTS))
 
 
 def _choose(kind: str, name: str, known) -> str:

@@ -1,4 +1,4 @@
-"""What the book's pages need of Sphinx: values, tables and a status page read from files, and a check of the built pages.
+"""What the book's pages need of Sphinx besides the results (`sphinx_results`): values and a status page read from files, a check of the built pages.
 
 Everything read is noted as a dependency of the page. A value that does not exist is a warning, and a warning fails the build.
 """
@@ -12,26 +12,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from docutils import nodes
-from docutils.parsers.rst import directives
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
-
-from arq_core import tables
-from arq_core.results import ResultsError, read_rows, summary
 
 logger = logging.getLogger(__name__)
 
 
 def _data(env) -> Path:
     return Path(env.srcdir).parent / "data"
-
-
-def _rows(env) -> list[dict]:
-    folder = _data(env) / "results"
-    for path in [*sorted(folder.glob("*.jsonl")), _data(env) / "published.csv", _data(env) / "tasks.csv"]:
-        env.note_dependency(str(path))
-    return read_rows(folder)
 
 
 class Value(SphinxRole):
@@ -51,44 +40,6 @@ class Value(SphinxRole):
             logger.warning("value %r: saw %r, expected `file#key.key format`, the file under data/", self.text, e,
                            location=self.get_location())
             return [nodes.Text("?")], []
-
-
-class Score(SphinxRole):
-    """{score}`door-human lite arq+s_psi` (or with a fourth word, the variant): our mean ± std over seeds, read from the rows."""
-
-    def run(self):
-        try:
-            task, profile, method, *variant = self.text.split()
-            frame = summary([r for r in _rows(self.env) if (r["task"], r["profile"], r["method"].replace(" ", "-")) == (task, profile, method)])
-            frame = frame[frame["variant"].isin(variant)] if variant else frame
-            if len(frame) != 1:
-                raise ValueError(f"{len(frame)} jobs in data/results")
-            job = frame.iloc[0]
-            return [nodes.Text(f"{job['score']:.1f} ± {job['score_std']:.1f}".replace("-", "−"))], []
-        except (ValueError, ResultsError) as e:
-            logger.warning("score %r: saw %s, expected `task profile method [variant]` of one job", self.text, e,
-                           location=self.get_location())
-            return [nodes.Text("?")], []
-
-
-class Table(SphinxDirective):
-    """{table-a4}, {table-2} and {table-own}; the argument is the caption. Options of the first: datasets, groups (the paper's names)."""
-
-    has_content, required_arguments, final_argument_whitespace = False, 1, True
-    option_spec = {"datasets": directives.unchanged, "groups": directives.unchanged}
-
-    def run(self):
-        chosen = {k: v.replace(",", " ").split() for k, v in self.options.items()}
-        try:
-            rows, names = _rows(self.env), tables.task_names(_data(self.env) / "tasks.csv")
-            make = {"table-a4": lambda: tables.table_a4(rows, names, **chosen), "table-2": lambda: tables.table_2(rows, names),
-                    "table-own": lambda: tables.table_own(rows, _data(self.env) / "tasks.csv")}
-            cells = make[self.name]()
-        except (ValueError, OSError) as e:
-            logger.warning("%s: %s", self.name, e, location=self.get_location())
-            return []
-        name = f"{self.name}-{self.env.new_serialno('arq-table')}"
-        return [nodes.raw("", tables.to_html(cells, self.arguments[0], name), format="html")]
 
 
 class Status(SphinxDirective):
@@ -182,10 +133,8 @@ def tidy_scripts(app, page, template, context, doctree) -> None:
 
 
 def setup(app) -> dict:
+    app.setup_extension("arq_core.sphinx_results")
     app.add_role("value", Value())
-    app.add_role("score", Score())
-    for name in ("table-a4", "table-2", "table-own"):
-        app.add_directive(name, Table)
     app.add_directive("status-table", Status)
     app.connect("html-page-context", tidy_scripts, priority=900)
     app.connect("build-finished", check_pages)

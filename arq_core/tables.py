@@ -1,17 +1,23 @@
-"""The paper's tables beside ours. One frame of cells, rendered as a table that can be read on a phone and by a screen reader.
+"""The paper's tables beside ours: one frame of cells. `tables_html` shows it in the book, `tables_files` writes it for papers.
 
-A cell is `value`, `illegible` (the paper has it, the available copy does not show it), `not reported` (the paper leaves it empty) or
-`not run` (ours). Only a value has a number: a cell that was not run can never look like a zero.
+A cell is `value`, `illegible` (the paper has it, the available copy does not show it), `not reported` (the paper leaves it empty), `not run` or
+`failed` (ours). Only a value has a number: a cell that was not run can never look like a zero. Each cell of ours has a verdict (`verdicts`).
 """
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from html import escape
+import argparse
+import json
+import math
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from arq_core.results import DATA, summary
+from arq_core import verdicts
+from arq_core.results import DATA, PROJECT, file_name, read_rows, summary
+from arq_core.runs import ResultsError, read_run
+from arq_core.verdicts import COMPARABLE, Ours, Paper
 
 METHODS = {                                # column heads of Table A.4, in its order; those after DT learn or use a value function
     "bc": "BC", "ibc": "Implicit BC", "s_psi": "<i>s</i><sub>ψ</sub>",
@@ -23,9 +29,14 @@ GROUPS = {"d4rl-locomotion": "D4RL locomotion", "d4rl-adroit": "D4RL Adroit", "d
           "d4rl-antmaze": "D4RL AntMaze", "robomimic": "Robomimic"}
 OWN_SUITES = {"recollected-locomotion": "Locomotion, our own policies", "recollected-adroit": "Adroit hand, our own clone",
               "recollected-pointmaze": "Point mazes, planner and controller", "recollected-antmaze": "Ant mazes, planner and controller",
-              "recollected-robomimic": "Robot arm, scripted controllers"}    # suite in tasks.csv: the group's head in `table_own`
-COMPARABLE = ("official", "rebuilt")       # fidelities whose rows may stand beside the paper's number
-CELL = ["group", "dataset", "line", "detail", "method", "state", "mean", "std", "n", "note"]
+              "recollected-robomimic": "Robot arm, scripted controllers",
+              "ours": "Two small problems of this book"}                       # suite in tasks.csv: the group's head in `table_own`
+PROFILES = ("paper", "lite", "ci", "toy")                                      # our lines of a dataset, the largest budget first
+FAILED = PROJECT / "_build/grid/failed.json"
+BLANK = dict(group="", dataset="", line="", detail="", method="", state="", mean=None, std=None, n="", note="",
+             task="", profile="", variant="", fidelity="", jobs=(), seeds=0, episodes=0, commits=(), data=(), short=(),
+             paper_mean=None, paper_std=None, difference=None, verdict="", reason="")
+CELL = list(BLANK)                         # `jobs` are the stems of the files of rows a number was made from, `data` the hashes of their datasets
 
 
 def published(path: str | Path = DATA / "published.csv") -> pd.DataFrame:
@@ -33,29 +44,45 @@ def published(path: str | Path = DATA / "published.csv") -> pd.DataFrame:
     return pd.read_csv(path, dtype={"table": str}).fillna({"note": "", "source": ""})
 
 
-def members(aggregate: str) -> dict[str, list[str]]:
-    """Which groups a total of Table 2 adds up, and which part of a dataset's name it asks for (none: all)."""
-    d4rl = [g for g in GROUPS if g.startswith("d4rl")]
-    if aggregate.startswith("adroit-"):
-        return {"groups": ["d4rl-adroit"], "parts": [aggregate.removeprefix("adroit")]}
-    groups = {"d4rl": d4rl, "d4rl+robomimic": [*d4rl, "robomimic"]}.get(aggregate, [aggregate])
-    return {"groups": groups, "parts": [""]}
+def _tasks(path: str | Path = DATA / "tasks.csv") -> pd.DataFrame:
+    """tasks.csv, by the task's name."""
+    return pd.read_csv(path, dtype=str).fillna("").set_index("task")
 
 
 def task_names(path: str | Path = DATA / "tasks.csv") -> dict[str, str]:
     """Our task names and the paper's names of the same datasets, for the tasks that the paper has."""
-    rows = pd.read_csv(path, dtype=str).fillna("")
-    return {task: name for task, name in zip(rows["task"], rows["published_name"], strict=True) if name}
+    return {task: name for task, name in _tasks(path)["published_name"].items() if name}
 
 
-def _paper_lines(cells: pd.DataFrame) -> list[dict]:
+def read_runs(folder: str | Path) -> dict[str, dict]:
+    """The recorded provenance of the jobs in a folder, by the stem of their files (none for rows of `make row`)."""
+    found = {path.stem: read_run(path) for path in sorted(Path(folder).glob("*.jsonl"))}
+    return {job: run for job, run in found.items() if run is not None}
+
+
+def read_failures(path: str | Path = FAILED) -> list[dict]:
+    """Cells that failed in the last run of the grid: task, profile, method, variant, step, notebook, error, log. None where no file is."""
+    if not Path(path).exists():
+        return []
+    wanted = {"task", "profile", "method", "variant", "step", "notebook", "error", "log"}
+    try:
+        failures = json.loads(Path(path).read_text())
+        missing = [sorted(wanted - f.keys()) for f in failures if wanted - f.keys()]
+    except (json.JSONDecodeError, AttributeError, TypeError) as e:
+        raise ResultsError(f"{path}: saw {e}, expected a list of objects; run `make table` again, or delete the file.") from None
+    if missing:
+        raise ResultsError(f"{path}: saw an entry without {', '.join(missing[0])}, expected {', '.join(sorted(wanted))}; run `make table` again.")
+    return failures
+
+
+def paper_lines(cells: pd.DataFrame) -> list[dict]:
     out = []
     for (group, dataset), rows in cells.groupby(["group", "dataset"], sort=False):
         rows = rows.set_index("method")
         for method in METHODS:
-            line = dict(group=group, dataset=dataset, line="paper", detail="", method=method, n="")
+            line = BLANK | dict(group=group, dataset=dataset, line="paper", method=method)
             if method not in rows.index:
-                out.append(line | dict(state="not reported", mean=None, std=None, note=""))
+                out.append(line | dict(state="not reported"))
                 continue
             cell = rows.loc[method]
             out.append(line | dict(state="illegible" if pd.isna(cell["mean"]) else "value", mean=cell["mean"], std=cell["std"],
@@ -63,25 +90,73 @@ def _paper_lines(cells: pd.DataFrame) -> list[dict]:
     return out
 
 
-def _our_lines(rows: Sequence[dict], tasks: Mapping[str, str], groups: Mapping[str, str]) -> list[dict]:
-    """Ours for `tasks` {our name: name shown}, a line for each fidelity, profile and variant that was run."""
-    out = []
-    frame = summary([r for r in rows if r["task"] in tasks])
-    for (task, fidelity, profile, variant), jobs in frame.groupby(["task", "fidelity", "profile", "variant"], sort=False):
-        jobs, dataset = jobs.set_index("method"), tasks[task]
-        for method in METHODS:
-            line = dict(group=groups[dataset], dataset=dataset, line="ours", detail=f"{profile}, {variant}, {fidelity} data",
-                        method=method, note="")
-            if method not in jobs.index or pd.isna(jobs.loc[method, "score"]):
-                out.append(line | dict(state="not run", mean=None, std=None, n=""))
-                continue
-            job = jobs.loc[method]
-            out.append(line | dict(state="value", mean=job["score"], std=job["score_std"], n=f"{job['seeds']} × {job['episodes']}"))
+def paper_cells(lines: Iterable[dict]) -> dict[tuple[str, str], Paper]:
+    """The paper's cells by (dataset, method)."""
+    none = lambda x: None if x is None or math.isnan(x) else float(x)
+    return {(c["dataset"], c["method"]): Paper(c["state"], none(c["mean"]), none(c["std"])) for c in lines}
+
+
+def _steps(tasks: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """The paper's training steps of each task, from its group of hyperparameters.toml."""
+    groups = tomllib.loads((DATA / "hyperparameters.toml").read_text())
+    return {task: groups.get(group, {}).get("steps", {}) for task, group in tasks["group"].items()}
+
+
+def _sources(rows: Iterable[dict]) -> dict[tuple[str, ...], dict]:
+    """Commits and dataset hashes of each job's rows."""
+    out: dict[tuple[str, ...], dict] = {}
+    for row in rows:
+        found = out.setdefault((row["task"], row["profile"], row["method"], row["variant"]), dict(commits=set(), data=set()))
+        found["commits"].add(row["commit"])
+        found["data"].add(row["dataset_sha256"])
+    return {job: {k: tuple(sorted(v)) for k, v in found.items()} for job, found in out.items()}
+
+
+def judged(line: dict, ours: Ours | None, paper: Paper | None, failure: Mapping | None) -> dict:
+    """A cell of ours with the paper's number, the difference, and the verdict."""
+    said = verdicts.verdict(ours, paper, failure)
+    cell = line | dict(verdict=said.word, reason=said.reason, paper_mean=paper and paper.mean, paper_std=paper and paper.std)
+    if ours is None:
+        return cell | dict(state=said.word)
+    return cell | dict(state="value", mean=ours.mean, std=ours.std, n=f"{ours.seeds} × {ours.episodes}", seeds=ours.seeds, episodes=ours.episodes,
+                       short=ours.short, difference=verdicts.difference(ours.mean, ours.std, cell["paper_mean"], cell["paper_std"]))
+
+
+def _our_lines(rows: Sequence[dict], tasks: Mapping[str, str], groups: Mapping[str, str], papers: Mapping, known: pd.DataFrame,
+               runs: Mapping[str, dict], failures: Sequence[dict]) -> list[dict]:
+    """Ours for `tasks` {our name: name shown}: a line for each fidelity, profile and variant that was run or failed, or one of `not run`.
+
+    `known` is tasks.csv; a cell that failed has no rows, so its fidelity is read there.
+    """
+    mine = [r for r in rows if r["task"] in tasks and r["method"] in METHODS]
+    jobs = {(j.task, j.fidelity, j.profile, j.variant, j.method): j for j in summary(mine).itertuples() if not math.isnan(j.score)}
+    failed = {(f["task"], known["fidelity"][f["task"]], f["profile"], f["variant"], f["method"]): f for f in failures if f["task"] in tasks}
+    sources, steps, out = _sources(mine), _steps(known) if runs else {}, []
+    rank = lambda line: (PROFILES.index(line[1]) if line[1] in PROFILES else len(PROFILES), line)
+    for task, dataset in tasks.items():
+        for fidelity, profile, variant in sorted({key[1:4] for key in (*jobs, *failed) if key[0] == task}, key=rank) or [("", "", "")]:
+            head = BLANK | dict(group=groups[dataset], dataset=dataset, line="ours", task=task, profile=profile, variant=variant, fidelity=fidelity,
+                                detail=f"{profile}, {variant}, {fidelity} data" if profile else "")
+            for method in METHODS:
+                job, failure = jobs.get(key := (task, fidelity, profile, variant, method)), failed.get(key)
+                line, ours = head | dict(method=method), None
+                if job:
+                    stem = Path(file_name(task, profile, method, variant)).stem
+                    short = verdicts.shortfall(runs.get(stem, {}).get("budget", {}), steps.get(task, {}))
+                    ours = Ours(job.score, job.score_std, job.seeds, job.episodes, profile, fidelity, short)
+                    line |= sources[task, profile, method, variant] | dict(jobs=(stem,))
+                out.append(judged(line, ours, papers.get((dataset, method)), failure))
     return out
 
 
-def table_a4(rows: Sequence[dict], tasks: Mapping[str, str], datasets: Sequence[str] = (), groups: Sequence[str] = ()) -> pd.DataFrame:
-    """Cells of Table A.4: under each dataset the paper's line and, where we ran it, ours. `tasks` maps our task names to the paper's.
+def _in_order(lines: list[dict], datasets: Iterable[str]) -> pd.DataFrame:
+    order = {name: i for i, name in enumerate(datasets)}
+    return pd.DataFrame(sorted(lines, key=lambda c: order[c["dataset"]]), columns=CELL)      # a stable sort: the paper's line stays first
+
+
+def table_a4(rows: Sequence[dict], tasks: Mapping[str, str], datasets: Sequence[str] = (), groups: Sequence[str] = (), *,
+             runs: Mapping[str, dict] | None = None, failures: Sequence[dict] = ()) -> pd.DataFrame:
+    """Cells of Table A.4: under each dataset the paper's line, then ours. `tasks` maps our task names to the paper's.
 
     `datasets` or `groups` (the paper's names) choose a part of the table; a name that is not in it is refused.
     """
@@ -91,93 +166,38 @@ def table_a4(rows: Sequence[dict], tasks: Mapping[str, str], datasets: Sequence[
         if unknown := sorted(set(wanted) - set(cells[column])):
             raise ValueError(f"Table A.4: {column}: saw {unknown[0]!r}, expected one of {', '.join(sorted(set(cells[column])))}.")
         cells = cells[cells[column].isin(wanted)] if wanted else cells
-    order = {name: i for i, name in enumerate(dict.fromkeys(cells["dataset"]))}
-    shown = {task: name for task, name in tasks.items() if name in order}
-    groups_of = dict(zip(cells["dataset"], cells["group"], strict=True))
+    names = list(dict.fromkeys(cells["dataset"]))
+    shown = {task: name for task, name in tasks.items() if name in names}
+    paper, groups_of = paper_lines(cells), dict(zip(cells["dataset"], cells["group"], strict=True))
     comparable = [row for row in rows if row["fidelity"] in COMPARABLE]
-    out = pd.DataFrame(_paper_lines(cells) + _our_lines(comparable, shown, groups_of), columns=CELL)
-    return out.sort_values("dataset", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    ours = _our_lines(comparable, shown, groups_of, paper_cells(paper), _tasks(), runs or {}, failures)
+    return _in_order(paper + ours, names)
 
 
-def table_own(rows: Sequence[dict], path: str | Path = DATA / "tasks.csv") -> pd.DataFrame:
+def table_own(rows: Sequence[dict], path: str | Path = DATA / "tasks.csv", *, runs: Mapping[str, dict] | None = None,
+              failures: Sequence[dict] = ()) -> pd.DataFrame:
     """Our lines for datasets that the paper does not have: no number of the paper's is beside them, since none is of the same data."""
-    listed = pd.read_csv(path, dtype=str).fillna("")
-    listed = listed[listed["suite"].isin(OWN_SUITES)]
-    suites = dict(zip(listed["task"], listed["suite"], strict=True))
-    lines = _our_lines(rows, {name: name for name in suites}, suites)
-    listed = listed.sort_values("suite", key=lambda suites: suites.map(list(OWN_SUITES).index), kind="stable")
-    order = {name: i for i, name in enumerate(listed["task"])}
-    return pd.DataFrame(lines, columns=CELL).sort_values("dataset", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    known = _tasks(path)
+    listed = known[known["suite"].isin(OWN_SUITES)]
+    suites = dict(sorted(listed["suite"].items(), key=lambda item: list(OWN_SUITES).index(item[1])))
+    return _in_order(_our_lines(rows, {name: name for name in suites}, suites, {}, known, runs or {}, failures), suites)
 
 
-def table_2(rows: Sequence[dict] = (), tasks: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """Cells of Table 2: the paper's totals, the totals of its own Table A.4, and ours where every dataset of a total was run."""
-    cells = published()
-    totals, single = cells[cells["table"] == "2"], cells[cells["table"] == "a4"]
-    ours = table_a4(rows, tasks or {})
-    ours = ours[(ours["line"] == "ours") & (ours["state"] == "value")]
-    out = []
-    for aggregate in dict.fromkeys(totals["group"]):
-        which = members(aggregate)
-        part = single[single["group"].isin(which["groups"]) & single["dataset"].str.contains(which["parts"][0], regex=False)]
-        n = part["dataset"].nunique()
-        mine = ours[ours["dataset"].isin(part["dataset"])]
-        out += [c | dict(group="", dataset=f"{aggregate} ({n} datasets)")
-                for c in _paper_lines(totals[totals["group"] == aggregate]) + _sum_line(part, "Table A.4 added up", n, "not reported")]
-        for detail, run in mine.groupby("detail", sort=False):
-            sums = _sum_line(run, "ours", n, "not run")
-            if any(c["state"] == "value" for c in sums):
-                out += [c | dict(group="", dataset=f"{aggregate} ({n} datasets)", detail=detail) for c in sums]
-    return pd.DataFrame(out, columns=CELL)
+def main(arguments: Sequence[str] | None = None) -> int:
+    from arq_core import tables_files
+    parser = argparse.ArgumentParser(prog="python -m arq_core.tables", description=tables_files.__doc__)
+    export = parser.add_subparsers(dest="command", required=True).add_parser("export", help="write the tables as CSV, LaTeX and Markdown")
+    export.add_argument("folder", type=Path)
+    export.add_argument("--results", type=Path, default=DATA / "results")
+    given = parser.parse_args(arguments)
+    try:
+        for path in tables_files.export(given.folder, given.results, read_rows(given.results), read_runs(given.results), read_failures()):
+            print(path)
+    except ResultsError as e:
+        print(f"error: {e}")
+        return 1
+    return 0
 
 
-def _sum_line(cells: pd.DataFrame, line: str, n: int, absent: str) -> list[dict]:
-    """The sum over n datasets of each method's means; no number where one of them is missing."""
-    out = []
-    for method in METHODS:
-        means = cells.loc[cells["method"] == method, "mean"]
-        state = "value" if len(means) == n and means.notna().all() else "illegible" if len(means) == n else absent
-        out.append(dict(line=line, detail="", method=method, state=state, mean=means.sum() if state == "value" else None, std=None, n="",
-                        note=""))
-    return out
-
-
-def _number(x: float, digits: int) -> str:
-    """A true minus sign, and never minus zero."""
-    text = f"{x:.{digits}f}".replace("-", "−")
-    return text.lstrip("−") if not text.strip("−0.") else text
-
-
-def _cell(cell, notes: dict[str, int]) -> str:
-    if cell.state != "value":
-        text = {"not reported": '<span aria-hidden="true">–</span><span class="arq-hidden">not reported</span>'}.get(cell.state, cell.state)
-    else:
-        digits = 1 if cell.line == "ours" else 0
-        text = f"<b>{_number(cell.mean, digits)}</b>"
-    if pd.notna(cell.std):
-        text += f" ± {_number(cell.std, 1)}"
-    if cell.n:
-        text += f'<br><small>{cell.n}</small>'
-    if cell.note:
-        text += f"<sup>{notes.setdefault(cell.note, len(notes) + 1)}</sup>"
-    return f'<td class="arq-{cell.state.replace(" ", "-")}">{text}</td>'
-
-
-def to_html(cells: pd.DataFrame, caption: str, name: str) -> str:
-    """An accessible table: heads with scope, a caption, a focusable region that scrolls sideways, notes below. `name` is its id."""
-    notes: dict[str, int] = {}
-    shown = [m for m in METHODS if (cells.loc[cells["method"] == m, "state"].isin(["value", "illegible"])).any()]
-    body, group = [], None
-    for (g, dataset, line, detail), part in cells.groupby(["group", "dataset", "line", "detail"], sort=False):
-        if g and g != group:
-            body.append(f'<tr class="arq-group"><th scope="rowgroup" colspan="{len(shown) + 1}"><span>{escape((GROUPS | OWN_SUITES)[g])}</span></th></tr>')
-            group = g
-        first = "<br>".join(filter(None, [escape(dataset), f"<small>{escape(', '.join(filter(None, [line, detail])))}</small>"]))
-        by_method = {cell.method: cell for cell in part.itertuples()}
-        body.append(f'<tr class="arq-{"ours" if line == "ours" else "paper"}"><th scope="row">{first}</th>'
-                    + "".join(_cell(by_method[m], notes) for m in shown) + "</tr>")
-    head = '<th scope="col">dataset</th>' + "".join(f'<th scope="col">{METHODS[m]}</th>' for m in shown)
-    foot = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    return (f'<figure class="arq-table" id="{name}"><figcaption id="{name}-caption">{escape(caption)}</figcaption>'
-            f'<div class="arq-scroll" role="region" tabindex="0" aria-labelledby="{name}-caption"><table><thead><tr>{head}</tr></thead>'
-            f'<tbody>{"".join(body)}</tbody></table></div>' + (f'<ol class="arq-notes">{foot}</ol>' if foot else "") + "</figure>")
+if __name__ == "__main__":
+    raise SystemExit(main())
