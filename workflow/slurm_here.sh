@@ -148,10 +148,10 @@ start() {
   if ! running slurmctld "$HERE/slurmctld.pid" >/dev/null; then
     stop                                        # what a controller that was killed has left
     local port=${ARQ_SLURM_PORT:-17000} p
-    for p in "$port" $((port + 1)) $((port + 2)); do
-      ! taken "$p" || fail "saw port $p in use, expected $port to $((port + 2)) to be free; stop the Slurm that has them, or set ARQ_SLURM_PORT."
-    done
     link_configuration
+    for p in "$port" $((port + 1)) $((port + 2)); do
+      ! taken "$p" || fail "saw port $p in use, expected $port to $((port + 2)) to be free; stop what listens there, or set ARQ_SLURM_PORT."
+    done
     write_configuration
     start_munge
     slurmctld -c || fail "slurmctld did not start; see $HERE/slurmctld.log"

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from arq_core import book, settings
-from arq_core.grid import costs, driver, plan
+from arq_core.grid import costs, driver, plan, slurm
 from arq_core.grid.driver import ENGINES, GridError, Request
 from arq_core.grid.publish import publish
 from arq_core.results import ResultsError
@@ -43,6 +43,8 @@ def _names(text: str) -> list[str]:
 def run(root: Path, request: Request, to_book: bool, results_folder: Path) -> int:
     """All of `make table`; the exit status."""
     with driver.only_one(root) as lock:
+        if request.engine == "slurm" and (left := slurm.cancel_left_over(root)):
+            print(f"cancelled what a run that was killed left in the queue: {', '.join(left)}", flush=True)
         began, todo = time.monotonic(), driver.planned(root, request)
         cost = costs.estimate(root, [(c, s) for s, c in todo], len(request.seeds))
         print(f"{len(request.cells)} cells of profile {request.profile}. {driver.show(cost, request.cores or os.cpu_count() or 1)}", flush=True)
@@ -76,7 +78,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     given = vars(parser.parse_args(arguments))
     try:
         return _do(root, given.pop("command"), given)
-    except (GridError, RunError, ResultsError, settings.UnknownName) as error:
+    except (GridError, slurm.QueueError, RunError, ResultsError, settings.UnknownName) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
