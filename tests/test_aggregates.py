@@ -94,11 +94,11 @@ def test_the_bootstrap_s_spread_is_the_closed_form():
 def test_two_runs_of_one_task_cover_half_of_the_time():
     """Their interval reaches from one to the other, and the truth of symmetric runs lies between two of them with probability 1/2."""
     assert iqm_interval([np.array([3.0, 7.0])]) == pytest.approx([3, 7])
-    assert bootstrap.coverage(2, 1, experiments=600) == pytest.approx(0.5, abs=4 * np.sqrt(0.25 / 600))
+    assert bootstrap.coverage(2, 1, 400, 100) == pytest.approx(0.5, abs=4 * np.sqrt(0.25 / 400))
 
 
 def test_more_seeds_cover_better():
-    few, many = bootstrap.coverage(2, 4), bootstrap.coverage(10, 4)
+    few, many = bootstrap.coverage(2, 4, 200, 200), bootstrap.coverage(10, 4, 200, 200)
     assert few < 0.85 and many > 0.88
 
 
