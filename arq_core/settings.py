@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from arq_core.types import Budget, Hyper
+from arq_core.choices import Budget, Hyper
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "data"

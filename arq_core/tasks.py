@@ -8,12 +8,15 @@ import csv
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from arq_core.datasets import Dataset
-from arq_core.evaluate import VectorEnv
 from arq_core.settings import DATA, pick
+
+if TYPE_CHECKING:                  # a list of tasks needs no torch
+    from arq_core.datasets import Dataset
+    from arq_core.evaluate import VectorEnv
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,14 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "arq_core"
 
 # Each line may import the lines above it, not its neighbours. `baselines` and `methods` are at the end: no method knows another.
-LAYERS = [["streams", "machine"], ["types"], ["penalties", "sde", "densities", "nets", "train"], ["samplers", "quality", "bandits"], ["likelihood", "sharpness", "penalty_study"],
+LAYERS = [["choices", "streams", "machine"], ["types"], ["penalties", "sde", "densities", "nets", "train"], ["samplers", "quality", "bandits"], ["likelihood", "sharpness", "penalty_study"],
           ["behavior"], ["support", "figure_a1", "clones"], ["qlearning", "proxies"], ["policies", "penalty_models"], ["dqp", "arq"]]
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 BASELINES_KNOW = {"types", "streams", "machine", "nets", "train", "policies", "penalties", "proxies"}
 MATHEMATICS = {*RANK, "baselines", "methods"}
 WORLD = {"pandas", "gymnasium", "gymnasium_robotics", "mujoco", "h5py", "requests", "urllib3", "filelock", "pathlib", "os", "matplotlib", "seaborn",
          "papermill", "sphinx", "csv", "tomllib", "safetensors"}
-SHARED = {"types", "streams"}                       # what readers, environments and evaluation may know of the mathematics
+SHARED = {"choices", "types", "streams"}                       # what readers, environments and evaluation may know of the mathematics
 COLLECTORS_KNOW = SHARED | {"machine", "nets", "train"}   # their behaviour policies are networks too
 BOTH_SIDES = {"book", "experiment", "steps"}                 # the workflow, like the notebooks
 

@@ -74,6 +74,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
             asked.add_argument(f"--{option}", type=int, default=default)
         asked.add_argument("--results", default="data/results")
         asked.add_argument("--no-book", action="store_true")
+        asked.add_argument("--list", action="store_true", help="print every step that would be done")
     commands.add_parser("calibrate")
     given = vars(parser.parse_args(arguments))
     try:
@@ -97,6 +98,7 @@ def _do(root: Path, name: str, given: dict) -> int:
             print(driver.configure(root, request))
         else:
             todo = driver.planned(root, request)
+            print(*(" ".join([step, c.task, *([] if step in plan.SHARED else [c.method])]) for step, c in todo if given["list"]), sep="\n")
             print(f"{len(request.cells)} cells. {driver.show(costs.estimate(root, [(c, s) for s, c in todo], len(request.seeds)), request.cores or os.cpu_count() or 1)}")
     return 0
 

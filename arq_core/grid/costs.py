@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from arq_core import settings
-from arq_core.artifacts import write_atomic
+from arq_core.choices import Budget, Hyper
+from arq_core.files import write_atomic
 from arq_core.grid import plan
 from arq_core.grid.plan import Cell
 from arq_core.results import provenance
 from arq_core.tasks import task
-from arq_core.types import Budget, Hyper
 
 FILE = "data/benchmarks/grid_costs.json"
 RATES = "seconds_per_unit"

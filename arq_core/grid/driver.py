@@ -24,7 +24,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from arq_core import settings
-from arq_core.datasets.fetch import cache_folder
 from arq_core.files import write_atomic
 from arq_core.grid import costs, plan
 from arq_core.grid.plan import Cell
@@ -119,9 +118,10 @@ def planned(root: Path, request: Request) -> list[tuple[str, Cell]]:
 
 
 def environment(root: Path) -> dict[str, str]:
-    """For Snakemake: our package importable wherever it reads the Snakefile, and its own files below _build."""
+    """For Snakemake: our package importable wherever it reads the Snakefile, this Python first for its helpers, and its own files below _build."""
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "XDG_CACHE_HOME": str(root / plan.GRID / "snakemake")}
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "XDG_CACHE_HOME": str(root / plan.GRID / "snakemake"),
+                         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])}
 
 
 def _end_with_parent() -> None:
@@ -177,6 +177,7 @@ def show(cost: costs.Estimate, cores: int) -> str:
 
 def room(root: Path, cost: costs.Estimate) -> None:
     """Refuse a run that the disk cannot hold."""
+    from arq_core.datasets.fetch import cache_folder         # here: it brings torch, which planning does without
     cache = cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(cache).free / 1e9
