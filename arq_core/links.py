@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -21,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ADDRESSES = {"a": "href", "area": "href", "link": "href", "image": "href", "use": "href", "object": "data", "img": "src", "script": "src",
              "source": "src", "video": "src", "audio": "src", "iframe": "src", "embed": "src", "track": "src"}
 NOT_FOLLOWED = {"link": {"canonical", "preconnect", "dns-prefetch"}}        # what these name is not read, or not by a person
-FOLLOWING = {                # linkcheck's settings: few at a time, several tries; an answer 429 is heeded by the builder itself
+FOLLOWING = {                # linkcheck's settings: two at a time, three tries; the builder waits where an answer 429 asks it to
     "linkcheck_workers": 2, "linkcheck_retries": 3, "linkcheck_timeout": 30, "linkcheck_rate_limit_timeout": 300.0,
     "linkcheck_allow_unauthorized": True,                                   # 401: there, for those who may
     "linkcheck_anchors_ignore_for_url": [r"https://github\.com/"],          # its pages make their anchors with JavaScript
@@ -46,7 +47,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         got = {k: v or "" for k, v in attributes}
-        self.anchors |= {got[k] for k in ("id", "name") if k == "id" and "id" in got or tag == "a" and k in got}
+        self.anchors |= {got[k] for k in (("id", "name") if tag == "a" else ("id",)) if k in got}
         address = got.get(ADDRESSES.get(tag, ""))
         if address is not None and not NOT_FOLLOWED.get(tag, set()) & set(got.get("rel", "").lower().split()):
             self.links.append((self.getpos()[0], address.strip()))
@@ -102,8 +103,8 @@ def addresses(*sites: dict[Path, Page]) -> dict[str, list[str]]:
     out: dict[str, list[str]] = {}
     for path, page in (item for site in sites for item in site.items()):
         for _, address in page.links:
-            if address.startswith("//") or urlsplit(address).scheme in ("http", "https"):
-                names = out.setdefault(address if ":" in address.split("/")[0] else f"https:{address}", [])
+            if match := re.match(r"(https?:)?//", address, re.I):
+                names = out.setdefault(address if match[1] else f"https:{address}", [])
                 names += [path.name] * (path.name not in names)
     return out
 
@@ -145,19 +146,15 @@ def _refer(app, document: nodes.document) -> None:
 
 def _judged(answers: list[dict], wanted: list[tuple[str, list[str]]]) -> tuple[list[str], list[str]]:
     """(problems, remarks). The line of an answer says which address it is of."""
-    problems, remarks, told = [], [], set()
+    problems, remarks, left = [], [], {line: f"{address} ({', '.join(names)})" for line, (address, names) in enumerate(wanted, 1)}
     for answer in answers:
-        place = answer["lineno"] - 1
-        told.add(place)
-        line = f"{wanted[place][0]} ({', '.join(wanted[place][1])}): {answer['info'] or answer['status']}"
-        if answer["status"] == "redirected" and answer["code"] in PERMANENT:
-            remarks.append(line.replace("): ", "): moved for good to ", 1))
-        elif answer["status"] == "ignored":
+        told, moved = answer["info"] or answer["status"], answer["status"] == "redirected" and answer["code"] in PERMANENT
+        line = f"{left.pop(answer['lineno'])}: {'moved for good to ' * moved}{told}"
+        if moved or answer["status"] == "ignored":
             remarks.append(line)
         elif answer["status"] not in ("working", "redirected"):
             problems.append(line)
-    problems += [f"{address} ({', '.join(names)}): was not followed" for i, (address, names) in enumerate(wanted) if i not in told]
-    return sorted(problems), sorted(remarks)
+    return sorted(problems + [f"{line}: was not followed" for line in left.values()]), sorted(remarks)
 
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:

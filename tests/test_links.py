@@ -179,8 +179,9 @@ def test_the_command_ends_with_an_error_where_a_link_is_broken(tmp_path, host, c
     site(tmp_path / "_build/html", "")
     assert links.main(["--offline"], tmp_path) == 0 and "1 addresses on other hosts (not followed); 0 broken" in capfd.readouterr().out
     assert links.main([], tmp_path) == 1 and f"  broken  {home}/gone (README.md): 404" in capfd.readouterr().out
-    site(tmp_path / "_build/html", '<a href="gone.html">')
-    assert links.main(["--offline"], tmp_path) == 1 and "  broken  index.html:2: gone.html: no such file" in capfd.readouterr().out
+    site(tmp_path / "_build/html", '<a href="gone.html"><a href="http://[x">')
+    assert links.main(["--offline"], tmp_path) == 1 and "  broken  index.html:2: gone.html: no such file\n" in (out := capfd.readouterr().out)
+    assert "  broken  index.html:2: http://[x: not an address" in out and out.endswith("2 broken\n")
 
 
 def test_make_links_checks_here_where_it_is_told_to():
