@@ -35,7 +35,8 @@ def results_of(root: Path) -> dict[str, list]:
 
 def tensors_of(root: Path) -> dict[str, dict[str, torch.Tensor]]:
     """Every finished step's tensors but its seconds, by the name of the file, which is the hash of all that it depends on."""
-    files = sorted((root / "cache/steps").glob("*.safetensors"))
+    files = sorted((root / "cache/steps").rglob("*.safetensors"))
+    assert files, f"{root}: saw no tensors, expected those of the finished steps"
     return {p.name: {k: x for k, x in safetensors.torch.load_file(p).items() if k != "seconds"} for p in files}
 
 
