@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -136,7 +137,7 @@ def _our_lines(rows: Sequence[dict], tasks: Mapping[str, str], groups: Mapping[s
     for task, dataset in tasks.items():
         for fidelity, profile, variant in sorted({key[1:4] for key in (*jobs, *failed) if key[0] == task}, key=rank) or [("", "", "")]:
             head = BLANK | dict(group=groups[dataset], dataset=dataset, line="ours", task=task, profile=profile, variant=variant, fidelity=fidelity,
-                                detail=f"{profile}, {variant}, {fidelity} data" if profile else "")
+                                detail=f"profile {profile}, {variant}, {fidelity} data" if profile else "")
             for method in METHODS:
                 job, failure = jobs.get(key := (task, fidelity, profile, variant, method)), failed.get(key)
                 line, ours = head | dict(method=method), None
@@ -194,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for path in tables_files.export(given.folder, given.results, read_rows(given.results), read_runs(given.results), read_failures()):
             print(path)
     except ResultsError as e:
-        print(f"error: {e}")
+        print(f"error: {e}", file=sys.stderr)
         return 1
     return 0
 

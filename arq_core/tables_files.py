@@ -103,7 +103,7 @@ def to_markdown(name: str, cells: pd.DataFrame, sources: Sequence[str]) -> str:
     heads = " | ".join(re.sub("<.*?>", "", METHODS[m]) for m in shown)
     out = [f"{CAPTIONS[name]} {EXPLAINED}", "", f"| | {heads} |", "|---|" + "---:|" * len(shown)]
     for _, head, line in _lines(cells):
-        values = [_number(c) + (f" ({MARKS[c.verdict]})" if c.verdict in MARKS else "") for c in line if c.method in shown]
+        values = [_number(c) + (f" ({MARKS[c.verdict]})" if c.verdict and c.state == "value" else "") for c in line if c.method in shown]
         out.append(f"| {head} | " + " | ".join(values) + " |")
     return "\n".join([*out, "", *(f"- {source}" for source in sources), ""])
 
@@ -130,7 +130,8 @@ def to_latex(name: str, cells: pd.DataFrame, sources: Sequence[str]) -> str:
         if of and of != group:
             out += [rf"\multicolumn{{{len(shown) + 1}}}{{l}}{{\textit{{{tex(of)}}}}} \\"]
             group = of
-        values = [tex(_number(c)) + (rf"\textsuperscript{{{MARKS[c.verdict]}}}" if c.verdict in MARKS else "") for c in line if c.method in shown]
+        marks = [rf"\textsuperscript{{{MARKS[c.verdict]}}}" if c.verdict and c.state == "value" else "" for c in line]
+        values = [tex(_number(c)) + mark for c, mark in zip(line, marks, strict=True) if c.method in shown]
         out.append(" & ".join([tex(head), *values]) + r" \\")
     return "\n".join([*out, r"\end{longtable}", ""])
 

@@ -104,7 +104,8 @@ def _blocks(cells: pd.DataFrame, shown: list[str], notes: dict[str, int], eviden
         lines = []
         for (line, detail), part in block.groupby(["line", "detail"], sort=False):
             about = ", ".join(filter(None, [line, detail]))
-            lines.append(_line(f"{escape(dataset)}<br><small>{escape(about)}</small>", part, shown, notes, evidence))
+            called = f'<span class="arq-hidden">{escape(dataset)}: </span>' if lines else f"{escape(dataset)}<br>"    # seen once a block
+            lines.append(_line(f"{called}<small>{escape(about)}</small>", part, shown, notes, evidence))
         yield f'<tbody data-dataset="{escape(dataset)}" data-group="{label}">{"".join(lines)}</tbody>'
 
 

@@ -65,7 +65,7 @@ def _sum_ours(cells: pd.DataFrame, names: Sequence[str], papers: Mapping[str, Pa
     for (profile, variant), run in values.groupby(["profile", "variant"], sort=False):
         run = run.drop_duplicates(["dataset", "method"])
         data = sorted(set(run["fidelity"]))
-        detail = f"{profile}, {variant}, {' and '.join(data)} data"
+        detail = f"profile {profile}, {variant}, {' and '.join(data)} data"
         head = BLANK | dict(line="ours", profile=profile, variant=variant, fidelity=data[-1], detail=detail)
         line = [_total(head | dict(method=m), run[run["method"] == m], len(names), papers.get(m)) for m in METHODS]
         out += line if any(c["state"] == "value" for c in line) else []

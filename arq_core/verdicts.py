@@ -131,7 +131,7 @@ def verdict(ours: Ours | None, paper: Paper | None, failure: Mapping | None = No
         error = (failure["error"].splitlines() or ["no message"])[0]
         return Verdict("failed", f"Step {failure['step']} of the last run ended in an error: {error}. Log: {failure['log']}.{kept}")
     if ours is None:
-        return Verdict("not run", "There are no rows of it.")
+        return Verdict("not run", "No run of it is recorded.")
     if why := _not_comparable(ours, paper):
         return Verdict("not comparable", " ".join(why))
     apart, most = ours.mean - paper.mean, margin(ours.std, ours.seeds, paper.std)

@@ -50,7 +50,7 @@ def test_the_papers_door_row_is_beside_ours():
     paper = cells[cells["line"] == "paper"].set_index("method")["mean"]
     assert paper[["s_psi", "q_beta+s_psi", "arq+pi", "arq+s_psi"]].tolist() == [9, 11, 0, 10]
     ours = cells[cells["line"] == "ours"].set_index("method")
-    assert ours.loc["arq+s_psi", ["mean", "n", "detail"]].tolist() == [9.0, "2 × 2", "ci, released, rebuilt data"]
+    assert ours.loc["arq+s_psi", ["mean", "n", "detail"]].tolist() == [9.0, "2 × 2", "profile ci, released, rebuilt data"]
     assert ours.loc["arq+s_psi", "std"] == pytest.approx(np.sqrt(8))
     assert set(ours.drop("arq+s_psi")["state"]) == {"not run"}
 
@@ -100,9 +100,9 @@ def test_a_zero_differs_from_not_run_illegible_and_not_reported():
     text = to_html(cells, "caption", "t")
     by_name = {r[0]: r for r in Rows(text).rows}
     head = by_name["dataset"]
-    ours = by_name["door-human-v0ours, ci, released, rebuilt data"]
+    ours = by_name["door-human-v0: ours, profile ci, released, rebuilt data"]
     assert ours[head.index("ARQ + sψ")].startswith("0.0") and ours[head.index("IQL")] == "not run"
-    assert by_name["hopper-expert-v2ours"][1].startswith("not run") and len(by_name["hopper-expert-v2ours"]) == 2
+    assert by_name["hopper-expert-v2: ours"][1].startswith("not run") and len(by_name["hopper-expert-v2: ours"]) == 2
     assert by_name["door-human-v0paper"][head.index("ARQ + πϕ")] == "0 ± 0.4"
     assert by_name["hopper-expert-v2paper"][head.index("Implicit BC")] == "illegible1"
     assert by_name["door-human-v0paper"][head.index("AWAC")] == "–not reported"
@@ -139,7 +139,7 @@ def test_our_total_needs_every_dataset():
     assert set(three["state"]) == {"not run"} and three.loc["arq+s_psi", "reason"] == "3 of its 4 datasets were run."
     cells = table_2(some + rows([[2.0], [2.0]], task=list(tasks)[3], fidelity="official"), tasks)
     ours = cells[(cells["line"] == "ours") & (cells["state"] == "value")]
-    assert ours[["dataset", "detail"]].values.tolist() == [["adroit-human (4 datasets)", "ci, released, official and rebuilt data"]]
+    assert ours[["dataset", "detail"]].values.tolist() == [["adroit-human (4 datasets)", "profile ci, released, official and rebuilt data"]]
     total = ours.iloc[0]
     assert total["mean"] == 35 and total["std"] == pytest.approx(np.sqrt(6)) and len(total["jobs"]) == 4 and total["verdict"] == "not comparable"
     paper = published().query("table == 'a4' and method == 'arq+s_psi' and dataset in @names.values()")

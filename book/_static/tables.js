@@ -11,10 +11,10 @@
   }
 
   /** A labelled choice among [value, text]. */
-  function choice(title, options, changed) {
-    const select = make("select", {}, ...options.map(([value, text]) => make("option", { value, textContent: text })));
+  function choice(id, title, options, changed) {
+    const select = make("select", { id }, ...options.map(([value, text]) => make("option", { value, textContent: text })));
     select.addEventListener("change", changed);
-    return [make("label", {}, title, select), select];
+    return [make("div", {}, make("label", { htmlFor: id, textContent: title }), select), select];
   }
 
   function setUp(figure) {
@@ -35,13 +35,13 @@
     for (const [key, [title, all]] of Object.entries(FILTERS)) {
       const values = [...new Set(offered[key]().filter(Boolean))];
       if (!values.length || (key === "group" && values.length < 2)) continue;
-      const [label, select] = choice(title, [["", all], ...values.map((value) => [value, value])], show);
+      const [control, select] = choice(`${figure.id}-${key}`, title, [["", all], ...values.map((value) => [value, value])], show);
       chosen[key] = select;
-      form.append(label);
+      form.append(control);
     }
     const lines = { paper: "tr.arq-paper td[data-mean]", ours: "tr.arq-ours td[data-mean]", difference: "td[data-difference]" };
     const numbers = Object.entries(NUMBERS).filter(([key]) => table.querySelector(lines[key]));
-    const [label, by] = choice("Columns sort by", numbers, show);
+    const [control, by] = choice(`${figure.id}-by`, "Columns sort by", numbers, show);
     const reset = make("button", { type: "button", textContent: "Show all, in the first order" });
     const said = make("output");
     said.setAttribute("aria-live", "polite");
@@ -50,7 +50,7 @@
       order.column = null;
       show();
     });
-    form.append(label, reset, said);
+    form.append(control, reset, said);
     figure.querySelector(".arq-scroll").before(form);
 
     heads.forEach((head, column) => {
