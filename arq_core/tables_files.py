@@ -32,14 +32,16 @@ EXPLAINED = ("Mean ± standard deviation over seeds (ours with divisor n − 1).
 SYMBOLS = {"<i>s</i><sub>ψ</sub>": r"$s_\psi$", "<i>Q</i><sup>β</sup>": r"$Q^\beta$", "<i>π</i><sub>ϕ</sub>": r"$\pi_\phi$"}
 SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "±": r"$\pm$", "×": r"$\times$",
            "–": "--", **{c: "\\" + c for c in "&%$#_{}"}}
-DOCUMENT = r"""\documentclass[a4paper,landscape]{article}
+DOCUMENT = r"""% longtable finds the widths of its columns in the second run of pdflatex.
+\documentclass[a4paper,landscape]{article}
 \usepackage[utf8]{inputenc}
 \usepackage[margin=8mm]{geometry}
 \usepackage{booktabs,longtable}
 \setlength{\tabcolsep}{2pt}
+\setlength{\LTcapwidth}{\textwidth}
 \begin{document}
 \tiny
-%s
+TABLES
 \end{document}
 """
 
@@ -147,7 +149,7 @@ def export(folder: str | Path, results: str | Path, rows: Sequence[dict], runs: 
         sources = _sources(cells, hashes)
         out |= {f"{name}.csv": to_csv(name, cells, hashes), f"{name}.md": to_markdown(name, cells, sources),
                 f"{name}.tex": to_latex(name, cells, sources)}
-    out["tables.tex"] = DOCUMENT % "\n".join(rf"\input{{{name}.tex}}\clearpage" for name in made)
+    out["tables.tex"] = DOCUMENT.replace("TABLES", "\n".join(rf"\input{{{name}.tex}}\clearpage" for name in made))
     for name, text in out.items():
         replace_text(folder / name, [text])
     return [folder / name for name in out]

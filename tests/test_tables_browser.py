@@ -179,7 +179,7 @@ def test_a_reason_opens_by_key_and_a_number_leads_to_its_evidence(opened):
 
 
 @pytest.mark.parametrize("path", ["results.html", "evidence/door-human.html", "evidence/index.html"])
-def test_it_fits_a_telephone_and_the_first_column_stays(opened, path):
+def test_it_fits_a_telephone_and_heads_and_first_column_stay(opened, path):
     shown = opened(path=path, viewport={"width": 390, "height": 844})
     assert shown.page.evaluate("document.documentElement.scrollWidth") <= 390
     if path == "results.html":
@@ -187,6 +187,9 @@ def test_it_fits_a_telephone_and_the_first_column_stays(opened, path):
           box.scrollLeft = 600; return [box.scrollLeft, head.getBoundingClientRect().left - box.getBoundingClientRect().left,
             f.querySelector('tbody[data-dataset] td').getBoundingClientRect().left - box.getBoundingClientRect().left] }""")
         assert at[0] > 200 and 0 <= at[1] < 3 and at[2] < 0
+        heads = shown.a4.evaluate("""f => { const box = f.querySelector('.arq-scroll'); box.scrollTop = 900;
+          return [box.scrollTop, f.querySelector('thead th').getBoundingClientRect().top - box.getBoundingClientRect().top] }""")
+        assert heads[0] > 200 and 0 <= heads[1] < 3                             # and so do the heads
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
