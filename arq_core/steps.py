@@ -8,15 +8,14 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from arq_core import energy, experiment, results
+from arq_core import energy, experiment, results, runs
 from arq_core.arq import behavior_support
-from arq_core.artifacts import write_atomic
 from arq_core.behavior import fit_behavior
 from arq_core.experiment import Experiment
+from arq_core.files import write_atomic
 from arq_core.methods import METHODS
 from arq_core.qlearning import fit_q, fit_q_beta
 from arq_core.support import in_support_share
@@ -62,7 +61,7 @@ def run(e: Experiment, step: str, method: str, receipts: Sequence[str | Path], t
     store = e.store()
     with energy.meter() as used:
         made = STEPS[step](e, method, store)
-    _write(target, receipt(e, step, method, store, receipts, used))
+    write_atomic(Path(target), (json.dumps(receipt(e, step, method, store, receipts, used), indent=1) + "\n").encode())
     return made
 
 
@@ -82,12 +81,8 @@ def evaluate(e: Experiment, method: str, receipts: Sequence[str | Path], rows_fi
         rows = experiment.measure(e, method)
     path = results.write_rows(rows_file, rows)
     record = provenance(e, method, rows, receipts, notebooks, used, time.monotonic() - started)
-    write_atomic(provenance_of(path), _json(record | dict(rows_sha256=_sha256(path))))
+    runs.write_run(path, record)
     return rows
-
-
-def provenance_of(rows_file: Path) -> Path:
-    return rows_file.with_suffix(".run.json")
 
 
 def provenance(e: Experiment, method: str, rows: list[dict], receipts: Sequence[str | Path], notebooks: dict[str, str], used, seconds: float) -> dict:
@@ -112,11 +107,3 @@ def shares(e: Experiment, candidates) -> list[float]:
 def _sha256(path: Path) -> str:
     with open(path, "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
-
-
-def _json(record: dict) -> bytes:
-    return (json.dumps(record, indent=1, default=asdict) + "\n").encode()
-
-
-def _write(target: str | Path, record: dict) -> None:
-    write_atomic(Path(target), _json(record))

@@ -9,13 +9,15 @@ import time
 from pathlib import Path
 
 from arq_core import book, settings
+from arq_core.files import write_atomic
 from arq_core.grid import costs, driver, plan, slurm
 from arq_core.grid.driver import ENGINES, GridError, Request
-from arq_core.grid.publish import publish
+from arq_core.grid.publish import lost, publish, scores
 from arq_core.results import ResultsError
 from arq_core.runner import RunError
 
 ROOT = Path(__file__).resolve().parents[2]
+BOOK_PROFILE = "ci"            # the book's own notebooks; the rows that the tables show are of the profile that was asked for
 
 
 def _seeds(text: str) -> tuple[int, ...]:
@@ -41,26 +43,35 @@ def _names(text: str) -> list[str]:
 
 
 def run(root: Path, request: Request, to_book: bool, results_folder: Path) -> int:
-    """All of `make table`; the exit status."""
+    """All of `make table`; the exit status: 0 where every cell is finished and none lost its advantage over behaviour cloning."""
     with driver.only_one(root) as lock:
-        if request.engine == "slurm" and (left := slurm.cancel_left_over(root)):
-            print(f"cancelled what a run that was killed left in the queue: {', '.join(left)}", flush=True)
         began, todo = time.monotonic(), driver.planned(root, request)
         cost = costs.estimate(root, [(c, s) for s, c in todo], len(request.seeds))
         print(f"{len(request.cells)} cells of profile {request.profile}. {driver.show(cost, request.cores or os.cpu_count() or 1)}", flush=True)
         driver.room(root, cost)
         code = driver.execute(root, request, len(todo), lock) if todo else 0
-        failed = driver.failures(root, request.cells)
-        driver.write_atomic(root / plan.GRID / "failed.json", json.dumps(failed, indent=1).encode())
-        said = publish(root, request.cells, results_folder)
-        print(f"{len(request.cells) - len(failed)} of {len(request.cells)} cells finished, {len(said['written'])} files of rows written, "
-              f"{time.monotonic() - began:.0f} s", *said["kept"], sep="\n", flush=True)
-        if failed:
-            print(f"error: {len(failed)} cells are not finished:\n{driver.tell(failed)}", file=sys.stderr)
-        elif code:
+        good = _report(root, request, results_folder, began)
+        if code and good:
             print(f"error: Snakemake ended with {code}; see {plan.GRID / 'snakemake.log'}", file=sys.stderr)
-        built = book.main(["build", "--profile", "ci"], root) if to_book else 0
-    return 1 if failed or code or built else 0
+        built = book.main(["build", "--profile", BOOK_PROFILE], root) if to_book else 0
+    return 0 if good and not code and not built else 1
+
+
+def _report(root: Path, request: Request, folder: Path, began: float) -> bool:
+    """Publish what is finished, and say what happened: scores, time, cells that failed, advantages that were lost. Whether all is well."""
+    failed = driver.failures(root, request.cells)
+    write_atomic(root / plan.GRID / "failed.json", json.dumps(failed, indent=1).encode())
+    gone, watched = lost(root, request.cells, folder)
+    said = publish(root, [c for c in request.cells if c not in gone], folder)
+    print(scores(root, request.cells), watched, *said["kept"], sep="\n")
+    print(f"{len(request.cells) - len(failed)} of {len(request.cells)} cells finished, {len(said['written'])} files of rows written, "
+          f"{time.monotonic() - began:.0f} s", flush=True)
+    if failed:
+        print(f"error: {len(failed)} cells are not finished:\n{driver.tell(failed)}", file=sys.stderr)
+    if gone:
+        print(f"error: {', '.join(f'{c.task} {c.method}' for c in gone)}: saw no clear advantage over behaviour cloning, which the rows in {folder} show; they were not "
+              "replaced. Find what changed; if the change is meant, delete those rows and run again.", file=sys.stderr)
+    return not failed and not gone
 
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:

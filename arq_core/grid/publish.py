@@ -2,13 +2,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
 
-from arq_core import results
+from arq_core import regressions, results, runs
 from arq_core.files import write_atomic
 from arq_core.grid import plan
 from arq_core.grid.plan import Cell, evidence
@@ -23,6 +22,22 @@ def light(notebook: dict) -> dict:
             for kind in [k for k in output.get("data", {}) if k.startswith(HEAVY)]:
                 del output["data"][kind]
     return notebook
+
+
+def lost(root: Path, cells: Sequence[Cell], folder: Path) -> tuple[list[Cell], str]:
+    """(cells that clearly beat behaviour cloning in `folder` and no longer do, what is said of all that are watched): regressions.compare."""
+    stored, paths = results.read_rows(folder), [root / plan.rows(c) for c in cells if (root / plan.rows(c)).exists()]
+    if not paths or not any(row["method"] == "bc" and row["profile"] == cells[0].profile for row in stored):
+        return [], "no stored rows of behaviour cloning at this profile: nothing to compare the new rows with"
+    findings = regressions.compare(stored, [row for path in paths for row in results.read_file(path)], cells[0].profile)
+    names = {(f.task, f.method, f.variant) for f in regressions.failures(findings, partial=True)}
+    return [c for c in cells if (c.task, c.method, c.variant) in names], regressions.report(findings)
+
+
+def scores(root: Path, cells: Sequence[Cell]) -> str:
+    """Mean and standard deviation over seeds of every finished cell, as text."""
+    found = results.summary([row for c in cells if (path := root / plan.rows(c)).exists() for row in results.read_file(path)])
+    return found[["task", "method", "score", "score_std", "seeds", "episodes"]].round(2).to_string(index=False)
 
 
 def publish(root: Path, cells: Sequence[Cell], folder: Path) -> dict[str, list[str]]:
@@ -40,8 +55,7 @@ def publish(root: Path, cells: Sequence[Cell], folder: Path) -> dict[str, list[s
         except results.ResultsError as error:
             out["kept"].append(str(error))
             continue
-        shutil.copyfile(source.with_suffix(".run.json"), partial := target.with_suffix(".run.json.tmp"))
-        partial.replace(target.with_suffix(".run.json"))
+        runs.write_run(target, json.loads(runs.run_path(source).read_text()))
         for step in cell.steps():
             notebook = nbformat.read((root / plan.place(cell, step)).with_suffix(".ipynb"), nbformat.NO_CONVERT)
             write_atomic(folder / evidence(cell, step), (json.dumps(light(notebook), indent=1) + "\n").encode())
