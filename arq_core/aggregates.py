@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from arq_core.bootstrap import NOTHING, REPS, can_bear_interval, improvement, improvement_interval, iqm, iqm_interval
+from arq_core.bootstrap import NOTHING, REPS, can_bear_interval, improvement, improvement_interval, iqm, iqm_interval, profile, profile_band
 from arq_core.results import DATA, summary
 from arq_core.tables import GROUPS, METHODS, OWN_SUITES
 
@@ -75,6 +75,22 @@ def groups(tasks: Iterable[str], path: str | Path = DATA / "tasks.csv") -> dict[
     return out | ({OVERALL: [t for suite in common for t in out[suite]]} if len(common) > 1 else {})
 
 
+def by_setting(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The lines of each setting under its name, as the tables write it."""
+    return {f"{profile}, {variant}, {fidelity} data": part for (profile, fidelity, variant), part in frame.groupby(SETTING)}
+
+
+def inventory(rows: Sequence[dict], path: str | Path = DATA / "tasks.csv") -> pd.DataFrame:
+    """How many `datasets` each `group` has, and how many of them have runs in each setting (the other columns)."""
+    listed = groups(pd.read_csv(path, dtype=str)["task"], path)
+    listed.pop(OVERALL, None)
+    counts = {"group": [LABELS[group] for group in listed], "datasets": [len(tasks) for tasks in listed.values()]}
+    for name, part in by_setting(runs(rows)).items():
+        here = groups(part["task"].unique(), path)
+        counts[name] = [len(here.get(group, [])) for group in listed]
+    return pd.DataFrame(counts)
+
+
 def _each(rows: Sequence[dict]) -> Iterator[tuple[dict, list[str], pd.DataFrame]]:
     """(setting and group, the group's tasks, their runs) for every setting and group of the rows."""
     for setting, frame in runs(rows).groupby(SETTING):
@@ -91,34 +107,56 @@ def _single(*several: Sequence[np.ndarray]) -> str:
 
 
 def interquartile_means(rows: Sequence[dict], reps: int = REPS, seed: int = 0) -> pd.DataFrame:
-    """One line per setting, group and method: value, low, high, tasks, seeds (the least), note. A group's methods are compared on all its tasks.
+    """One line per setting, group and method: value, low, high, note, on the `tasks` of the group, with `seeds` (the least) on each.
 
-    A method that lacks one of the group's tasks has no value, and `note` names what it lacks.
+    A method that lacks one of the group's tasks has no value; `missing` is the number of those, which `note` names, and `tasks` that of the others.
     """
     out = []
     for part, tasks, frame in _each(rows):
         for method in methods(frame):
-            line = part | dict(method=method, tasks=len(tasks), seeds=0)
-            if lacking := lacks(frame, tasks, method):
+            lacking = lacks(frame, tasks, method)
+            line = part | dict(method=method, tasks=len(tasks) - len(lacking), missing=len(lacking), seeds=0)
+            if lacking:
                 out.append(_line(line, np.nan, NOTHING, f"not run on {', '.join(lacking)}"))
                 continue
             scores = strata(frame, tasks, method)
             out.append(_line(line | dict(seeds=min(map(len, scores))), iqm(scores), iqm_interval(scores, reps, seed), _single(scores)))
-    return pd.DataFrame(out, columns=[*SETTING, "group", "method", "tasks", "seeds", "value", "low", "high", "note"])
+    return pd.DataFrame(out, columns=[*SETTING, "group", "method", "tasks", "missing", "seeds", "value", "low", "high", "note"])
 
 
 def improvements(rows: Sequence[dict], over: str, reps: int = REPS, seed: int = 0) -> pd.DataFrame:
-    """One line per setting, group and method: value = P(method > over), low, high, note, on the `tasks` of the group that both were run on."""
+    """One line per setting, group and method: value = P(method > over), low, high, note, on those `tasks` of the group that both were run on.
+
+    `missing` is the number of the group's other tasks, which `note` names.
+    """
     out = []
     for part, tasks, frame in _each(rows):
         for method in methods(frame[frame["method"] != over]):
             without = [t for t in tasks if lacks(frame, [t], method) or lacks(frame, [t], over)]
             both = [t for t in tasks if t not in without]
-            line = part | dict(method=method, over=over, tasks=len(both))
+            line = part | dict(method=method, over=over, tasks=len(both), missing=len(without))
             if not both:
                 out.append(_line(line, np.nan, NOTHING, f"no task that {method} and {over} were both run on"))
                 continue
             x, y = strata(frame, both, method), strata(frame, both, over)
             out.append(_line(line, improvement(x, y), improvement_interval(x, y, reps, seed), _single(x, y),
                              f"without {', '.join(without)}" if without else ""))
-    return pd.DataFrame(out, columns=[*SETTING, "group", "method", "over", "tasks", "value", "low", "high", "note"])
+    return pd.DataFrame(out, columns=[*SETTING, "group", "method", "over", "tasks", "missing", "value", "low", "high", "note"])
+
+
+def profiles(rows: Sequence[dict], points: int = 200, seed: int = 0) -> pd.DataFrame:
+    """Performance profiles: a line per setting, group, method and tau, with value (the share of runs above tau), low, high.
+
+    Each group has `points` values of tau, from just below its lowest score to just above its highest. Methods that
+    lack one of the group's tasks have no line.
+    """
+    out = []
+    for part, tasks, frame in _each(rows):
+        low, high = frame["score"].min(), frame["score"].max()
+        margin = 0.05 * (high - low) or 0.5                        # 0.5 where all scores are the same
+        taus = np.linspace(low - margin, high + margin, points)
+        for method in [m for m in methods(frame) if not lacks(frame, tasks, m)]:
+            scores = strata(frame, tasks, method)
+            low, high = profile_band(scores, taus, seed=seed)
+            out.append(pd.DataFrame(part | dict(method=method, tau=taus, value=profile(scores, taus), low=low, high=high)))
+    return pd.concat(out, ignore_index=True) if out else pd.DataFrame(columns=[*SETTING, "group", "method", "tau", "value", "low", "high"])

@@ -138,6 +138,8 @@ def report(findings: Sequence[Finding], over: str = "bc") -> str:
     order = [LOST, MISSING, UNDECIDED, KEPT]
     lines = [f"{len(watched)} of {len(findings)} cells are watched: their stored rows beat {over} clearly "
              f"(Welch's test over seeds, one-sided, Holm's correction, level {LEVEL})."]
+    if not watched:
+        lines.append("So nothing can be found lost: it takes more seeds, or an advantage, before there is something to watch.")
     return "\n".join(lines + [describe(f, over) for f in sorted(watched, key=lambda f: order.index(f.verdict))])
 
 

@@ -161,6 +161,21 @@ def test_groups_are_the_tables_and_small_worlds_are_in_no_total():
     assert suites <= set(aggregates.LABELS)
 
 
+def test_the_inventory_counts_what_is_not_run():
+    table = aggregates.inventory(rows([1, 2]) + rows([1, 2], task="door-human", fidelity="rebuilt", profile="lite")).set_index("group")
+    assert table.columns.tolist() == ["datasets", "ci, released, recollected data", "lite, released, rebuilt data"]
+    assert table.loc["D4RL Adroit"].tolist() == [8, 0, 1] and table["datasets"].sum() == len(pd.read_csv(results.DATA / "tasks.csv"))
+    assert aggregates.inventory([]).columns.tolist() == ["group", "datasets"]
+
+
+def test_profiles_fall_from_all_runs_to_none_for_methods_with_all_tasks():
+    lines = aggregates.profiles(rows([1, 2]) + rows([3, 4], method="arq+pi") + rows([5, 6], task="hopper-expert-recollected"))
+    assert set(lines["method"]) == {"s_psi"} and set(lines["group"]) == {"recollected-locomotion"}
+    assert lines["value"].iloc[0] == 1 and lines["value"].iloc[-1] == 0 and (lines["value"].diff().dropna() <= 0).all()
+    assert (lines["low"] <= lines["value"]).all() and (lines["value"] <= lines["high"]).all()
+    assert set(aggregates.profiles(rows([3, 3]))["value"]) == {0, 1}
+
+
 def test_a_task_without_a_score_has_no_line():
     assert len(runs([row | {"score": None} for row in rows([1, 2])])) == 0
 
