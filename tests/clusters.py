@@ -20,6 +20,8 @@ def missing() -> str:
     """Why there can be no such Slurm here; empty where there can."""
     if not sys.platform.startswith("linux") or os.geteuid():
         return "saw another system than Linux, or another user than root, whom Slurm's daemons need"
+    if others := [path for path in ("/etc/slurm/slurm.conf", "/run/slurm/conf/slurm.conf") if Path(path).exists()]:
+        return f"saw {others[0]}, the configuration of another Slurm on this machine"
     if lacking := [name for name in ("slurmctld", "slurmd", "munged") if shutil.which(name) is None]:
         return f"saw no {', '.join(lacking)}; `workflow/slurm_here.sh start FOLDER` installs them (Debian: apt-get install slurm-wlm munge)"
     return ""
@@ -66,9 +68,22 @@ class Slurm:
         until(f"{node} to be back", lambda: self.state(node) in ("idle", "mixed", "allocated"))
 
 
+def processes_of(cluster: Slurm) -> list[str]:
+    """Names of the processes that have this Slurm in their environment: daemons, and jobs with all they started."""
+    marks = {f"{name}={value}" for name, value in cluster.environment().items()}
+    found = []
+    for process in filter(lambda p: p.name.isdecimal(), Path("/proc").iterdir()):
+        try:
+            if marks & set(_read(process, "environ")):
+                found.append((process / "comm").read_text().strip())
+        except (FileNotFoundError, ProcessLookupError):       # it ended meanwhile
+            continue
+    return found
+
+
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory):
-    """Two idle nodes; nothing of them is left after the tests of a file."""
+    """Two idle nodes; after the tests of a file, nothing of them is left on the machine."""
     if reason := missing():
         pytest.skip(f"CLUSTER TEST NOT RUN: {reason}")
     cluster = Slurm(tmp_path_factory.mktemp("slurm"))
@@ -77,6 +92,13 @@ def slurm(tmp_path_factory):
         yield cluster
     finally:
         cluster.do("stop")
+    assert not processes_of(cluster) and not Path("/run/slurm/conf").is_symlink()
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """What a checkout needs for the grid, copied once: all runs that are compared are of the same code."""
+    return scratch(tmp_path_factory.mktemp("original"), stand_ins=False)
 
 
 @dataclass(frozen=True)
@@ -96,11 +118,13 @@ def _read(process: Path, name: str) -> list[str]:
 def _step(process: Path, root: Path) -> Running | None:
     """That process as a step of the checkout on a node, if it is one: the Python that runs the notebook, not the shells above it."""
     try:
-        command, folder = _read(process, "cmdline"), (process / "cwd").resolve()
+        command = _read(process, "cmdline")
+        if command[1:3] != ["-m", "arq_core.grid.job"] or (process / "cwd").readlink() != root:
+            return None
         variables = dict(pair.split("=", 1) for pair in _read(process, "environ") if "=" in pair)
     except (FileNotFoundError, ProcessLookupError):           # it ended meanwhile
         return None
-    if command[1:3] != ["-m", "arq_core.grid.job"] or folder != root or "SLURM_JOB_ID" not in variables:
+    if "SLURM_JOB_ID" not in variables:
         return None
     return Running(int(process.name), variables["SLURM_JOB_ID"], variables["SLURMD_NODENAME"], json.loads(command[3])["place"])
 
@@ -117,21 +141,17 @@ class Checkout:
     root: Path
     slurm: Slurm | None = None
 
-    @classmethod
-    def make(cls, folder: Path, slurm: Slurm | None = None) -> "Checkout":
-        return cls(scratch(folder, stand_ins=False), slurm)
-
-    def begin(self) -> subprocess.Popen:
+    def begin(self, *more: str) -> subprocess.Popen:
         """Start the grid, as `make table` does, on the laptop or on Slurm."""
         own = {"PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1", "ARQ_CACHE": str(self.root / "cache")}
-        command = [sys.executable, "-m", "arq_core.grid", "run", *CELLS, "--engine", "slurm" if self.slurm else "laptop"]
+        command = [sys.executable, "-m", "arq_core.grid", "run", *CELLS, *more, "--engine", "slurm" if self.slurm else "laptop"]
         with open(self.root / "output.txt", "w") as output:
             return subprocess.Popen(command, cwd=self.root, stdout=output, stderr=output,
                                     env=os.environ | own | (self.slurm.environment() if self.slurm else {}))
 
-    def finish(self) -> str:
-        """Run the grid to its end; what it said."""
-        status = self.begin().wait(timeout=3 * PATIENCE)
+    def finish(self, begun: subprocess.Popen | None = None) -> str:
+        """Wait for a run that was begun, or for a new one, to end well; what it said."""
+        status = (begun or self.begin()).wait(timeout=3 * PATIENCE)
         said = (self.root / "output.txt").read_text()
         assert status == 0, said
         return said

@@ -1,11 +1,14 @@
 """The Kubernetes profile against a stand-in for kubectl that runs the pods' commands here: no cluster has seen it."""
 import json
 import os
+import subprocess
 import sys
 from importlib import util
+from pathlib import Path
 
 import pytest
 import yaml
+from clusters import Checkout, until
 from grids import ROOT, grid, scratch, steps_done
 
 sys.path.insert(0, str(ROOT / "workflow"))
@@ -16,17 +19,21 @@ import json, os, pathlib, subprocess, sys
 here, verb = pathlib.Path(__file__).parent / "jobs", sys.argv[1]
 here.mkdir(exist_ok=True)
 if verb == "create":
-    job = json.load(sys.stdin)
-    pod = job["spec"]["template"]["spec"]["containers"][0]
-    name = f"arq-{{len(list(here.iterdir()))}}"
-    done = subprocess.run(pod["command"], cwd=pod["workingDir"], env={{"PATH": "/usr/bin:/bin"}} | {{e["name"]: e["value"] for e in pod["env"]}},
-                          stdout=(here.parent / "pods.log").open("a"), stderr=subprocess.STDOUT)
-    job["status"] = dict(conditions=[dict(type="Failed" if done.returncode else "Complete", status="True")])
-    (here / name).write_text(json.dumps(job))
-    print(f"job.batch/{{name}}")
+    pod = json.load(sys.stdin)["spec"]["template"]["spec"]["containers"][0]
+    job = here / f"arq-{{len(list(here.iterdir()))}}"
+    job.mkdir()
+    waits = f"while [ -e {{here.parent}}/hold ]; do sleep 0.1; done; " + '"$@"; echo $? >' + f"{{job}}/part; mv {{job}}/part {{job}}/status"
+    with open(job / "log", "w") as log:
+        subprocess.Popen(["sh", "-c", waits, "pod", *pod["command"]], cwd=pod["workingDir"], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                         start_new_session=True, env={{"PATH": "/usr/bin:/bin"}} | {{e["name"]: e["value"] for e in pod["env"]}})
+    print(f"job.batch/{{job.name}}")
 elif verb == "get":
-    print((here / sys.argv[2].split("/")[1]).read_text())
+    status = here / sys.argv[2].split("/")[1] / "status"
+    ended = [dict(type="Failed" if int(status.read_text()) else "Complete", status="True")] if status.exists() else []
+    print(json.dumps(dict(status=dict(conditions=ended))))
 """
+CELLS = ["--profile", "toy", "--tasks", "maze", "--methods", "bc s_psi", "--no-book", "--engine", "kubernetes"]
+STEPS = sorted(["dataset maze", "behavior maze", "policy maze bc", "evaluate maze bc", "evaluate maze s_psi"])
 
 
 @pytest.fixture
@@ -66,14 +73,33 @@ def test_without_kubectl_the_error_says_so(monkeypatch):
         kubernetes_job.main(["job.batch/arq-1"])
 
 
+needs_plugin = pytest.mark.skipif(util.find_spec("snakemake_executor_plugin_cluster_generic") is None,
+                                  reason="KUBERNETES TEST NOT RUN: saw no plugin cluster-generic; install the extra `kubernetes`")
+
+
+def environment(root: Path) -> dict[str, str]:
+    """For grids.grid: the copy first, and what this Python was told to find besides."""
+    return {"PYTHONPATH": os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(util.find_spec("snakemake_executor_plugin_cluster_generic") is None,
-                    reason="KUBERNETES TEST NOT RUN: saw no plugin cluster-generic; install the extra `kubernetes`")
+@needs_plugin
 def test_the_profile_runs_every_step_as_a_job_of_its_own(kubectl, tmp_path):
     root = scratch(tmp_path / "copy")
-    paths = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
-    run = grid(root, "run", "--profile", "toy", "--tasks", "maze", "--methods", "bc s_psi", "--no-book", "--engine", "kubernetes", PYTHONPATH=paths)
+    run = grid(root, "run", *CELLS, **environment(root))
     assert run.returncode == 0, run.stdout + run.stderr
-    steps = steps_done(root)
-    assert steps == sorted(["dataset maze", "behavior maze", "policy maze bc", "evaluate maze bc", "evaluate maze s_psi"])
-    assert len(list((kubectl / "jobs").iterdir())) == len(steps)
+    assert steps_done(root) == STEPS and len(list((kubectl / "jobs").iterdir())) == len(STEPS)
+
+
+@pytest.mark.slow
+@needs_plugin
+def test_after_a_kill_of_the_head_its_jobs_are_taken_up_again(kubectl, tmp_path):
+    root = scratch(tmp_path / "copy")
+    (kubectl / "hold").touch()
+    head = subprocess.Popen([sys.executable, "-m", "arq_core.grid", "run", *CELLS], cwd=root, env=os.environ | environment(root))
+    until("a job whose name was noted", lambda: any(p.read_text() for p in (root / ".snakemake/incomplete").glob("*") if p.is_file()))
+    Checkout(root).kill_head(head)
+    (kubectl / "hold").unlink()
+    run = grid(root, "run", *CELLS, **environment(root))
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert steps_done(root) == STEPS and len(list((kubectl / "jobs").iterdir())) == len(STEPS)

@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from clusters import CELLS, Checkout, running, slurm, until  # noqa: F401  (a fixture)
+from clusters import CELLS, Checkout, original, processes_of, running, slurm, until  # noqa: F401  (two of them are fixtures)
 from grids import ROOT
 
 from arq_core.grid.slurm import QueueError, cancel_left_over, left_over
@@ -64,26 +65,48 @@ def assert_same(one: Path, other: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
+def undisturbed(original, tmp_path_factory):  # noqa: F811
     """The toy grid on the laptop profile, done once without disturbance."""
-    checkout = Checkout.make(tmp_path_factory.mktemp("laptop"))
+    checkout = Checkout(shutil.copytree(original, tmp_path_factory.mktemp("laptop") / "copy"))
     checkout.finish()
     names = [f"{t}.toy.{m}.released" for t in CELLS[3].split() for m in CELLS[5].split()]
     assert sorted(results_of(checkout.root)) == sorted([f"{n}.jsonl" for n in names] + [f"{n}.run.json" for n in names])
     return checkout.root
 
 
+def test_starting_again_changes_nothing_and_a_daemon_that_was_killed_is_started(slurm):  # noqa: F811
+    before = sorted(processes_of(slurm))
+    assert slurm.do("start") == f"export SLURM_CONF={slurm.folder}/slurm.conf\n" and sorted(processes_of(slurm)) == before
+    slurm.do("kill-node", "n2")
+    assert sorted(processes_of(slurm)) != before
+    slurm.do("start")
+    assert sorted(processes_of(slurm)) == before and slurm.do("status").count("idle") == 2
+
+
+def test_each_node_has_one_gpu_to_give(slurm):  # noqa: F811
+    if not (slurm.folder / "gres.conf").exists():
+        pytest.skip("GPU SCHEDULING NOT TESTED: mknod is refused on this machine, so the nodes have no make-believe GPU")
+    jobs = [slurm.ask("sbatch", "--parsable", "--gpus=1", "--output=/dev/null", "--wrap=sleep 600")[0] for _ in range(3)]
+    until("two jobs to run", lambda: len(slurm.ask("squeue", "--noheader", "--states=running", "--format=%i")) == 2)
+    assert slurm.ask("squeue", "--noheader", "--states=pending", "--format=%i %r") == [f"{jobs[2]} Resources"]
+    assert sorted(slurm.ask("squeue", "--noheader", "--states=running", "--format=%N")) == ["n1", "n2"]
+    slurm.ask("scancel", *jobs)
+    until("an empty queue", lambda: not slurm.queue())
+
+
 @pytest.mark.slow
-def test_slurm_and_the_laptop_give_the_same_rows_tensors_and_table(slurm, undisturbed, tmp_path):  # noqa: F811
-    checkout = Checkout.make(tmp_path / "copy", slurm)
-    checkout.finish()
+def test_slurm_and_the_laptop_give_the_same_rows_tensors_and_table(slurm, original, undisturbed, tmp_path):  # noqa: F811
+    checkout = Checkout(shutil.copytree(original, tmp_path / "copy"), slurm)
+    run = checkout.begin("--gpus", "1")
+    until("a step that was given a GPU", lambda: any("gpu:1" in job for job in slurm.ask("squeue", "--noheader", "--Format=tres-per-job")))
+    checkout.finish(run)
     assert_same(checkout.root, undisturbed)
     assert not slurm.queue()
 
 
 @pytest.mark.slow
-def test_nothing_is_lost_or_doubled_when_jobs_nodes_and_head_are_killed(slurm, undisturbed, tmp_path):  # noqa: F811
-    checkout = Checkout.make(tmp_path / "copy", slurm)
+def test_nothing_is_lost_or_doubled_when_jobs_nodes_and_head_are_killed(slurm, original, undisturbed, tmp_path):  # noqa: F811
+    checkout = Checkout(shutil.copytree(original, tmp_path / "copy"), slurm)
     head, hurt = checkout.begin(), set()
 
     def victim():

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # A real Slurm of two nodes on one machine, to test the cluster path without a cluster. Everything it writes is in one folder: configuration,
-# key, sockets, logs and process ids; only a link /run/slurm/conf leads there while it runs. Nodes n1 and n2 have all cores and half the memory each, and one make-believe GPU, for scheduling only.
+# key, sockets, logs and process ids; only a link /run/slurm/conf leads there while it runs. Nodes n1 and n2 have all cores and half the memory
+# each, and one make-believe GPU, for scheduling only. The packages bring services of their own, which are not used.
 set -euo pipefail
 
 usage() {
   cat >&2 <<'TEXT'
-workflow/slurm_here.sh start FOLDER            install Slurm if it is missing, start it, wait until both nodes are idle; prints `export SLURM_CONF=...`
+workflow/slurm_here.sh start FOLDER            install Slurm if it is missing, start it, wait until both nodes are up; prints `export SLURM_CONF=...`
 workflow/slurm_here.sh status FOLDER           show nodes and jobs; fails unless both nodes can take jobs
 workflow/slurm_here.sh kill-node FOLDER n1     kill -9 the node's daemon: its jobs go on, but nobody hears from them
 workflow/slurm_here.sh crash-node FOLDER n1    kill -9 the daemon and its jobs, as a power cut does
@@ -28,10 +29,11 @@ until_true() {
 
 install() {
   command -v slurmctld slurmd munged munge scontrol >/dev/null && return
-  command -v apt-get >/dev/null || fail "saw neither Slurm nor apt-get, expected Debian or Ubuntu; install slurmctld, slurmd, Slurm's commands and munge by hand."
+  command -v apt-get >/dev/null ||
+    fail "saw neither Slurm nor apt-get, expected Debian or Ubuntu; install slurmctld, slurmd, Slurm's commands and munge by hand."
   say "installing slurm-wlm and munge"
   local log; log=$(DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends slurm-wlm munge 2>&1) ||
-    fail "apt-get could not install slurm-wlm and munge; if its lists are old or missing, run \`apt-get update\` first. It said: $(tail -n 5 <<<"$log")"
+    fail "apt-get could not install slurm-wlm and munge; are its lists old or missing (\`apt-get update\`)? It said: $(tail -n 5 <<<"$log")"
 }
 
 # running DAEMON PIDFILE: prints the process id if that process lives and is that daemon; a number can have been given to another process
@@ -63,7 +65,8 @@ taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 # Snakemake's plugin starts srun inside a job without SLURM_CONF, and this is where Slurm looks next.
 link_configuration() {
   local seen; seen=$(readlink -e /etc/slurm/slurm.conf /run/slurm/conf/slurm.conf | head -n 1) || true
-  [ -z "$seen" ] || [ "$seen" = "$CONF" ] || fail "saw $seen, the configuration of another Slurm on this machine; stop that one first (use a machine outside your cluster)."
+  [ -z "$seen" ] || [ "$seen" = "$CONF" ] ||
+    fail "saw $seen, the configuration of another Slurm; stop that one first, or use a machine outside your cluster."
   mkdir -p /run/slurm
   ln -sfn "$HERE" /run/slurm/conf
 }
@@ -81,11 +84,13 @@ fake_gpus() {
 write_configuration() {
   rm -rf "$HERE/state" "$HERE"/spool-n[12]      # jobs of an earlier start
   mkdir -p "$HERE/state" "$HERE/spool-n1" "$HERE/spool-n2"
-  local port=${ARQ_SLURM_PORT:-17000} memory gres=""
+  local port=${ARQ_SLURM_PORT:-17000} cores memory gres=""
+  cores=$(getconf _NPROCESSORS_ONLN)              # not nproc, which heeds OMP_NUM_THREADS
   memory=$(awk '/^MemTotal/ { print int($2 / 2048) }' /proc/meminfo)
   if fake_gpus; then
     gres="Gres=gpu:fake:1"
-    printf 'AutoDetect=off\nNodeName=n1 Name=gpu Type=fake File=%s/gpu-n1\nNodeName=n2 Name=gpu Type=fake File=%s/gpu-n2\n' "$HERE" "$HERE" >"$HERE/gres.conf"
+    printf 'AutoDetect=off\n' >"$HERE/gres.conf"
+    printf 'NodeName=%s Name=gpu Type=fake File=%s/gpu-%s\n' n1 "$HERE" n1 n2 "$HERE" n2 >>"$HERE/gres.conf"
   else
     rm -f "$HERE/gres.conf"
     say "mknod was refused here, so the nodes have no make-believe GPU: jobs that ask for one cannot be scheduled"
@@ -123,8 +128,8 @@ ReturnToService=2
 JobRequeue=0
 KillWait=2
 MinJobAge=600
-NodeName=n1 NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=$((port + 1)) CPUs=$(nproc) RealMemory=$memory $gres
-NodeName=n2 NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=$((port + 2)) CPUs=$(nproc) RealMemory=$memory $gres
+NodeName=n1 NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=$((port + 1)) CPUs=$cores RealMemory=$memory $gres
+NodeName=n2 NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=$((port + 2)) CPUs=$cores RealMemory=$memory $gres
 PartitionName=main Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
 TEXT
 }
@@ -133,8 +138,8 @@ start_munge() {
   running munged "$HERE/munge.pid" >/dev/null && return
   [ -f "$HERE/munge.key" ] || (umask 077; head -c 128 /dev/urandom >"$HERE/munge.key")
   # --force: it warns of folders above that others may not enter, or may write to; all of this is for one user
-  munged --force --num-threads=2 --key-file="$HERE/munge.key" --socket="$HERE/munge.socket" --pid-file="$HERE/munge.pid" --log-file="$HERE/munge.log" \
-    --seed-file="$HERE/munge.seed" 2>>"$HERE/munge.log" || fail "munged did not start; see $HERE/munge.log"
+  munged --force --num-threads=2 --key-file="$HERE/munge.key" --seed-file="$HERE/munge.seed" --socket="$HERE/munge.socket" \
+    --pid-file="$HERE/munge.pid" --log-file="$HERE/munge.log" 2>>"$HERE/munge.log" || fail "munged did not start; see $HERE/munge.log"
   until_true 10 munge --socket="$HERE/munge.socket" --no-input --output=/dev/null || fail "munged did not answer within 10 s; see $HERE/munge.log"
 }
 
@@ -159,7 +164,8 @@ start() {
   start_munge
   start_node n1
   start_node n2
-  until_true 60 usable || fail "saw nodes that are not up after 60 s: $(sinfo --noheader --Node --format '%N %T %E' 2>&1 | tr '\n' ';') see $HERE/slurmctld.log"
+  until_true 60 usable ||
+    fail "saw nodes that are not up after 60 s: $(sinfo --noheader --Node --format '%N %T %E' 2>&1 | tr '\n' ';') see $HERE/slurmctld.log"
   say "two nodes are up; stop them with: $0 stop $HERE"
   echo "export SLURM_CONF=$CONF"
 }
