@@ -67,8 +67,7 @@ link_configuration() {
   local seen; seen=$(readlink -e /etc/slurm/slurm.conf /run/slurm/conf/slurm.conf | head -n 1) || true
   [ -z "$seen" ] || [ "$seen" = "$CONF" ] ||
     fail "saw $seen, the configuration of another Slurm; stop that one first, or use a machine outside your cluster."
-  mkdir -p /run/slurm
-  ln -sfn "$HERE" /run/slurm/conf
+  mkdir -p /run/slurm && ln -sfn "$HERE" /run/slurm/conf
 }
 
 unlink_configuration() {
