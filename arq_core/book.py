@@ -17,7 +17,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from arq_core import runner
+from arq_core import links, runner
 from arq_core.runner import Job, RunError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -125,6 +125,8 @@ def build_pages(root: Path) -> Path:
         lines = log.read_text(errors="replace").splitlines()
         told = [line for line in lines if re.search(r"WARNING: |ERROR: |Error: ", line)] or lines[-40:]
         raise RunError("pages: saw these, expected a build without warnings (all of it in _build/pages.log):\n" + "\n".join(told))
+    if broken := links.problems(new / "_build/html"):
+        raise RunError("pages: saw links that lead nowhere, expected none (page:line: address):\n" + "\n".join(broken))
     stamp.unlink(missing_ok=True)
     shutil.rmtree(html, ignore_errors=True)
     os.replace(new / "_build/html", html)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from arq_core import energy, experiment, results, runs
+from arq_core import energy, experiment, hardware, results, runs
 from arq_core.arq import behavior_support
 from arq_core.behavior import fit_behavior
 from arq_core.experiment import Experiment
@@ -93,7 +93,7 @@ def provenance(e: Experiment, method: str, rows: list[dict], receipts: Sequence[
     steps.append(dict(step="evaluate", notebook=notebooks["evaluate"], device=rows[0]["device"], commit=rows[0]["commit"], files=[], seconds=round(seconds, 1)))
     joules = [r["energy_j"] for r in done] + [used.joules]
     first = {k: rows[0][k] for k in ("task", "profile", "method", "variant", "device", "commit", "versions", "created", "wall_s")}
-    return dict(first, seeds=list(e.seeds), hyper=vars(e.hyper), budget=vars(e.budget), steps=steps,
+    return dict(first, hardware=hardware.hardware(), seeds=list(e.seeds), hyper=vars(e.hyper), budget=vars(e.budget), steps=steps,
                 dataset=dict(sha256=e.dataset.sha256, fidelity=e.dataset.fidelity, source=e.dataset.source, transitions=len(e.data.actions),
                              notes=list(e.dataset.notes)),
                 energy_j=None if None in joules else sum(joules), energy_source=used.source)

@@ -45,6 +45,8 @@ def _names(text: str) -> list[str]:
 def run(root: Path, request: Request, to_book: bool, results_folder: Path) -> int:
     """All of `make table`; the exit status: 0 where every cell is finished and none lost its advantage over behaviour cloning."""
     with driver.only_one(root) as lock:
+        if request.engine == "slurm" and (left := slurm.cancel_left_over(root)):
+            print(f"cancelled what a run that was killed left in the queue: {', '.join(left)}", flush=True)
         began, todo = time.monotonic(), driver.planned(root, request)
         cost = costs.estimate(root, [(c, s) for s, c in todo], len(request.seeds))
         print(f"{len(request.cells)} cells of profile {request.profile}. {driver.show(cost, request.cores or os.cpu_count() or 1)}", flush=True)
