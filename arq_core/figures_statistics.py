@@ -1,7 +1,7 @@
 """Figures of what many runs say together: intervals by method and performance profiles, a panel for each group of tasks."""
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from arq_core.aggregates import LABELS, OVERALL
 from arq_core.style import COLORS, METHOD_COLORS, METHOD_LABELS, WIDTH
 
+PATTERNS = [(1, 1.5), (3, 1.5), (6, 2), (10, 3), (3, 1.5, 1, 1.5), (6, 2, 1, 2), (10, 2, 1, 2), (3, 1.5, 1, 1.5, 1, 1.5)]      # ink and gap, in turn
+
 
 def label(method: str) -> str:
     """A method's name in figures."""
@@ -21,6 +23,12 @@ def label(method: str) -> str:
 def color(method: str) -> str:
     """A method's colour in figures; grey where it has none of its own."""
     return METHOD_COLORS.get(method, COLORS["grey"])
+
+
+def dashes(methods: Iterable[str]) -> dict[str, str | tuple]:
+    """A line style for each method: solid with a colour of its own, else one of eight patterns by which grey lines can be told apart."""
+    grey = [m for m in methods if m not in METHOD_COLORS]
+    return {m: (0, PATTERNS[grey.index(m) % len(PATTERNS)]) if m in grey else "-" for m in methods}
 
 
 def group_panels(groups: Sequence[str], height: float, more: float, **options) -> tuple[Figure, list[Axes]]:
@@ -88,10 +96,12 @@ def remarks(lines: pd.DataFrame) -> str:
 def profile_figure(lines: pd.DataFrame) -> Figure:
     """Performance profiles of one setting, a panel for each group: steps, since a share of few runs has few values, with bands."""
     groups = list(lines["group"].unique())
-    figure, axes = group_panels(groups, 1.8, 0.9, sharey=True)
+    methods = list(lines["method"].unique())
+    figure, axes = group_panels(groups, 1.8, 0.5 + 0.2 * -(-len(methods) // 3), sharey=True)
+    styles = dashes(methods)
     for ax, group in zip(axes, groups, strict=True):
         for method, curve in lines[lines["group"] == group].groupby("method", sort=False):
-            ax.plot(curve["tau"], curve["value"], drawstyle="steps-pre", color=color(method), label=label(method))
+            ax.plot(curve["tau"], curve["value"], drawstyle="steps-pre", ls=styles[method], color=color(method), label=label(method))
             ax.fill_between(curve["tau"], curve["low"], curve["high"], step="pre", color=color(method), alpha=0.15, lw=0)
         ax.set_ylim(-0.03, 1.03)
     drawn = {name: line for ax in axes for line, name in zip(*ax.get_legend_handles_labels(), strict=True)}

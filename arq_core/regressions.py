@@ -62,13 +62,22 @@ def advantage(cells: Mapping[tuple, Seeds], cell: tuple, over: str) -> tuple[Mea
     return (mean_over_seeds(cells[cell]), mean_over_seeds(cells[clone])) if cell in cells and clone in cells else None
 
 
+def drop(before: tuple[Mean, Mean], after: tuple[Mean, Mean]) -> Contrast:
+    """How much of the advantage went: (method - clone) before minus the same after. A clone that is the same on both sides cancels."""
+    if before[1] is after[1]:
+        return contrast(before[:1], after[:1])
+    return contrast([before[0], after[1]], [before[1], after[0]])
+
+
 def judge(stored: Mapping[tuple, Seeds], new: Mapping[tuple, Seeds], over: str) -> list[Finding]:
-    """A finding for each stored cell of another method than `over`; keys are tuples of CELL."""
+    """A finding for each stored cell of another method than `over`; keys are tuples of CELL. Where the clone has no new rows, its stored ones stand."""
     names = [cell for cell in stored if cell[3] != over]
-    before, after = ([advantage(cells, cell, over) for cell in names] for cells in (stored, new))
+    before = [advantage(stored, cell, over) for cell in names]
+    after = [advantage(new, cell, over) or ((mean_over_seeds(new[cell]), old[1]) if old and cell in new else None)
+             for cell, old in zip(names, before, strict=True)]
     nothing = Contrast(np.nan, np.nan, np.nan, np.nan)
     there, here = ([nothing if pair is None else contrast(pair[:1], pair[1:]) for pair in side] for side in (before, after))
-    drops = [nothing if a is None or b is None else contrast([a[0], b[1]], [a[1], b[0]]) for a, b in zip(before, after, strict=True)]
+    drops = [nothing if a is None or b is None else drop(a, b) for a, b in zip(before, after, strict=True)]
     there_p, drop_p = holm([c.p for c in there]), holm([c.p for c in drops])
     watched = there_p < LEVEL
     here_p = holm([c.p if seen else np.nan for c, seen in zip(here, watched, strict=True)])

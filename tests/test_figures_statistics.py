@@ -70,3 +70,8 @@ def test_coverage_is_drawn_beside_what_is_claimed():
     _, ax = plt.subplots()
     f.draw_coverage(ax, pd.DataFrame({1: {2: 0.5, 3: 0.75}, 4: {2: 0.7, 3: 0.9}}), 0.95)
     assert ax.lines[0].get_ydata().tolist() == [0.5, 0.75] and ax.lines[-1].get_ydata()[0] == 0.95
+
+
+def test_grey_methods_differ_in_their_dashes():
+    styles = f.dashes(["s_psi", "dt", "awac", "td3+bc", "bcq", "cql", "iql", "one_step", "ibc"])
+    assert styles["s_psi"] == "-" and len(set(styles.values())) == 9

@@ -115,6 +115,17 @@ def test_a_clone_that_caught_up_is_a_loss_too():
     assert {f.task for f in failures(judge(world(rng, 5, FOUR), world(rng, 5, changed), "bc"))} == {"task-0"}
 
 
+def test_a_method_trained_alone_is_held_against_the_stored_clone():
+    rng = np.random.default_rng(9)
+    stored, again = world(rng, 5, FOUR), world(rng, 5, FOUR | {"task-1": FOUR["task-1"] | {"arq+s_psi": 20}})
+    alone = {name: scores for name, scores in again.items() if name[3] == "arq+s_psi"}
+    found = {f.task: f for f in judge(stored, alone, "bc") if f.method == "arq+s_psi"}
+    assert {task: f.verdict for task, f in found.items()} == {"task-0": KEPT, "task-1": LOST, "task-2": KEPT, "task-3": KEPT}
+    name = ("task-0", "recollected", "released", "arq+s_psi")
+    assert found["task-0"].stored - found["task-0"].new == pytest.approx(np.mean(stored[name]) - np.mean(alone[name]))
+    assert {f.verdict for f in judge(stored, again, "bc")} >= {KEPT, LOST}
+
+
 def test_the_same_rows_again_keep_everything_that_is_watched():
     cells = world(np.random.default_rng(3), 3, FOUR)
     found = judge(cells, cells, "bc")
