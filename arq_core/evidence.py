@@ -132,9 +132,10 @@ def _steps(job: Job, folder: Path) -> str:
         kept = step.get("notebook") and (folder / step["notebook"]).is_file()
         page = step["notebook"].removeprefix("evidence/") if kept else ""
         read = f'<a href="{escape(page.removesuffix(".ipynb"))}.html">read</a>, <a href="{escape(page)}" download>download</a>'
+        made = "<br>".join(f"{_text(f['file'])}, SHA-256 <code>{escape(f['sha256'][:16])}</code>" for f in step.get("files", []))
         lines.append({"step": _text(step["step"]), "executed notebook": read if kept else "not kept",
-                      "seconds": f"{step['seconds']:,.0f}" if step.get("seconds") is not None else "–",
-                      "made": _text(step.get("file") or "–"), "SHA-256": f"<code>{escape((step.get('sha256') or '–')[:16])}</code>"})
+                      "seconds": f"{step['seconds']:,.1f}" if step.get("seconds") is not None else "–", "kept tensors": made or "–",
+                      "device, commit": _text(", ".join(filter(None, [step.get("device"), step.get("commit")])))})
     return _grid("Steps of the run, with the notebook of each as it was executed", f"{job.name}-steps", pd.DataFrame(lines))
 
 
