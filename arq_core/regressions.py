@@ -70,7 +70,7 @@ def drop(before: tuple[Mean, Mean], after: tuple[Mean, Mean]) -> Contrast:
 
 
 def judge(stored: Mapping[tuple, Seeds], new: Mapping[tuple, Seeds], over: str) -> list[Finding]:
-    """A finding for each stored cell of another method than `over`; keys are tuples of CELL. Where the clone has no new rows, its stored ones stand."""
+    """A finding for each stored cell of another method than `over`; keys are tuples of CELL. Without new rows of the clone its stored ones stand."""
     names = [cell for cell in stored if cell[3] != over]
     before = [advantage(stored, cell, over) for cell in names]
     after = [advantage(new, cell, over) or ((mean_over_seeds(new[cell]), old[1]) if old and cell in new else None)
