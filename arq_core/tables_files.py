@@ -99,12 +99,11 @@ def _sources(cells: pd.DataFrame, hashes: Mapping[str, str]) -> list[str]:
     return [f"{c.jobs[0]}.jsonl: SHA-256 {hashes[c.jobs[0]]}, commit {', '.join(c.commits)}, data {', '.join(c.data)}" for c in ours.itertuples()]
 
 
-def to_markdown(name: str, cells: pd.DataFrame, sources: Sequence[str]) -> str:
-    """A table of pipes, as GitHub and Pandoc read it."""
-    shown = _shown(cells)
+def to_markdown(name: str, shown: Sequence[str], lines: Sequence[tuple], sources: Sequence[str]) -> str:
+    """A table of pipes, as GitHub and Pandoc read it. `lines` are those of `_lines`, `shown` the methods that have a column."""
     heads = " | ".join(re.sub("<.*?>", "", METHODS[m]) for m in shown)
     out = [f"{CAPTIONS[name]} {EXPLAINED}", "", f"| | {heads} |", "|---|" + "---:|" * len(shown)]
-    for _, head, line in _lines(cells):
+    for _, head, line in lines:
         values = [_number(c) + (f" ({MARKS[c.verdict]})" if c.verdict and c.state == "value" else "") for c in line if c.method in shown]
         out.append(f"| {head} | " + " | ".join(values) + " |")
     return "\n".join([*out, "", *(f"- {source}" for source in sources), ""])
@@ -122,13 +121,13 @@ def _tex_method(method: str) -> str:
     return head
 
 
-def to_latex(name: str, cells: pd.DataFrame, sources: Sequence[str]) -> str:
+def to_latex(name: str, shown: Sequence[str], lines: Sequence[tuple], sources: Sequence[str]) -> str:
     """A longtable with booktabs, to be read by \\input."""
-    shown, group = _shown(cells), None
+    group = None
     out = [f"% {source}" for source in sources]
     out += [r"\begin{longtable}{l" + "r" * len(shown) + "}", rf"\caption{{{tex(CAPTIONS[name])} {tex(EXPLAINED)}}}\\", r"\toprule",
             " & ".join(["", *map(_tex_method, shown)]) + r" \\", r"\midrule", r"\endhead", r"\bottomrule", r"\endfoot"]
-    for of, head, line in _lines(cells):
+    for of, head, line in lines:
         if of and of != group:
             out += [rf"\multicolumn{{{len(shown) + 1}}}{{l}}{{\textit{{{tex(of)}}}}} \\"]
             group = of
@@ -146,9 +145,8 @@ def export(folder: str | Path, results: str | Path, rows: Sequence[dict], runs: 
     hashes = _sha256({job for cells in made.values() for jobs in cells["jobs"] for job in jobs}, Path(results))
     out = {}
     for name, cells in made.items():
-        sources = _sources(cells, hashes)
-        out |= {f"{name}.csv": to_csv(name, cells, hashes), f"{name}.md": to_markdown(name, cells, sources),
-                f"{name}.tex": to_latex(name, cells, sources)}
+        shown = _shown(cells), list(_lines(cells)), _sources(cells, hashes)
+        out |= {f"{name}.csv": to_csv(name, cells, hashes), f"{name}.md": to_markdown(name, *shown), f"{name}.tex": to_latex(name, *shown)}
     out["tables.tex"] = DOCUMENT.replace("TABLES", "\n".join(rf"\input{{{name}.tex}}\clearpage" for name in made))
     for name, text in out.items():
         replace_text(folder / name, [text])
