@@ -1,13 +1,17 @@
 """The grid: what a step depends on, what a change does again, what a failure leaves, and a real cell from end to end."""
+import fcntl
 import json
+import re
 from dataclasses import fields
+from types import SimpleNamespace
 
 import pytest
 from grids import ROOT, grid, scratch, steps_done
 from problems import chain, streams, tiny
 
 from arq_core import methods, results, settings
-from arq_core.grid import costs, plan
+from arq_core.grid import costs, driver, plan
+from arq_core.grid.__main__ import main
 from arq_core.grid.plan import Cell
 from arq_core.types import Budget, Hyper, NoStore
 
@@ -121,7 +125,6 @@ def test_a_broken_dataset_leaves_all_other_cells_done_and_is_named(finished):
 
 
 def test_a_second_run_at_the_same_time_is_told_of_the_first(finished):
-    import fcntl
     with open(finished / "_build/grid/lock", "a") as f:
         fcntl.flock(f, fcntl.LOCK_EX)
         run = grid(finished, "run", "--profile", "toy", "--tasks", "maze", "--methods", "bc", "--no-book")
@@ -137,10 +140,8 @@ def test_a_second_run_at_the_same_time_is_told_of_the_first(finished):
     (["--seeds", "0,a"], "seeds: saw '0,a', expected integers"),
     (["--tasks", "maze maze"], "tasks: saw .*, expected at least one, each once")])
 def test_unknown_names_are_refused_with_what_comes_near(arguments, message, capsys):
-    from arq_core.grid.__main__ import main
     assert main(["plan", *arguments]) == 1
     error = capsys.readouterr().err
-    import re
     assert re.search(message, error), error
 
 
@@ -158,9 +159,17 @@ def test_a_row_edited_by_hand_stops_publishing_and_is_named(finished):
 
 def test_estimates_grow_with_the_work():
     toy, paper = (costs.estimate(ROOT, [(Cell("hopper-medium-v2", "arq+pi", p), s) for s in Cell("hopper-medium-v2", "arq+pi", p).steps()]) for p in ("toy", "paper"))
-    assert paper.hours > 100 * toy.hours > 0 and paper.gigabytes > 100 * toy.gigabytes and paper.gpu_hours > 1
+    assert paper.hours > 100 * toy.hours > 0 and paper.gigabytes > 10 * toy.gigabytes and paper.gpu_hours > 1
     s = costs.size("hopper-medium-v2", "paper")
     assert costs.disk("hopper-medium-v2", "paper", "support", "") == s.seeds * s.transitions * 30 * (3 + 1) * 4
+
+
+def test_a_disk_that_cannot_hold_the_steps_is_said_before_the_first(tmp_path, monkeypatch):
+    monkeypatch.setenv("ARQ_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(driver.shutil, "disk_usage", lambda path: SimpleNamespace(free=3e9))
+    with pytest.raises(driver.GridError, match=r"saw 3.0 GB free, expected room for 4.5 GB of finished steps; make room, set ARQ_CACHE"):
+        driver.room(ROOT, costs.Estimate(steps=1, hours=1, gpu_hours=1, gigabytes=4.5))
+    driver.room(ROOT, costs.Estimate(steps=1, hours=1, gpu_hours=1, gigabytes=2.5))
 
 
 @pytest.mark.slow
