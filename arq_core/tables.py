@@ -31,7 +31,7 @@ GROUPS = {"d4rl-locomotion": "D4RL locomotion", "d4rl-adroit": "D4RL Adroit", "d
 OWN_SUITES = {"recollected-locomotion": "Locomotion, our own policies", "recollected-adroit": "Adroit hand, our own clone",
               "recollected-pointmaze": "Point mazes, planner and controller", "recollected-antmaze": "Ant mazes, planner and controller",
               "recollected-robomimic": "Robot arm, scripted controllers",
-              "ours": "Two small problems of this book; the score is the return"}                       # suite in tasks.csv: the group's head in `table_own`
+              "ours": "Two small problems of this book; the score is the return"}      # suite in tasks.csv: the group's head in `table_own`
 PROFILES = ("paper", "lite", "ci", "toy")                                      # our lines of a dataset, the largest budget first
 FAILED = PROJECT / "_build/grid/failed.json"
 BLANK = dict(group="", dataset="", line="", detail="", method="", state="", mean=None, std=None, n="", note="",
