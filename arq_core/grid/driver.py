@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from arq_core import settings
 from arq_core.files import write_atomic
-from arq_core.grid import costs, plan
+from arq_core.grid import HEAD, costs, plan
 from arq_core.grid.plan import Cell
 from arq_core.tasks import tasks
 
@@ -102,7 +102,7 @@ def command(root: Path, request: Request, *more: str) -> list[str]:
 def planned(root: Path, request: Request) -> list[tuple[str, Cell]]:
     """(step, cell) of every step that would be done now, by a dry run; a shared step stands once, with the first method that has it."""
     configure(root, request)
-    run = subprocess.run(command(root, request, "--dry-run"), cwd=root, capture_output=True, text=True, env=environment(root))
+    run = subprocess.run(command(root, request, "--dry-run"), cwd=root, capture_output=True, text=True, env=environment(root, request))
     if run.returncode:
         raise GridError(f"plan: saw Snakemake end with {run.returncode}, expected a list of steps:\n{(run.stderr or run.stdout).strip()[-3000:]}")
     found, step = [], None
@@ -117,10 +117,14 @@ def planned(root: Path, request: Request) -> list[tuple[str, Cell]]:
     return found
 
 
-def environment(root: Path) -> dict[str, str]:
-    """For Snakemake: our package importable wherever it reads the Snakefile, this Python first for its helpers, and its own files below _build."""
+def environment(root: Path, request: Request) -> dict[str, str]:
+    """For Snakemake: our package importable wherever it reads the Snakefile, this Python first for its helpers, its own files below _build.
+
+    On one machine a step also learns whose it is, and stops when that process ends (job.stop_with).
+    """
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "XDG_CACHE_HOME": str(root / plan.GRID / "snakemake"),
+    own = {HEAD: str(os.getpid())} if request.engine == "laptop" else {}
+    return os.environ | own | {"PYTHONPATH": os.pathsep.join(paths), "XDG_CACHE_HOME": str(root / plan.GRID / "snakemake"),
                          "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])}
 
 
@@ -134,7 +138,7 @@ def execute(root: Path, request: Request, total: int, lock: int) -> int:
     """Run Snakemake with a progress bar; all it says goes to _build/grid/snakemake.log. Its exit status."""
     log = root / plan.GRID / "snakemake.log"
     with open(log, "w") as f, subprocess.Popen(command(root, request), cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, pass_fds=(lock,),
-                                               env=environment(root), preexec_fn=_end_with_parent) as engine:
+                                               env=environment(root, request), preexec_fn=_end_with_parent) as engine:
         with tqdm(total=total, desc="steps", unit="step") as bar:
             try:
                 for line in engine.stdout:

@@ -7,14 +7,21 @@ It imports nothing heavy: the notebook's kernel does.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
+import threading
+import time
 from pathlib import Path
 
 from filelock import FileLock
 
 from arq_core import runner
 from arq_core.files import write_atomic
+from arq_core.grid import HEAD
 from arq_core.runner import Job, RunError
+
+LOOK_EVERY = 2.0               # seconds
 
 
 def run(root: Path, job: dict) -> float:
@@ -36,7 +43,29 @@ def run(root: Path, job: dict) -> float:
     return seconds
 
 
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:                                   # somebody else's, under a number that was used again
+        return False
+    return True
+
+
+def stop_with(head: int) -> None:
+    """Interrupt this process, as Ctrl-C would, when the process `head` has ended: a step whose run was killed must not go on for hours alone."""
+    def watch():
+        while _lives(head):
+            time.sleep(LOOK_EVERY)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main(arguments: list[str]) -> int:
+    if head := os.environ.get(HEAD):
+        stop_with(int(head))
     try:
         print(f"done in {run(Path.cwd(), json.loads(arguments[0])):.0f} s")
     except RunError as error:
