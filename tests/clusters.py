@@ -76,7 +76,7 @@ def processes_of(cluster: Slurm) -> list[str]:
         try:
             if marks & set(_read(process, "environ")):
                 found.append((process / "comm").read_text().strip())
-        except (FileNotFoundError, ProcessLookupError):       # it ended meanwhile
+        except (FileNotFoundError, ProcessLookupError, PermissionError):       # it ended meanwhile, or is the system's own
             continue
     return found
 

@@ -36,10 +36,10 @@ install() {
     fail "apt-get could not install slurm-wlm and munge; are its lists old or missing (\`apt-get update\`)? It said: $(tail -n 5 <<<"$log")"
 }
 
-# running DAEMON PIDFILE: prints the process id if that process lives and is that daemon; a number can have been given to another process
-running() {
-  local pid; pid=$(cat "$2" 2>/dev/null) && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$1" ] && echo "$pid"
-}
+# is DAEMON PID: a number can have been given to another process, and one that ended may wait for its parent (it has no exe)
+is() { [ "$(cat "/proc/$2/comm" 2>/dev/null)" = "$1" ] && readlink "/proc/$2/exe" >/dev/null; }
+# running DAEMON PIDFILE: prints the process id
+running() { local pid; pid=$(cat "$2" 2>/dev/null) && is "$1" "$pid" && echo "$pid"; }
 
 # Slurm gives these two variables to what a job starts; a shell of yours has at most the first
 job_processes() {
@@ -57,7 +57,7 @@ step_managers() {                               # the parents of jobs: one slurm
 # kill_now PID...: those that end by themselves meanwhile are fine
 kill_now() { local pid; for pid in "$@"; do kill -9 "$pid" 2>/dev/null || true; done; }
 
-gone() { [ "$(cat "/proc/$2/comm" 2>/dev/null)" != "$1" ]; }
+gone() { ! is "$@"; }
 nothing_left() { [ -z "$(job_processes)" ]; }
 usable() { [ "$(sinfo --noheader --Node --format %t 2>/dev/null | grep -cxE 'idle|mix|alloc|comp')" = 2 ]; }
 taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
