@@ -26,6 +26,7 @@ RATES = "seconds_per_unit"
 START_S = 8.0                  # a step's process, kernel and imports, measured with the rest (calibrate writes it as "start")
 TRANSITIONS = 1_000_000        # taken for a dataset whose number no source states: the order of D4RL's
 FLOAT = 4                      # bytes
+RK45_EVALUATIONS = 510         # of the released setting, rtol = atol = 1e-5 (measured on the densities of Figure A.1)
 HIDDEN_STEP = 3                # a training step in passes forward
 PIECES = 8_000_000_000         # bytes that a process holds beside its tensors: torch, a block of candidates, activations
 ACT_AND_STEP = 300             # rows of a network that take as long as one step of a simulator in MuJoCo
@@ -61,8 +62,9 @@ def size(name: str, profile: str, seeds: int = 0) -> Size:
 
 def evaluations(s: Size) -> float:
     """Passes of the score network for one candidate with its log-density: a probe's product with the Jacobian counts as two."""
-    probes = s.budget.probes or s.action_dim
-    return s.budget.sampler_steps * (1 + 2 * probes)
+    walk = {"same_solve": s.budget.sampler_steps, "multistep": s.budget.sampler_steps, "rk45": RK45_EVALUATIONS}[s.budget.density]
+    sample = 0 if s.budget.density == "same_solve" else s.budget.sampler_steps
+    return sample + walk * (1 + 2 * (s.budget.probes or s.action_dim))
 
 
 def units(s: Size, step: str, method: str) -> float:

@@ -34,6 +34,8 @@ def run(root: Path, job: dict) -> float:
     failed = place.with_name(f"{place.name}.error.json")
     try:
         with FileLock(place.with_name(f"{place.name}.lock")):
+            for part in place.parent.glob(f".{place.name}.*.ipynb"):         # of a run that was killed: nobody else writes here now
+                part.unlink()
             seconds = runner.run(root, Job(root / job["notebook"], place.with_name(f"{place.name}.ipynb"), job["parameters"]), key="grid")
     except RunError as error:
         named = {k: job["parameters"][k] for k in ("task", "profile", "variant")} | {k: job[k] for k in ("method", "step", "notebook")}
