@@ -1,14 +1,13 @@
 """What a step costs before it is done: seconds, memory and disk from its size and from rates that were measured.
 
 A size is counted in units of a step's own work (below, one function a step); seconds a unit come from data/benchmarks/grid_costs.json, which
-`python -m arq_core.grid calibrate` writes from the receipts of finished steps. Estimates plan a queue; they are right within a factor of about two on the
-machine that was measured, and are scaled by nothing on another.
+`python -m arq_core.grid calibrate` writes from finished steps, with how far single steps of a kind lie apart (simulators and small networks differ most). They plan
+a queue on a machine like the one that was measured; a whole grid's total is the part to trust.
 """
 from __future__ import annotations
 
 import functools
 import json
-import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +44,8 @@ class Size:
     hyper: Hyper
     budget: Budget
     seeds: int
-    transitions: int           # M, and taken for the number of distinct states too
+    recorded: int              # transitions of the dataset
+    transitions: int           # of them that are learned from, M; taken for the number of distinct states too
     state_dim: int
     action_dim: int
     horizon: int
@@ -57,7 +57,7 @@ def size(name: str, profile: str, seeds: int = 0) -> Size:
     row = task(name)
     budget = settings.budget(profile, row.group)
     m = row.transitions or TRANSITIONS
-    return Size(settings.hyper(row.group), budget, seeds or budget.seeds, min(m, budget.transitions or m), row.state_dim, row.action_dim, row.horizon)
+    return Size(settings.hyper(row.group), budget, seeds or budget.seeds, m, min(m, budget.transitions or m), row.state_dim, row.action_dim, row.horizon)
 
 
 def evaluations(s: Size) -> float:
@@ -71,7 +71,7 @@ def units(s: Size, step: str, method: str) -> float:
     """The size of a step: rows through its network times seeds, members and steps."""
     h, b = s.hyper, s.budget
     if step == "dataset":
-        return s.transitions
+        return s.recorded
     if step == "behavior":
         return s.seeds * h.ensemble * b.score_steps * h.batch * (h.width / 256)**2
     if step == "support":
@@ -144,19 +144,26 @@ def estimate(root: Path, todo: Iterable[tuple[Cell, str]], seeds: int = 0) -> Es
                     sum(disk(c.task, c.profile, s, c.method, seeds) for c, s in todo) / 1e9)
 
 
+def _at_the_data(root: Path, record: dict) -> float:
+    """Seconds of the notebook that fetched, collected and read a task's data: that step leaves no tensors that could say."""
+    cell = Cell(record["task"], record["method"], record["profile"], record["variant"])
+    return json.loads((root / f"{plan.place(cell, 'dataset')}.ipynb").read_text())["metadata"]["arq"]["wall_s"]
+
+
 def calibrate(root: Path) -> dict:
-    """Median seconds a unit over the receipts of all finished steps below _build/grid, written to FILE with the machine and commit."""
-    found: dict[str, list[float]] = {step: [] for step in plan.ORDER}
+    """Seconds a unit over all finished steps below _build/grid (sum by sum, so that long steps count most), written to FILE with the machine and commit."""
+    found: dict[str, list[tuple[float, float]]] = {step: [] for step in plan.ORDER}
     for path in sorted((root / plan.GRID).glob("*/rows/*.run.json")):
         record = json.loads(path.read_text())
         s = size(record["task"], record["profile"], len(record["seeds"]))
         for step in record["steps"]:
-            if (n := units(s, step["step"], record["method"])) and step["seconds"] > 0:
-                found[step["step"]].append(step["seconds"] / n)
+            if (n := units(s, step["step"], record["method"])) and (spent := step["seconds"] or _at_the_data(root, record)) > 0:
+                found[step["step"]].append((spent, n))
     if missing := [step for step, seen in found.items() if not seen]:
         raise ValueError(f"{root / plan.GRID}: saw no finished step {', '.join(missing)}, expected some of each; run `make table PROFILE=ci` first.")
-    spread = {step: max(seen) / min(seen) for step, seen in found.items()}
-    record = {RATES: {step: statistics.median(seen) for step, seen in found.items()}, "largest_over_smallest": spread,
+    ratios = {step: [spent / n for spent, n in seen] for step, seen in found.items()}
+    record = {RATES: {step: sum(spent for spent, _ in seen) / sum(n for _, n in seen) for step, seen in found.items()},
+              "largest_over_smallest": {step: max(seen) / min(seen) for step, seen in ratios.items()},
               "steps": {step: len(seen) for step, seen in found.items()}, **provenance()}
     write_atomic(root / FILE, (json.dumps(record, indent=1) + "\n").encode())
     return record
