@@ -199,6 +199,7 @@ kill_node() {                                   # kill_node NODE [jobs]
   local pid
   pid=$(running slurmd "$HERE/slurmd-$1.pid") || fail "saw no daemon of $1 running, expected one; see: $0 status $HERE"
   kill_now "$pid"
+  until_true 10 gone slurmd "$pid" || fail "saw the daemon of $1 ten seconds after kill -9, expected it gone"
   [ -z "${2:-}" ] || kill_now $(step_managers "$1") $(job_processes "$1")
   say "killed the daemon of $1${2:+ and its jobs}"
 }
