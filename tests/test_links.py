@@ -186,5 +186,5 @@ def test_the_command_ends_with_an_error_where_a_link_is_broken(tmp_path, host, c
 
 def test_make_links_checks_here_where_it_is_told_to():
     for arguments, wanted in (([], "-m arq_core.links"), (["OFFLINE=1"], "-m arq_core.links --offline")):
-        run = subprocess.run(["make", "-n", "links", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+        run = subprocess.run(["make", "--no-print-directory", "-n", "links", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
         assert run.stdout.strip().splitlines()[-1].strip().endswith(wanted)

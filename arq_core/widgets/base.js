@@ -147,9 +147,29 @@ function panel(frame, { label, xlabel, ylabel, x, y, height = 220, share = 1, xt
     bands: (ranges, color) => path(ranges.map(([a, b]) => `M${X(a).toFixed(1)} ${box.top}H${X(b).toFixed(1)}V${box.bottom}H${X(a).toFixed(1)}z`).join(""), "area", color),
     rule: (at, color) => path("x" in at ? `M${X(at.x)} ${box.top}V${box.bottom}` : `M${box.left} ${Y(at.y)}H${box.right}`, "rule", color),
     // a line of coloured words above the plot's top: [[words, color], ...]
-    key: (entries) => { let left = box.left; for (const [words, color] of entries) { front.append(make("text", { x: left, y: 13, class: `arq-key arq-${color}` }, words)); left += 12 + 7.4 * words.length; } },
+    key: (entries) => front.append(...entries.filter(([words]) => words).map(([words, color]) => make("text", { x: box.left, y: 13, class: `arq-key arq-${color}` }, words))),
     text: (v, w, words, anchor = "start", dx = 0, dy = 0) => say(X(v) + dx, Y(w) + dy, words, anchor),
   };
+}
+
+// Words are as wide as the reader's fonts make them: keys are set side by side, and what leaves its plot is moved back, or squeezed where it is wider.
+function fit(svg) {
+  const room = svg.width.baseVal.value, wide = new Map(Array.from(svg.querySelectorAll("text"), (t) => [t, t.getComputedTextLength()]));
+  const keys = [...wide.keys()].filter((t) => t.classList.contains("arq-key")), sum = keys.reduce((all, t) => all + wide.get(t), 0);
+  const squeeze = (t, w) => { if (w < wide.get(t)) { t.setAttribute("textLength", w); t.setAttribute("lengthAdjust", "spacingAndGlyphs"); } };
+  const gap = Math.max(6, Math.min(12, (room - sum) / keys.length)), share = Math.min(1, (room - gap * keys.length) / sum);
+  let left = keys.length && Math.max(1, Math.min(Number(keys[0].getAttribute("x")), room - share * sum - gap * (keys.length - 1) - 1));
+  for (const [t, w] of wide) {
+    if (keys.includes(t)) {
+      t.setAttribute("x", left);
+      squeeze(t, share * w);
+      left += share * w + gap;
+    } else if (!t.hasAttribute("transform")) {
+      const before = { start: 0, middle: 0.5, end: 1 }[t.getAttribute("text-anchor")] * Math.min(w, room - 2), at = Number(t.getAttribute("x"));
+      t.setAttribute("x", Math.min(Math.max(at, 1 + before), room - 1 - Math.min(w, room - 2) + before));
+      squeeze(t, room - 2);
+    }
+  }
 }
 
 // Puts the widget into `host`: a saved figure with its sentence, or an empty element of a live notebook.
@@ -178,6 +198,7 @@ function mount(host, model, view) {
       }
     }
     if (problem) frame.plots.replaceChildren();
+    for (const svg of frame.plots.children) fit(svg);
     wrong.textContent = problem ? "This figure cannot be shown. " + problem : "";
     finding.textContent = said.finding;
     note.textContent = said.note || "";
