@@ -1,6 +1,8 @@
 # Two commands: `make book` and `make test`. Both make their own .venv from python >= 3.11.
 PYTHON  ?= python3
 PROFILE ?= ci
+# notebooks at a time, 0: as many as the machine can
+JOBS    ?= 0
 # of `make table`
 ENGINE  ?= laptop
 VARIANT ?= released
@@ -21,7 +23,7 @@ export PYTHONUNBUFFERED := 1
 .PHONY: help book test row table collect peers bench links clean
 
 help:
-	@echo "make book [PROFILE=ci]                      run the notebooks that changed and build the book"
+	@echo "make book [PROFILE=ci] [JOBS=1]             run the notebooks that changed (JOBS at a time) and build the book"
 	@echo "make test                                   run the tests"
 	@echo "make row TASK=door-human PROFILE=lite       train and evaluate one row of Table A.4"
 	@echo "         [METHOD=arq+s_psi] [SEEDS=0,1,2]   TASK may be an HDF5 file of yours: add GROUP=adroit,"
@@ -44,7 +46,7 @@ $(STAMP): constraints.txt pyproject.toml
 	@touch $@
 
 book: $(STAMP)
-	@$(RUN) -m arq_core.book build --profile "$(PROFILE)"
+	@$(RUN) -m arq_core.book build --profile "$(PROFILE)" --jobs "$(JOBS)"
 
 test: $(STAMP)
 	@test ! -e _build/peers/.installed || export ARQ_D4RL_INFOS=$$PWD/_build/peers/d4rl/infos.py ARQ_ROBOMIMIC=$$PWD/_build/peers \

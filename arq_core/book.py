@@ -17,7 +17,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from arq_core import links, runner
+from arq_core import links, runner, together
 from arq_core.runner import Job, RunError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,17 +82,25 @@ def note_missing(root: Path) -> None:
         write_atomic(path, text)
 
 
-def run_notebooks(root: Path, profile: str) -> None:
-    """Run, in the manifest's order, each notebook whose key is not that of its executed copy. All are checked before the first runs."""
+def run_notebooks(root: Path, profile: str, workers: int = 0) -> None:
+    """Run, in the manifest's order, each notebook whose key is not that of its executed copy, `workers` at a time (0: as many as this machine can).
+
+    All are checked before the first runs. None reads what another writes.
+    """
     _choose("profile", profile, profiles(root))
     jobs = [make_job(root, entry, profile) for entry in manifest(root)]
     for job in jobs:
         runner.refuse_unknown(job.source, job.parameters)
+    todo = []
     for job in jobs:
-        key = runner.job_key(root, job)                                   # now, since an earlier notebook may have written inputs
-        if runner.is_done(job, key):
+        if runner.is_done(job, key := runner.job_key(root, job)):
             print(f"  kept  {job.source.name}")
-            continue
+        else:
+            todo.append((job, key))
+    if (workers := min(workers or together.here(), len(todo))) > 1:
+        together.run(root, todo, workers, root / "_build/notebooks")
+        return
+    for job, key in todo:
         print(f"  runs  {job.source.name}  {job.parameters}")
         print(f"        done in {runner.run(root, job, key):.0f} s")
 
@@ -179,7 +187,9 @@ def row_job(root: Path, task: str, profile: str, method: str, group: str, enviro
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     parser = argparse.ArgumentParser(prog="python -m arq_core.book", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("build").add_argument("--profile", default="ci")
+    build = commands.add_parser("build")
+    build.add_argument("--profile", default="ci")
+    build.add_argument("--jobs", type=int, default=0)
     row = commands.add_parser("row")
     for name, default in (("task", None), ("profile", "lite"), ("method", ""), ("group", ""), ("environment", ""), ("seeds", "")):
         row.add_argument(f"--{name}", default=default, required=default is None)
@@ -187,7 +197,7 @@ def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     try:
         if given.pop("command") == "build":
             note_missing(root)
-            run_notebooks(root, given["profile"])
+            run_notebooks(root, given["profile"], given["jobs"])
             print(f"The book is at {build_pages(root).as_uri()}")
         else:
             job = row_job(root, **given)

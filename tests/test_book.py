@@ -116,23 +116,6 @@ def test_a_kernel_that_dies_is_a_failure(project):
     assert not list((project / "book/executed").iterdir())
 
 
-def test_ctrl_c_leaves_the_earlier_run_and_no_kernel(project):
-    target = file(project / "book/executed/page.ipynb", "the earlier run")
-    notebook(project / "n.ipynb", f"import os, time; open({str(project / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)")
-    code = f"import sys; from pathlib import Path; from arq_core import book; sys.exit(book.main(['build'], Path({str(project)!r})))"
-    running = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True,
-                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))   # a background shell ignores it
-    while not (pid := project / "pid").exists() or not pid.read_text():
-        assert running.poll() is None
-        time.sleep(0.1)
-    os.killpg(running.pid, signal.SIGINT)
-    _, told = running.communicate(timeout=120)
-    assert running.returncode == 130 and "stopped" in told
-    assert target.read_text() == "the earlier run" and len(list(target.parent.iterdir())) == 1
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(pid.read_text()), 0)
-
-
 @pytest.mark.parametrize("manifest, message", [
     ('[[notebook]]\nsource = "n.ipynb"\npage = "page"\nparameters = {sedes = 3}\n', "'sedes'.*expected one of group, method, profile, seeds, task"),
     ('[[notebook]]\nsource = "m.ipynb"\npage = "page"\n', "m.ipynb: saw no such file"),

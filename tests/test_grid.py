@@ -135,7 +135,7 @@ def test_a_second_run_at_the_same_time_is_told_of_the_first(finished):
 
 def test_a_step_stops_when_the_run_it_belongs_to_has_ended():
     """As by Ctrl-C, and soon: a process that waits for an hour is interrupted when its head, another process, is killed."""
-    waits = "import time\nfrom arq_core.grid import job\njob.LOOK_EVERY = 0.1\njob.stop_with({head})\nprint('waits', flush=True)\ntime.sleep(3600)"
+    waits = "import time\nfrom arq_core import together\ntogether.LOOK_EVERY = 0.1\ntogether.stop_with({head})\nprint('waits', flush=True)\ntime.sleep(3600)"
     head = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
     step = subprocess.Popen([sys.executable, "-c", waits.format(head=head.pid)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert step.stdout.readline() == "waits\n" and step.poll() is None

@@ -120,7 +120,7 @@ def planned(root: Path, request: Request) -> list[tuple[str, Cell]]:
 def environment(root: Path, request: Request) -> dict[str, str]:
     """For Snakemake: our package importable wherever it reads the Snakefile, this Python first for its helpers, its own files below _build.
 
-    On one machine a step also learns whose it is, and stops when that process ends (job.stop_with).
+    On one machine a step also learns whose it is, and stops when that process ends (together.stop_with).
     """
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
     own = {HEAD: str(os.getpid())} if request.engine == "laptop" else {}

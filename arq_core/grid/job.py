@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
-import threading
-import time
 from pathlib import Path
 
 from filelock import FileLock
@@ -20,8 +17,7 @@ from arq_core import runner
 from arq_core.files import write_atomic
 from arq_core.grid import HEAD
 from arq_core.runner import Job, RunError
-
-LOOK_EVERY = 2.0               # seconds
+from arq_core.together import stop_with
 
 
 def run(root: Path, job: dict) -> float:
@@ -43,26 +39,6 @@ def run(root: Path, job: dict) -> float:
         raise
     failed.unlink(missing_ok=True)
     return seconds
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:                                   # somebody else's, under a number that was used again
-        return False
-    return True
-
-
-def stop_with(head: int) -> None:
-    """Interrupt this process, as Ctrl-C would, when the process `head` has ended: a step whose run was killed must not go on for hours alone."""
-    def watch():
-        while _lives(head):
-            time.sleep(LOOK_EVERY)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def main(arguments: list[str]) -> int:
