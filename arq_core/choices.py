@@ -41,6 +41,7 @@ class Budget:
     """What we can afford. A profile of `data/profiles.toml` sets nothing else."""
 
     seeds: int                   # how many seeds, trained at once
+    first_seed: int              # they are this one and those after it: not 0 where the first ones chose hyperparameters
     episodes: int                # evaluation episodes per seed
     transitions: int             # of the dataset that are learned from, in whole episodes (datasets.thin); 0 is all
     score_steps: int             # optimiser steps of s_psi

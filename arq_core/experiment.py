@@ -168,7 +168,8 @@ def prepare(name: str | Dataset, profile: str, seeds: Sequence[int] | int | None
 
 def _seeds(seeds: Sequence[int] | int | None, budget: Budget) -> list[int]:
     """The seeds themselves, for what `prepare` takes."""
-    seeds = list(range(budget.seeds) if seeds is None else range(seeds) if isinstance(seeds, int) else seeds)
+    seeds = budget.seeds if seeds is None else seeds
+    seeds = list(range(budget.first_seed, budget.first_seed + seeds) if isinstance(seeds, int) else seeds)
     if not seeds or len(set(seeds)) < len(seeds) or not all(isinstance(s, int) and s >= 0 for s in seeds):
         raise settings.UnknownName(f"seeds: saw {seeds!r}, expected at least one integer >= 0, each once, such as [0, 1, 2].")
     return seeds

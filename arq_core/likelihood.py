@@ -13,8 +13,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.integrate import solve_ivp
-from scipy.interpolate import CubicSpline
 from torch import Tensor
 from torch.func import jvp as forward_jvp
 from torch.func import vmap
@@ -78,6 +76,7 @@ def log_prob_rk45(score: Score, sde: VPSDE, x: Tensor, divergence: Divergence,
         return torch.cat([velocity.flatten(), rate.flatten()]).double().cpu().numpy()
 
     start = np.concatenate([x.double().flatten().cpu().numpy(), np.zeros(x[..., 0].numel())])
+    from scipy.integrate import solve_ivp                                    # here: half a second of every step that needs none
     solution = solve_ivp(rhs, (t_start, sde.T), start, method="RK45", rtol=rtol, atol=atol)
     if not solution.success:
         raise RuntimeError(f"log_prob_rk45: saw RK45 stop at t = {solution.t[-1]:.3g} ({solution.message}), expected t = 1; "
@@ -168,6 +167,7 @@ def log_prob_change(sde: VPSDE, times: Tensor, x: Tensor, s: Tensor, div: Tensor
     times = times.detach().to("cpu", torch.float64)
     lam, variance = sde.log_snr(times), (sde.marginal(times)[1] ** 2).to(x)
     sign = torch.sign(lam[-1] - lam[0]).item()                               # the spline wants increasing knots
+    from scipy.interpolate import CubicSpline
     spline = CubicSpline(sign * lam.numpy(), np.eye(len(lam))).antiderivative()(sign * lam.numpy())
     weights = torch.from_numpy(sign * np.diff(spline, axis=0)).to(x)         # [n, n+1]: node values -> integral over each step
     v = variance.reshape(-1, *[1] * (x.ndim - 1)) * (x + s)

@@ -103,10 +103,16 @@ def is_done(job: Job, key: str) -> bool:
         return False
 
 
+def _papermill():
+    """papermill, without four seconds of every process: jsonschema would build a grammar of international addresses, which no notebook's format asks for."""
+    sys.modules.setdefault("rfc3987_syntax", None)
+    import papermill
+    return papermill
+
+
 def declared_parameters(source: Path) -> dict:
     """Parameters of the notebook's cell tagged `parameters`."""
-    import papermill
-    return papermill.inspect_notebook(str(source))
+    return _papermill().inspect_notebook(str(source))
 
 
 def refuse_unknown(source: Path, parameters: Iterable[str]) -> None:
@@ -119,7 +125,7 @@ def refuse_unknown(source: Path, parameters: Iterable[str]) -> None:
 
 def run(root: Path, job: Job, key: str) -> float:
     """Run the notebook; only a clean return replaces the target. Returns seconds. What the notebook prints is shown as it runs."""
-    import papermill
+    papermill = _papermill()
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     from arq_core.results import provenance

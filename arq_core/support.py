@@ -7,7 +7,7 @@ import time
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from scipy.stats import chi2
+from scipy.special import gammainc, gammaincinv
 from torch import Tensor
 from tqdm import tqdm
 
@@ -68,12 +68,12 @@ def normal_share(log_epsilon: float, dim: int, width: float) -> float:
     -2 log density = |x|^2 / width^2 + dim log(2 pi width^2), and |x|^2 / width^2 is chi-squared. Derived here, no source. With
     log_epsilon = c dim it tends to 1 as dim grows where -c > normal_entropy(width), and to 0 where -c is less.
     """
-    return chi2.cdf(-2 * np.asarray(log_epsilon) - dim * np.log(2 * math.pi * np.square(width)), dim)[()]
+    return gammainc(dim / 2, np.maximum(-np.asarray(log_epsilon) - dim / 2 * np.log(2 * math.pi * np.square(width)), 0))[()]
 
 
 def quantile_log_epsilon(share: float, dim: int, width: float) -> float:
     """The log epsilon (nats) that keeps this share of N(0, width^2 I): the inverse of `normal_share`; broadcasts like numpy."""
-    return -0.5 * (chi2.ppf(share, dim) + dim * np.log(2 * math.pi * np.square(width)))
+    return -gammaincinv(dim / 2, share) - dim / 2 * np.log(2 * math.pi * np.square(width))
 
 
 def normal_entropy(width: float) -> float:

@@ -43,7 +43,7 @@ def test_a_profile_that_sets_more_than_a_budget_is_refused(tmp_path, monkeypatch
         f.write("alpha_arq = 3.0\n")
     monkeypatch.setattr(settings, "DATA", tmp_path)
     with pytest.raises(UnknownName, match=r"profiles.toml \[paper\]: saw alpha_arq, expected only"):
-        settings.budget("paper", "adroit")
+        settings.budget("paper", "bridge")          # the last table of the file
 
 
 @pytest.mark.parametrize("call, message", [

@@ -35,17 +35,18 @@ class Step:
     budget: tuple[str, ...] = ()
 
 
+SEEDS = ("seeds", "first_seed")
 CRITIC = ("gamma", "batch", "polyak")
 ARQ = ("variant", "k", "log_epsilon", "q_lr", *CRITIC)
 SHARED = {
     "dataset": Step(hyper=("reward",), budget=("transitions",)),
     "behavior": Step(("dataset",), ("ensemble", "width", "batch", "score_lr", "ema", "score_schedule", "time_power"),
-                     ("seeds", "score_steps", "times_per_batch", "precision")),
+                     (*SEEDS, "score_steps", "times_per_batch", "precision")),
     "support": Step(("behavior",), ("n",), ("sampler", "sampler_steps", "density", "probes", "precision")),
     "q": Step(("support",), ARQ, ("q_steps", "target_every", "precision")),
-    "q_beta": Step(("dataset",), ("q_beta_lr", *CRITIC), ("seeds", "q_beta_steps", "precision")),
+    "q_beta": Step(("dataset",), ("q_beta_lr", *CRITIC), (*SEEDS, "q_beta_steps", "precision")),
 }
-HEAD, HEAD_STEPS = ("head", "policy_lr", "batch"), ("seeds", "policy_steps", "precision")
+HEAD, HEAD_STEPS = ("head", "policy_lr", "batch"), (*SEEDS, "policy_steps", "precision")
 PENALISED = Step(("dataset",), ("dqp", "width", "q_lr", "policy_lr", *CRITIC), ("q_steps", *HEAD_STEPS))
 EPISODES = ("episodes", "precision")
 
@@ -63,9 +64,9 @@ def _scored(*after: str, hyper: tuple[str, ...] = ()) -> Step:
 
 
 METHODS = {
-    "random": Method(Step(("dataset",), (), ("seeds", *EPISODES))),
+    "random": Method(Step(("dataset",), (), (*SEEDS, *EPISODES))),
     "bc": Method(_scored("policy"), Step(("dataset",), HEAD, HEAD_STEPS)),
-    "unconstrained": Method(_scored("policy", hyper=("n",)), Step(("dataset",), ("n", "variant", "q_lr", *CRITIC), ("seeds", "q_steps", "target_every", "precision"))),
+    "unconstrained": Method(_scored("policy", hyper=("n",)), Step(("dataset",), ("n", "variant", "q_lr", *CRITIC), (*SEEDS, "q_steps", "target_every", "precision"))),
     "s_psi": Method(Step(("behavior",), (), ("sampler", "sampler_steps", *EPISODES))),
     "q_beta+s_psi": Method(_scored("support", "q_beta", hyper=("alpha_q_beta", "log_epsilon"))),
     "arq+pi": Method(_scored("policy"), Step(("q",), ("alpha_pi", *HEAD), HEAD_STEPS)),
