@@ -2,8 +2,8 @@
 
     python benchmarks/two_commands.py [folder for the clone]
 
-Writes data/benchmarks/two_commands.json and the table between the cost marks of README.md. Nothing else should be running. Given the folder
-of a run that failed, it updates the clone and goes on with the step that failed.
+Writes data/benchmarks/two_commands.json and the table between the cost marks of README.md, after each step what is measured by then. Nothing else
+should be running. Given the folder of a run that failed, it updates the clone and goes on with the step that failed.
 """
 import json
 import os
@@ -31,15 +31,27 @@ def megabytes(folder: Path) -> int:
 
 
 def table(cost: dict) -> str:
+    """The rows of what was measured."""
     s, mb = cost["seconds"], cost["megabytes"]
-    return "\n".join([
-        "| command | time | disk |", "|---|---|---|",
-        f"| installation, once | {s['install'] / 60:.1f} min | {mb['.venv']:,} MB (the CUDA build of torch is several times larger) |",
-        f"| `make book`, first time | {s['book'] / 60:.1f} min | {mb['_build'] + mb['data/cache']:,} MB |",
-        f"| `make book`, nothing changed | {s['book_again']:.0f} s | |",
-        f"| `make table`, first time: the {cost['cells']} cells of profile ci, and the book with them | {s['table'] / 60:.1f} min | |",
-        f"| `make table`, nothing changed | {s['table_again']:.0f} s | |",
-        f"| `make test` | {s['test'] / 60:.1f} min | |"])
+    rows = {
+        "install": "| installation, once | {:.1f} min | " + f"{mb['.venv']:,} MB (the CUDA build of torch is several times larger) |",
+        "book": "| `make book`, first time | {:.1f} min | " + f"{mb.get('_build', 0) + mb.get('data/cache', 0):,} MB |",
+        "book_again": "| `make book`, nothing changed | {:.1f} min | |",
+        "table": f"| `make table`, first time: the {cost['cells']} cells of profile ci, and the book with them | " + "{:.1f} min | |",
+        "table_again": "| `make table`, nothing changed | {:.1f} min | |",
+        "test": "| `make test` | {:.1f} min | |"}
+    return "\n".join(["| command | time | disk |", "|---|---|---|", *(line.format(s[name] / 60) for name, line in rows.items() if name in s)])
+
+
+def publish(clone: Path, seconds: dict) -> None:
+    """Write what was measured so far to data/benchmarks and into README.md."""
+    sizes = {part: megabytes(clone / part) for part in (".venv", "_build", "data/cache") if (clone / part).exists()}
+    cells = len(driver.defaults(clone, "ci", "tasks")) * len(driver.defaults(clone, "ci", "methods"))
+    measured = subprocess.run(["git", "-C", clone, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    cost = provenance() | dict(commit=measured, seconds=seconds, megabytes=sizes, cells=cells)
+    write_atomic(DATA / "benchmarks" / "two_commands.json", json.dumps(cost, indent=1).encode())
+    readme = ROOT / "README.md"
+    write_atomic(readme, MARKS.sub(lambda m: m[1] + table(cost) + m[2], readme.read_text()).encode())
 
 
 def main(folder: str) -> None:
@@ -59,11 +71,7 @@ def main(folder: str) -> None:
         seconds[name] = round(time.monotonic() - start, 1)
         kept.write_text(json.dumps(seconds))
         print(f"{name}: {seconds[name]} s", flush=True)
-    sizes = {part: megabytes(clone / part) for part in (".venv", "_build", "data/cache") if (clone / part).exists()}
-    cost = dict(provenance(), seconds=seconds, megabytes=sizes, cells=len(driver.defaults(clone, "ci", "tasks")) * len(driver.defaults(clone, "ci", "methods")))
-    write_atomic(DATA / "benchmarks" / "two_commands.json", json.dumps(cost, indent=1).encode())
-    readme = ROOT / "README.md"
-    write_atomic(readme, MARKS.sub(lambda m: m[1] + table(cost) + m[2], readme.read_text()).encode())
+        publish(clone, seconds)
 
 
 if __name__ == "__main__":
