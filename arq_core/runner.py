@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import json
 import os
@@ -39,7 +40,8 @@ def code_cells(notebook: Path) -> list[str]:
     return ["\n".join(line for line in cell.splitlines() if not line.lstrip().startswith(("%", "!"))) for cell in code]
 
 
-def _mentioned(text: str, python: bool) -> set[str]:
+@functools.cache                                              # the notebooks of a book reach the same modules
+def _mentioned(text: str, python: bool) -> frozenset[str]:
     """Dotted names under arq_core that a text mentions; imports of Python code are resolved, so `from arq_core import x` counts."""
     names = set(re.findall(r"arq_core(?:\.\w+)+", text))
     for node in ast.walk(ast.parse(text)) if python else ():
@@ -47,7 +49,7 @@ def _mentioned(text: str, python: bool) -> set[str]:
             raise RunError("saw a relative import, expected `from arq_core.module import name`.")
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "arq_core":
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
+    return frozenset(names)
 
 
 def _files(root: Path, name: str) -> set[Path]:
@@ -56,7 +58,7 @@ def _files(root: Path, name: str) -> set[Path]:
     for i in range(1, len(parts) + 1):
         base = root.joinpath(*parts[:i])
         if base.is_dir():
-            out |= {base / "__init__.py"} | {p for p in base.iterdir() if p.is_file() and p.suffix not in (".py", ".pyc")}
+            out |= {base / "__init__.py"} | {p for p in base.iterdir() if p.suffix not in (".py", ".pyc") and p.is_file()}
         elif base.with_suffix(".py").is_file():
             out.add(base.with_suffix(".py"))
             break
@@ -103,9 +105,15 @@ def is_done(job: Job, key: str) -> bool:
         return False
 
 
-def _papermill():
-    """papermill, without four seconds of every process: jsonschema would build a grammar of international addresses, which no notebook's format asks for."""
+def notebook_format():
+    """nbformat, without four seconds of every process: jsonschema would build a grammar of international addresses, which no notebook's format asks for."""
     sys.modules.setdefault("rfc3987_syntax", None)
+    import nbformat
+    return nbformat
+
+
+def _papermill():
+    notebook_format()                                         # first: papermill brings it too
     import papermill
     return papermill
 

@@ -5,12 +5,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import nbformat
-
 from arq_core import regressions, results, runs
 from arq_core.files import write_atomic
 from arq_core.grid import plan
 from arq_core.grid.plan import Cell, evidence
+from arq_core.runner import notebook_format
 
 HEAVY = ("image/", "application/vnd", "text/html")          # outputs that are not kept with the evidence: pictures and tables that stand as text too
 
@@ -57,6 +56,7 @@ def publish(root: Path, cells: Sequence[Cell], folder: Path) -> dict[str, list[s
             continue
         runs.write_run(target, json.loads(runs.run_path(source).read_text()))
         for step in cell.steps():
+            nbformat = notebook_format()
             notebook = nbformat.read((root / plan.place(cell, step)).with_suffix(".ipynb"), nbformat.NO_CONVERT)
             write_atomic(folder / evidence(cell, step), (json.dumps(light(notebook), indent=1) + "\n").encode())
         out["written"].append(cell.job)
