@@ -219,7 +219,10 @@ def train(experiment: Experiment, method: str) -> Trained:
 
 
 def measure(experiment: Experiment, method: str) -> list[dict]:
-    """Train, run all episodes with the final weights, and return one result row per episode."""
+    """Train, run all episodes with the final weights, and return one result row per episode.
+
+    Finished episodes are a step like those of training: loaded, where they were run for these very data, hyperparameters, budget and versions.
+    """
     fit, store = settings.pick("method", method, METHODS), experiment.store()
     e = experiment
     if not e.task.environment:
@@ -229,13 +232,27 @@ def measure(experiment: Experiment, method: str) -> list[dict]:
     envs = e.task.environments(len(e.rng) * e.budget.episodes)
     check_dimensions(envs, data.states.shape[1], data.actions.shape[1])
     trained = fit(data, e.hyper, e.budget, e.rng, store)
-    start = time.monotonic()
-    measured = evaluate(trained.policy, envs, e.budget.episodes, e.rng, e.task.horizon)
+    measured = _episodes(e, method, trained, envs, store)
     measured["score"] = e.task.score(measured["return"])
     return results.episode_rows(
         measured, e.seeds, trained.in_support, task=e.task.task, dataset_sha256=e.dataset.sha256, fidelity=e.dataset.fidelity,
-        profile=e.profile, method=method, variant=e.hyper.variant, wall_s=round(sum(store.seconds.values()) + time.monotonic() - start, 1),
+        profile=e.profile, method=method, variant=e.hyper.variant, wall_s=round(sum(store.seconds.values()), 1),
         **results.provenance(e.device))
+
+
+def _episodes(e: Experiment, method: str, trained: Trained, envs: VectorEnv, store: FileStore) -> dict[str, np.ndarray]:
+    """`evaluate`, kept in the store. Those in a simulator of the user's own are run again each time: nothing here tells when it changed."""
+    key = dict(recipe=settings.EVALUATION_RECIPE, environment=e.task.environment, horizon=e.task.horizon, termination=e.task.termination, method=method,
+               hyper=vars(e.hyper), budget=vars(e.budget), seeds=list(e.seeds), data=e.data.fingerprint(), versions=results.versions())
+    if isinstance(e.task, OwnTask):
+        store.discard("episodes", key)
+    if found := store.load("episodes", key):
+        return {name: x.numpy() for name, x in found.items() if name != "seconds"}
+    start = time.monotonic()
+    measured = evaluate(trained.policy, envs, e.budget.episodes, e.rng, e.task.horizon)
+    seconds = torch.tensor(time.monotonic() - start, dtype=torch.float64)
+    store.save("episodes", key, {name: torch.from_numpy(x) for name, x in measured.items()} | dict(seconds=seconds))
+    return measured
 
 
 def measure_and_write(experiment: Experiment, method: str, folder: str | Path) -> list[dict]:

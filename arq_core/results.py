@@ -186,13 +186,17 @@ def processor() -> str:
     return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
 
 
-def provenance(device: str = "") -> dict:
-    """The fields device, commit, versions and created of a row measured now; `device` defaults to the processor."""
-    versions = {"python": platform.python_version()}
-    for package in ("torch", "numpy", "mujoco", "gymnasium", "gymnasium-robotics"):
+def versions() -> dict[str, str]:
+    """Python's version and those of the packages that a measured number depends on, where they are installed."""
+    found = {"python": platform.python_version()}
+    for package in ("torch", "numpy", "mujoco", "gymnasium", "gymnasium-robotics", "robosuite"):
         try:
-            versions[package] = metadata.version(package)
+            found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return {"device": device or processor(), "commit": commit(), "versions": versions,
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+    return found
+
+
+def provenance(device: str = "") -> dict:
+    """The fields device, commit, versions and created of a row measured now; `device` defaults to the processor."""
+    return {"device": device or processor(), "commit": commit(), "versions": versions(), "created": datetime.now(timezone.utc).isoformat(timespec="seconds")}

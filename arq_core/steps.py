@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,21 +75,22 @@ def receipt(e: Experiment, step: str, method: str, store, receipts: Sequence[str
 
 def evaluate(e: Experiment, method: str, receipts: Sequence[str | Path], rows_file: str | Path, notebooks: dict[str, str]) -> list[dict]:
     """Run the episodes; write the rows and beside them the run's provenance (.run.json). `notebooks` are the executed notebooks by step."""
-    started = time.monotonic()
     with energy.meter() as used:
         rows = experiment.measure(e, method)
     path = results.write_rows(rows_file, rows)
-    record = provenance(e, method, rows, receipts, notebooks, used, time.monotonic() - started)
+    record = provenance(e, method, rows, receipts, notebooks, used)
     runs.write_run(path, record)
     return rows
 
 
-def provenance(e: Experiment, method: str, rows: list[dict], receipts: Sequence[str | Path], notebooks: dict[str, str], used, seconds: float) -> dict:
+def provenance(e: Experiment, method: str, rows: list[dict], receipts: Sequence[str | Path], notebooks: dict[str, str], used) -> dict:
     """From any number to everything behind it: configuration, seeds, data, steps with their files and notebooks, machine, time, energy."""
     done = [json.loads(Path(path).read_text()) for path in receipts]
     steps = [dict(step=r["step"], notebook=notebooks[r["step"]], device=r["device"], commit=r["commit"], files=r["files"],
                   seconds=round(sum(f["seconds"] for f in r["files"]), 1)) for r in done]
-    steps.append(dict(step="evaluate", notebook=notebooks["evaluate"], device=rows[0]["device"], commit=rows[0]["commit"], files=[], seconds=round(seconds, 1)))
+    seconds = rows[0]["wall_s"] - sum(f["seconds"] for r in done for f in r["files"])
+    steps.append(dict(step="evaluate", notebook=notebooks["evaluate"], device=rows[0]["device"], commit=rows[0]["commit"], files=[],
+                      seconds=round(max(seconds, 0.0), 1)))
     joules = [r["energy_j"] for r in done] + [used.joules]
     first = {k: rows[0][k] for k in ("task", "profile", "method", "variant", "device", "commit", "versions", "created", "wall_s")}
     return dict(first, hardware=hardware.hardware(), seeds=list(e.seeds), hyper=vars(e.hyper), budget=vars(e.budget), steps=steps,

@@ -8,8 +8,10 @@ import pytest
 import torch
 from problems import chain
 
-from arq_core import experiment, train
+from arq_core import experiment, settings, train
 from arq_core.datasets.rewards import REWARDS
+from arq_core.envs.maze import MazeEnvs
+from arq_core.evaluate import evaluate
 from arq_core.results import read_file
 from arq_core.settings import UnknownName
 from arq_core.tasks import tasks
@@ -52,6 +54,28 @@ def test_the_same_seed_gives_the_same_episodes_bit_for_bit(cache, monkeypatch):
         e = experiment.prepare(path, "toy", [5], group="maze", environment="maze")
         measured.append([(r["return_"], r["length"], r["in_support"]) for r in experiment.measure(e, "arq+s_psi")])
     assert measured[0] == measured[1]
+
+
+def test_finished_episodes_are_loaded_until_what_they_depend_on_changes(cache, monkeypatch):
+    path = _write(cache / "mine.hdf5")
+    e = experiment.prepare(path, "toy", [5], group="maze", environment="maze")
+    first = experiment.measure(e, "bc")
+    ran = []
+    monkeypatch.setattr(experiment, "evaluate", lambda *a: ran.append(a) or evaluate(*a))
+    again = experiment.measure(e, "bc")
+    assert not ran and [{k: v for k, v in r.items() if k != "created"} for r in again] == [{k: v for k, v in r.items() if k != "created"} for r in first]
+    experiment.measure(replace(e, budget=replace(e.budget, episodes=3)), "bc")
+    experiment.measure(replace(e, task=replace(e.task, horizon=7)), "bc")
+    monkeypatch.setattr(settings, "EVALUATION_RECIPE", settings.EVALUATION_RECIPE + 1)
+    experiment.measure(e, "bc")
+    assert len(ran) == 3
+
+
+def test_episodes_in_a_simulator_of_ones_own_are_run_each_time(cache, monkeypatch):
+    own = experiment.prepare(_write(cache / "mine.hdf5"), "toy", [5], group="maze", environment=MazeEnvs)
+    ran = []
+    monkeypatch.setattr(experiment, "evaluate", lambda *a: ran.append(a) or evaluate(*a))
+    assert [r["return_"] for r in experiment.measure(own, "bc")] == [r["return_"] for r in experiment.measure(own, "bc")] and len(ran) == 2
 
 
 def test_a_file_without_a_simulator_is_trained_and_not_scored(cache):
