@@ -1,12 +1,16 @@
 """Fixtures of the tests in a browser. They skip with a reason where a program is missing; the summary of pytest shows it (-rs)."""
 import json
 import shutil
+import signal
 import subprocess
 from contextlib import ExitStack
 
 import pytest
 
 import browser
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:          # as a shell starts what runs behind it: the programs under test would never see Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")        # not the session: while it runs, other tests of this thread could not run asyncio

@@ -157,7 +157,8 @@ def calibrate(root: Path) -> dict:
         record = json.loads(path.read_text())
         s = size(record["task"], record["profile"], len(record["seeds"]))
         for step in record["steps"]:
-            if (n := units(s, step["step"], record["method"])) and (spent := step["seconds"] or _at_the_data(root, record)) > 0:
+            spent = _at_the_data(root, record) if step["step"] == "dataset" else step["seconds"]
+            if (n := units(s, step["step"], record["method"])) and spent:
                 found[step["step"]].append((spent, n))
     if missing := [step for step, seen in found.items() if not seen]:
         raise ValueError(f"{root / plan.GRID}: saw no finished step {', '.join(missing)}, expected some of each; run `make table PROFILE=ci` first.")
