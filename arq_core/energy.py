@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,10 +66,11 @@ def gpu_counters(load: Callable = hardware.nvml) -> list[Counter]:
 
 
 class Meter:
-    """`joules` counted so far (None where nothing could be) and `source`: what was counted, or why nothing was."""
+    """`joules` counted so far (None where nothing could be), over so many `seconds`, and `source`: what was counted, or why nothing was."""
 
     def __init__(self, **kinds: Callable[[], list[Counter]]):
         self.joules: float | None = None
+        self._began = time.monotonic()
         self._lock, self._kinds, self._reasons = threading.Lock(), {}, {}
         for kind, find in kinds.items():
             try:
@@ -89,6 +91,13 @@ class Meter:
                     del self._kinds[kind]
             risen = [total for states in self._kinds.values() for _, total in states.values()]
             self.joules = sum(risen) if risen else None
+            self.seconds = time.monotonic() - self._began
+
+    def of(self, seconds: float) -> tuple[float | None, str]:
+        """(joules, source) of work that took `seconds`; no joules where the meter ran for less: some of the work was then done, and kept, before."""
+        if self.joules is not None and self.seconds < seconds:
+            return None, f"not known: of {seconds:.1f} s of work {self.seconds:.1f} s at most were done while the counters were read; the rest was finished before"
+        return self.joules, self.source
 
     @property
     def source(self) -> str:

@@ -104,7 +104,7 @@ class TableHelp(SphinxDirective):
     def run(self):
         if self.name == "table-legend":
             return [nodes.raw("", tables_html.legend_html(), format="html")]
-        lines = "".join(f"<li>{escape(text)}: " + ", ".join(f'<a href="{_top(self.env)}tables/{name}.{kind}" download>{label}</a>' for kind, label in
+        lines = "".join(f"<li>{escape(text.removesuffix('.'))}: " + ", ".join(f'<a href="{_top(self.env)}tables/{name}.{kind}" download>{label}</a>' for kind, label in
                         (("csv", "CSV"), ("tex", "LaTeX"), ("md", "Markdown"))) + "</li>" for name, text in tables_files.CAPTIONS.items())
         return [nodes.raw("", f'<ul>{lines}<li><a href="{_top(self.env)}tables/tables.tex" download>A LaTeX document of the three</a></li>'
                               f'<li><a href="{_top(self.env)}evidence/index.html">All evidence, job by job</a></li></ul>', format="html")]

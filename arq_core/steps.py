@@ -67,10 +67,11 @@ def run(e: Experiment, step: str, method: str, receipts: Sequence[str | Path], t
 def receipt(e: Experiment, step: str, method: str, store, receipts: Sequence[str | Path], used) -> dict:
     """What a step was given and made: data, seeds, its files in the store with their SHA-256 and seconds, and where it was done."""
     before = {file["file"] for path in receipts for file in json.loads(Path(path).read_text())["files"]}
-    files = [dict(file=path.name, sha256=_sha256(path), seconds=round(seconds, 1)) for path, seconds in store.seconds.items()
-             if path.name not in before and path.exists()]
+    own = {path: seconds for path, seconds in store.seconds.items() if path.name not in before and path.exists()}
+    files = [dict(file=path.name, sha256=_sha256(path), seconds=round(seconds, 1)) for path, seconds in own.items()]
+    joules, source = used.of(sum(own.values()))
     return dict(step=step, task=e.task.task, profile=e.profile, variant=e.hyper.variant, method=method, seeds=list(e.seeds), data=e.data.fingerprint(),
-                dataset_sha256=e.dataset.sha256, files=files, energy_j=used.joules, energy_source=used.source, **results.provenance(e.device))
+                dataset_sha256=e.dataset.sha256, files=files, energy_j=joules, energy_source=source, **results.provenance(e.device))
 
 
 def evaluate(e: Experiment, method: str, receipts: Sequence[str | Path], rows_file: str | Path, notebooks: dict[str, str]) -> list[dict]:
@@ -91,12 +92,13 @@ def provenance(e: Experiment, method: str, rows: list[dict], receipts: Sequence[
     seconds = rows[0]["wall_s"] - sum(f["seconds"] for r in done for f in r["files"])
     steps.append(dict(step="evaluate", notebook=notebooks["evaluate"], device=rows[0]["device"], commit=rows[0]["commit"], files=[],
                       seconds=round(max(seconds, 0.0), 1)))
-    joules = [r["energy_j"] for r in done] + [used.joules]
+    energies = [*((r["energy_j"], r["energy_source"]) for r in done), used.of(seconds)]
+    joules, source = next((e for e in energies if e[0] is None), (sum(e[0] or 0 for e in energies), energies[-1][1]))
     first = {k: rows[0][k] for k in ("task", "profile", "method", "variant", "device", "commit", "versions", "created", "wall_s")}
     return dict(first, hardware=hardware.hardware(), seeds=list(e.seeds), hyper=vars(e.hyper), budget=vars(e.budget), steps=steps,
                 dataset=dict(sha256=e.dataset.sha256, fidelity=e.dataset.fidelity, source=e.dataset.source, transitions=len(e.data.actions),
                              notes=list(e.dataset.notes)),
-                energy_j=None if None in joules else sum(joules), energy_source=used.source)
+                energy_j=joules, energy_source=source)
 
 
 def shares(e: Experiment, candidates) -> list[float]:

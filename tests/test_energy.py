@@ -90,6 +90,15 @@ def test_a_counter_that_starts_again_loses_nothing(rapl):
     assert m.joules == pytest.approx(1 + RANGE / 1e6 + 4)
 
 
+def test_work_that_was_partly_done_before_has_no_joules(rapl):
+    root, first, _ = rapl
+    with energy.meter(root, none) as m:
+        first.write_text("7000000")
+    assert m.of(m.seconds) == (m.joules, m.source) and m.joules == pytest.approx(2)
+    joules, why = m.of(m.seconds + 60)
+    assert joules is None and why.startswith("not known: of 60.")
+
+
 def test_it_reads_by_itself_while_the_work_runs_and_stops_after_it(rapl):
     root, first, _ = rapl
     with energy.meter(root, none, every=0.01) as m:
