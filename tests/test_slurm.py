@@ -17,7 +17,7 @@ from grids import ROOT
 
 from arq_core.grid.slurm import QueueError, cancel_left_over, left_over
 
-VARIES = {"wall_s", "created", "seconds", "energy_j", "rows_sha256"}     # times, and what is computed from files that hold them
+VARIES = {"wall_s", "created", "seconds", "energy_j", "rows_sha256", "rows_crc32"}     # times, and what is computed from files or lines that hold them
 
 
 def constant(x):
