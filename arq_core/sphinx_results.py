@@ -68,13 +68,26 @@ class Score(SphinxRole):
             if len(frame) != 1:
                 raise ValueError(f"{len(frame)} jobs in data/results")
             job = frame.iloc[0]
-            text = f"{job['score']:.1f} ± {job['score_std']:.1f}".replace("-", "−")
             where = evidence.address(Path(file_name(job["task"], job["profile"], job["method"], job["variant"])).stem)
-            return [nodes.reference("", text, refuri=f"{_top(self.env)}evidence/{where}", internal=True)], []
+            return [nodes.reference("", self.said(job), refuri=f"{_top(self.env)}evidence/{where}", internal=True)], []
         except (ValueError, ResultsError) as e:
             logger.warning("score %r: saw %s, expected `task profile method [variant]` of one job", self.text, e,
                            location=self.get_location())
             return [nodes.Text("?")], []
+
+    @staticmethod
+    def said(job) -> str:
+        return f"{job['score']:.1f} ± {job['score_std']:.1f}".replace("-", "−")
+
+
+class InSupport(Score):
+    """{in-support}`door-human lite arq+s_psi`: the share of the job's candidates that passed epsilon, mean over seeds, with the same link."""
+
+    @staticmethod
+    def said(job) -> str:
+        if not job["in_support"] >= 0:
+            raise ValueError("a method without support")
+        return f"{job['in_support']:.0%}"
 
 
 class Table(SphinxDirective):
@@ -123,6 +136,7 @@ def write_evidence(app):
 
 def setup(app) -> dict:
     app.add_role("score", Score())
+    app.add_role("in-support", InSupport())
     for name in ("table-a4", "table-2", "table-own"):
         app.add_directive(name, Table)
     for name in ("table-legend", "table-files"):

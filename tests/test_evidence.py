@@ -16,7 +16,7 @@ OLD = NAME.replace("arq+s_psi", "s_psi")
 PAGE = """Title
 =====
 
-:score:`door-human ci arq+s_psi` are ours.
+:score:`door-human ci arq+s_psi` are ours, :in-support:`door-human ci arq+s_psi` pass.
 
 .. table-a4:: Caption
 
@@ -73,6 +73,7 @@ def test_a_number_leads_to_its_job_in_one_click(built):
     page = (built / "index.html").read_text()
     links = set(re.findall(r'href="(evidence/door-human\.html#[^"]+)"><b>', page))
     assert re.search(rf'href="evidence/{re.escape(evidence.address(NAME.removesuffix(".jsonl")))}">9\.0 ± 2\.8', page)      # the number in a sentence
+    assert ">50%</a> pass" in page
     assert links == {f"evidence/{evidence.address(Path(name).stem)}" for name in (NAME, OLD)}
     for link in links:
         path, anchor = link.split("#")
