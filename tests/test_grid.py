@@ -15,6 +15,7 @@ from arq_core import methods, results, settings
 from arq_core.grid import costs, driver, plan
 from arq_core.grid.__main__ import main
 from arq_core.grid.plan import Cell
+from arq_core.policies import HEADS
 from arq_core.types import Budget, Hyper, NoStore
 
 FOUR = "s_psi q_beta+s_psi arq+pi arq+s_psi"
@@ -175,6 +176,16 @@ def test_estimates_grow_with_the_work():
     assert paper.hours > 100 * toy.hours > 0 and paper.gigabytes > 10 * toy.gigabytes and paper.gpu_hours > 1
     s = costs.size("hopper-medium-v2", "paper")
     assert costs.disk("hopper-medium-v2", "paper", "support", "") == s.seeds * s.transitions * 30 * (3 + 1) * 4
+
+
+@pytest.mark.parametrize("name", ["lift-ph", "hopper-medium-v2"])
+def test_a_policys_cost_follows_its_weights(name):
+    s = costs.size(name, "paper")
+    head = HEADS[s.hyper.head](s.state_dim, s.action_dim, streams(0))
+    weights = sum(p.numel() for p in head.parameters())
+    assert costs.units(s, "policy", "bc") == pytest.approx(s.seeds * s.budget.policy_steps * s.hyper.batch * weights / costs.PERCEPTRON, rel=0.1)
+    assert costs.disk(name, "paper", "policy", "bc") >= 0.9 * s.seeds * weights * 4
+    assert costs.memory_mb(name, "paper", "policy", "bc") > 4 * s.seeds * weights * 4 / 1e6
 
 
 def test_a_disk_that_cannot_hold_the_steps_is_said_before_the_first(tmp_path, monkeypatch):

@@ -29,10 +29,13 @@ RK45_EVALUATIONS = 510         # of the released setting, rtol = atol = 1e-5 (me
 HIDDEN_STEP = 3                # a training step in passes forward
 PIECES = 8_000_000_000         # bytes that a process holds beside its tensors: torch, a block of candidates, activations
 ACT_AND_STEP = 300             # rows of a network that take as long as one step of a simulator in MuJoCo
+RESNET = 33.6e6                # weights of nets.ResNet, the policy of the robomimic tasks; the other policies have PERCEPTRON
+PERCEPTRON = 0.07e6
+COPIES = 12                    # of a network's weights while it is trained and saved: its own, gradients, two moments, what is written (measured: 11)
 GPU_RATE = 790e12 / 4          # FLOP/s: a quarter of an H100's bfloat16 peak
 GPU_STEP_S = 0.45e-3           # a training step's kernels one after another, 180 of 2.5 microseconds
 FLOP = {"behavior": 2 * 0.86e6 * HIDDEN_STEP, "support": 2 * 0.86e6, "q": 4 * 0.07e6 * HIDDEN_STEP, "q_beta": 2 * 0.07e6 * HIDDEN_STEP,
-        "policy": 2 * 0.07e6 * HIDDEN_STEP, "evaluate": 2 * 0.86e6}            # a unit's, from the networks' numbers of weights
+        "policy": 2 * PERCEPTRON * HIDDEN_STEP, "evaluate": 2 * 0.86e6}            # a unit's, from the networks' numbers of weights
 STEPS_OF = {"behavior": "score_steps", "q": "q_steps", "q_beta": "q_beta_steps", "policy": "policy_steps"}
 IMPLICIT = {"s_psi", "q_beta+s_psi", "arq+s_psi", "arq+s_psi unfiltered"}      # methods that sample the score model at every step of an episode
 
@@ -83,10 +86,14 @@ def units(s: Size, step: str, method: str) -> float:
         return s.seeds * b.q_beta_steps * h.batch
     if step == "policy":
         critic = units(s, "q", "") if method in ("unconstrained", "arq+s_psi unfiltered") or method.startswith("dqp") else 0
-        return s.seeds * b.policy_steps * h.batch + critic
+        return s.seeds * b.policy_steps * h.batch * _policy_weights(s) / PERCEPTRON + critic
     candidates = 1 if method == "s_psi" else h.n
     acts = candidates * h.ensemble * (b.sampler_steps if method == "s_psi" else evaluations(s)) if method in IMPLICIT else 1
     return s.seeds * b.episodes * s.horizon * (acts + ACT_AND_STEP)
+
+
+def _policy_weights(s: Size) -> float:
+    return RESNET if s.hyper.head == "resnet" else PERCEPTRON
 
 
 @functools.cache
@@ -115,7 +122,7 @@ def disk(name: str, profile: str, step: str, method: str, seeds: int = 0) -> flo
         return s.seeds * s.transitions * s.hyper.n * (s.action_dim + 1) * FLOAT
     if step == "behavior":
         return 2 * s.seeds * s.hyper.ensemble * 7 * s.hyper.width**2 * FLOAT
-    return 4 * s.seeds * 256**2 * FLOAT
+    return s.seeds * (_policy_weights(s) if step == "policy" else 4 * 256**2) * FLOAT
 
 
 def memory_mb(name: str, profile: str, step: str, method: str, seeds: int = 0) -> int:
@@ -123,7 +130,8 @@ def memory_mb(name: str, profile: str, step: str, method: str, seeds: int = 0) -
     s = size(name, profile, seeds)
     data = s.transitions * (2 * s.state_dim + s.action_dim + 8) * FLOAT
     read = disk(name, profile, "support", "", seeds) if step in ("support", "q", "policy", "evaluate") else 0
-    return round((data + 2 * read) / 1e6 + min(PIECES / 1e6, 1_000 + s.transitions / 100))
+    trained = s.seeds * _policy_weights(s) * FLOAT * (COPIES if step == "policy" else 1) if step in ("policy", "evaluate") else 0
+    return round((data + 2 * read + trained) / 1e6 + min(PIECES / 1e6, 1_000 + s.transitions / 100))
 
 
 @dataclass(frozen=True)
