@@ -18,6 +18,8 @@ from arq_core.streams import Streams
 from arq_core.types import Store
 
 CHECKPOINT_SECONDS = 30.0   # what a power cut may cost; Ctrl-C costs nothing, it stops at a step's end
+CHECKPOINT_SHARE = 0.05     # of the time that writing may take: where a checkpoint is large, the next one waits longer,
+CHECKPOINT_LONGEST = 20     # but no longer than so many times CHECKPOINT_SECONDS
 ADAM = dict(beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, amsgrad=False, maximize=False)     # Kingma and Ba 2015; appendix A.2
 LOSS_EVERY = 50             # steps averaged into one point of the loss curve
 WARM_UP = 100               # steps over which `cosine` rises to the whole learning rate
@@ -129,7 +131,7 @@ def train(name: str, key: dict, modules: dict[str, nn.Module], loss: Callable[[]
         store.save(name + ".partial", key, {**tensors, **moments, "rng": rng.state(), "step": torch.tensor(step),
                                             "loss": _columns(curve), "window": window, "seconds": seconds()})
 
-    saved, program = time.monotonic(), replayed(one_step, rng)
+    saved, wait, program = time.monotonic(), CHECKPOINT_SECONDS, replayed(one_step, rng)
     with _interrupt_at_step_end() as interrupted, tqdm(total=steps, initial=step, desc=name, mininterval=1.0) as bar:
         while step < steps:
             before_step(step)
@@ -143,9 +145,10 @@ def train(name: str, key: dict, modules: dict[str, nn.Module], loss: Callable[[]
                 curve.append(window / LOSS_EVERY)
                 window.zero_()
             stop = interrupted()
-            if stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
+            if stop or (now := time.monotonic()) - saved > wait:
                 checkpoint()
                 saved, kept = time.monotonic(), step
+                wait = max(CHECKPOINT_SECONDS, min((saved - now) / CHECKPOINT_SHARE, CHECKPOINT_LONGEST * CHECKPOINT_SECONDS))
             if stop:
                 raise KeyboardInterrupt(f"{name}: stopped at step {step} of {steps}; start again to go on from there.")
     _refuse_nonfinite(name, step, kept, window, modules[trained])

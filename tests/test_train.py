@@ -6,6 +6,7 @@ import sys
 import textwrap
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import safetensors.torch
@@ -109,7 +110,7 @@ def test_interrupted_training_ends_with_the_weights_of_an_uninterrupted_run(tmp_
     for a, e in zip(resumed.net.state_dict().values(), straight.net.state_dict().values(), strict=True):
         assert torch.equal(a, e)
     assert torch.equal(resumed.loss, straight.loss)
-    assert not list(folder.glob("*.partial-*"))
+    assert not [p for p in folder.glob("*.partial-*") if p.suffix != ".tmp"]              # what a kill cuts short stays as .tmp, which nothing reads
 
 
 def test_finished_step_is_loaded_and_not_trained_again(tmp_path, monkeypatch):
@@ -153,6 +154,28 @@ def test_training_that_turns_nan_keeps_the_last_good_checkpoint(tmp_path, monkey
     assert steps[-1] == 20
     file, = tmp_path.glob("q_beta.partial-*.safetensors")
     assert all(torch.isfinite(x).all() for x in safetensors.torch.load_file(file).values() if x.is_floating_point())
+
+
+@pytest.mark.parametrize("write, checkpoints", [(0.1, [31, 62, 93]), (5.0, [31]), (100.0, [31])])
+def test_a_checkpoint_that_is_slow_to_write_is_written_less_often(monkeypatch, write, checkpoints):
+    """A step takes one second of this clock. 5 s of writing are 5% of 100 s; more than 600 s is never waited for."""
+    data, (h, b) = chain(), tiny(q_beta_steps=100)
+    clock, kept = SimpleNamespace(now=0.0), []
+
+    class Slow(NoStore):
+        def save(self, name, key, tensors):
+            if name.endswith(".partial"):
+                clock.now += write
+                kept.append(int(tensors["step"]))
+
+    monkeypatch.setattr(train_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(train_module, "adam", lambda *a, **k: setattr(clock, "now", clock.now + 1))
+    fit_q_beta(data, h, b, streams(), Slow())
+    assert kept == checkpoints
+    if write == 100.0:
+        kept.clear()
+        fit_q_beta(data, h, tiny(q_beta_steps=700)[1], streams(), Slow())
+        assert kept == [31, 632]
 
 
 def test_loss_curve_is_a_mean_over_equal_windows():
