@@ -15,13 +15,13 @@ from torch import nn
 from arq_core import machine, settings
 from arq_core.behavior import Normalizer, ScoreBehavior, fit_behavior
 from arq_core.nets import MLP, Critic, ScoreNet
-from arq_core.policies import GaussianHead
-from arq_core.qlearning import fit_q
+from arq_core.policies import GaussianHead, fit_awr
+from arq_core.qlearning import fit_q, fit_q_beta
 from arq_core.streams import Streams
 from arq_core.train import averaging, train
 from arq_core.types import NoStore, SupportSet, Transitions
 
-SERVED = ("score_step", "arq_step", "iql_step", "sampling", "density", "matrix_product", "memory_copy")
+SERVED = ("score_step", "arq_step", "q_beta_step", "policy_step", "iql_step", "sampling", "density", "matrix_product", "memory_copy")
 machine.PAYS_FROM_UNITS = 0           # compiled, as in a run of thousands of steps
 LITE = settings.budget("lite", "locomotion")
 HYPER = settings.hyper("locomotion")  # one network a seed, batch 512, width 256, K = 9
@@ -59,6 +59,20 @@ def arq_step(state_dim, action_dim, seeds=1, candidates=30, precision="bfloat16"
     def step():
         return {"count": chunk, "loss": fit_q(data, support, HYPER, budget, Streams(range(seeds), device), NoStore(), {}).loss[:, -1:]}
     return step
+
+
+def q_beta_step(state_dim, action_dim, seeds=1, precision="bfloat16", chunk=50, rows=20_000, device="cpu"):
+    """`chunk` steps of `fit_q_beta`."""
+    data, _ = transitions(state_dim, action_dim, rows, device=device)
+    budget = replace(LITE, q_beta_steps=chunk, precision=precision)
+    return lambda: {"count": chunk, "loss": fit_q_beta(data, HYPER, budget, Streams(range(seeds), device), NoStore()).loss[:, -1:]}
+
+
+def policy_step(state_dim, action_dim, seeds=1, head="gaussian", precision="bfloat16", chunk=50, rows=20_000, device="cpu"):
+    """`chunk` steps of `fit_awr`, all weights 1."""
+    data, _ = transitions(state_dim, action_dim, rows, device=device)
+    budget, hyper, zero = replace(LITE, policy_steps=chunk, precision=precision), replace(HYPER, head=head), torch.zeros(seeds, rows, device=device)
+    return lambda: {"count": chunk, "loss": fit_awr(data, zero, 1.0, hyper, budget, Streams(range(seeds), device), NoStore(), {}).loss[:, -1:]}
 
 
 def iql_loss(nets, target, states, actions, rewards, terminals, next_states, gamma, expectile, temperature):

@@ -2,6 +2,8 @@
 
     python benchmarks/speed.py [--device cuda] [--only training,sampling,...] [--write]          (or: make bench)
 
+With --device cuda the parts are `cuda` and `gpu_steps`.
+
 Each line alternates its competitors, every one in a process of its own: a round measures all of them, one after the other, several
 rounds; the ratio is the median over rounds of (theirs / ours), with the smallest and largest beside it. Ours runs on all cores, as it does
 by default; every other loop at one thread or on all cores, whichever is faster in a trial before the rounds. Then the arithmetic (products of the dense layers) against the rate of plain matrix products
@@ -42,10 +44,15 @@ class Server:
         command = [python_of(name), str(HERE / "peer_server.py"), name, json.dumps(arguments | {"threads": threads})]
         environment = os.environ | {"PYTHONPATH": str(HERE)}
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
+        self.arguments = arguments
+
+    def ready(self) -> "Server":
+        """Waits until the loop is compiled and has run, and chooses how much of it makes a round."""
         self.version = self._answer()["version"]
         self.count = 1                 # of calls, or training steps, in a round
-        while arguments.get("warmup", 1) and (took := self.seconds(self.count) * self.count) < ROUND_SECONDS / 3:
+        while self.arguments.get("warmup", 1) and (took := self.seconds(self.count) * self.count) < ROUND_SECONDS / 3:
             self.count = max(self.count + 1, round(self.count * min(20, ROUND_SECONDS / 1.5 / took)))
+        return self
 
     def _answer(self) -> dict:
         line = self.process.stdout.readline()
@@ -77,8 +84,8 @@ def python_of(name: str) -> str | None:
 def best_threads(name: str, arguments: dict) -> Server:
     """Ours on all cores, another loop at one thread or on all cores, whichever is faster; unless `arguments` say the number."""
     if "threads" in arguments or name.startswith("ours."):
-        return Server(name, **dict(threads=torch.get_num_threads()) | arguments)
-    servers = [Server(name, t, **arguments) for t in sorted({1, torch.get_num_threads()})]
+        return Server(name, **dict(threads=torch.get_num_threads()) | arguments).ready()
+    servers = [Server(name, t, **arguments).ready() for t in sorted({1, torch.get_num_threads()})]
     times = [min(s.seconds(s.count) for _ in range(2)) for s in servers]
     chosen = servers.pop(times.index(min(times)))
     for other in servers:
@@ -86,14 +93,18 @@ def best_threads(name: str, arguments: dict) -> Server:
     return chosen
 
 
-def compare(title: str, per: str, competitors: dict[str, tuple[str, dict, float]], rounds: int = ROUNDS) -> dict:
-    """One line. A competitor is (loop, arguments, how many of `per` one step of it does); the first is ours. All numbers are per one of `per`."""
-    servers = {}
-    for label, (name, arguments, _) in competitors.items():
-        if python_of(name) is None:
-            tqdm.write(f"{title}: {label} left out, its packages are not here (make .venv-bench/.installed)")
-            continue
-        servers[label] = best_threads(name, arguments)
+def compare(title: str, per: str, competitors: dict[str, tuple[str, dict, float]], rounds: int = ROUNDS, together: bool = False) -> dict:
+    """One line. A competitor is (loop, arguments, how many of `per` one step of it does); the first is ours. All numbers are per one of `per`.
+
+    `together`: their number of threads is given, and all of them start, and compile, at once; they are still measured one after another.
+    """
+    missing = [label for label, (name, _, _) in competitors.items() if python_of(name) is None]
+    for label in missing:
+        tqdm.write(f"{title}: {label} left out, its packages are not here (make .venv-bench/.installed)")
+    start = (lambda name, arguments: Server(name, **arguments)) if together else best_threads
+    servers = {label: start(name, arguments) for label, (name, arguments, _) in competitors.items() if label not in missing}
+    if together:
+        servers = {label: server.ready() for label, server in servers.items()}
     times = {label: [] for label in servers}
     for _ in range(rounds):
         for label, server in servers.items():
@@ -217,37 +228,53 @@ def growth(folder: str) -> list[dict]:
 
 def cuda(folder: str) -> list[dict]:
     """The GPU's lines: a step of three seeds, samples with densities and 500 steps of predictor-corrector, beside products, copies and JAX."""
-    gpu, sizes, many = dict(device="cuda", threads=torch.get_num_threads()), dict(state_dim=11, action_dim=3), 65_536
+    gpu, sizes, many, chunk = dict(device="cuda", threads=1), dict(state_dim=11, action_dim=3), 65_536, 10_000
     lines = []
     for loop, members, rows, gflop in (("score_step", 3, BATCH, 3 * score_gflop(11, 3, BATCH, 64)),
                                        ("arq_step", 6, BATCH * 31, 2 * (critic_gflop(11, 3, BATCH, 31) + 3 * critic_gflop(11, 3, BATCH, 1)))):
         lines.append(compare(f"{loop}, three seeds at once", "step", {
-            "ours": (f"ours.{loop}", sizes | gpu | dict(seeds=3, chunk=2000), 1),
-            "JAX, jit + scan, one seed": (f"jax_loops.{loop}", sizes | dict(chunk=2000, threads=gpu["threads"]), 1),
+            "ours": (f"ours.{loop}", sizes | gpu | dict(seeds=3, chunk=chunk), 1),
+            "JAX, jit + scan, one seed": (f"jax_loops.{loop}", sizes | dict(chunk=chunk, threads=gpu["threads"]), 1),
             "products, bfloat16": ("ours.matrix_product", gpu | dict(members=members, rows=rows), 1),
-            "copy of 2 GB": ("ours.memory_copy", gpu, 1)}))
+            "copy of 2 GB": ("ours.memory_copy", gpu, 1)}, together=True))
         share(lines[-1], "ours", 3 * gflop, "products, bfloat16")
         tqdm.write(f"{loop}: 1,000,000 steps of three seeds in {lines[-1]['competitors']['ours']['milliseconds'] * 1e3 / 60:.2f} min")
-    file = sizes | gpu | dict(weights=weights(folder, 11, 3), states=many)
+    file = sizes | gpu | dict(weights=weights(folder, 11, 3), states=many, warmup=1)
     lines.append(compare("30 samples a state, A = 3", "million states", {
         "20 evaluations, with log-density": ("ours.density", file, many / 1e6),
         "predictor-corrector, 500 steps": ("ours.sampling", file | dict(sampler="predictor_corrector_batch", steps=1000), many / 1e6),
-        "products, bfloat16": ("ours.matrix_product", gpu | dict(members=1, rows=many * 30, repeat=5), 1)}, rounds=2))
+        "products, bfloat16": ("ours.matrix_product", gpu | dict(members=1, rows=many * 30, repeat=5), 1)}, rounds=2, together=True))
     for label, passes in (("20 evaluations, with log-density", 20 * 4), ("predictor-corrector, 500 steps", 1000)):
         share(lines[-1], label, passes * score_gflop(11, 3, 30_000_000, 0), "products, bfloat16")
     return lines
 
 
+def gpu_steps(folder: str) -> list[dict]:
+    """What `grid.costs` plans a GPU with: steps of every training at 3 and 9 seeds in the paper's arithmetic, and solves for candidates."""
+    gpu, sizes = dict(device="cuda", threads=1, precision="float32"), dict(state_dim=11, action_dim=3)
+    trainings = dict(behavior=("score_step", dict(times=512, chunk=4_000)), q=("arq_step", dict(chunk=4_000)), q_beta=("q_beta_step", dict(chunk=4_000)),
+                     policy=("policy_step", dict(chunk=4_000)), resnet=("policy_step", dict(chunk=400, head="resnet")))
+    lines = [compare(f"{step}, float32", "step", {f"{n} seeds": (f"ours.{loop}", sizes | gpu | more | dict(seeds=n), 1) for n in (3, 9)}, rounds=2, together=True)
+             for step, (loop, more) in trainings.items()]
+    model = sizes | gpu | dict(weights=weights(folder, 11, 3), seeds=3, states=8192, warmup=1)
+    return [*lines, compare("solves of 8192 states x 30 of 3 seeds, float32", "solve", {
+        "predictor-corrector, 20 steps": ("ours.sampling", model | dict(sampler="predictor_corrector_batch", steps=40), 1),
+        "predictor-corrector, 60 steps": ("ours.sampling", model | dict(sampler="predictor_corrector_batch", steps=120), 1),
+        "walk, 10 evaluations, 10 probes": ("ours.density", model | dict(steps=10, probes=10), 1),
+        "walk, 20 evaluations, 10 probes": ("ours.density", model | dict(steps=20, probes=10), 1)}, rounds=2, together=True)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--only", default="training,sampling,growth")
+    parser.add_argument("--only", default="")
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
     start, measured = time.monotonic(), dict(provenance(torch.cuda.get_device_name() if given.device == "cuda" else ""), rounds=ROUNDS)
     with tempfile.TemporaryDirectory() as folder:
-        parts = dict(training=training, sampling=lambda: sampling(folder), growth=lambda: growth(folder), cuda=lambda: cuda(folder))
-        for part in ("cuda",) if given.device == "cuda" else given.only.split(","):
+        parts = dict(training=training, sampling=lambda: sampling(folder), growth=lambda: growth(folder), cuda=lambda: cuda(folder), gpu_steps=lambda: gpu_steps(folder))
+        default = "cuda,gpu_steps" if given.device == "cuda" else "training,sampling,growth"
+        for part in (given.only or default).split(","):
             measured[part] = parts[part]()
     if given.write:
         name = "speed" if given.device == "cpu" else "speed_cuda"

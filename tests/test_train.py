@@ -18,7 +18,6 @@ from arq_core import train as train_module
 from arq_core.artifacts import FileStore
 from arq_core.behavior import fit_behavior
 from arq_core.qlearning import fit_q_beta
-from arq_core.streams import Streams
 from arq_core.train import ema_, warmed_up
 from arq_core.types import NoStore
 
@@ -182,36 +181,3 @@ def test_loss_curve_is_a_mean_over_equal_windows():
     data, (h, b) = chain(), tiny(score_steps=120)
     loss = fit_behavior(data, h, b, streams(), NoStore()).loss
     assert loss.shape == (4, 120 // train_module.LOSS_EVERY)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_a_replayed_graph_takes_the_steps_that_ordinary_ones_take(monkeypatch):
-    """20 steps, of which 17 are replayed: the same loss and the same weights, to rounding, and the same random streams after them."""
-    data, (h, b), rng = chain().to("cuda"), tiny(score_steps=20), Streams([0, 1], "cuda")
-    graph = fit_behavior(data, h, b, rng, NoStore())
-    monkeypatch.setattr(train_module, "replayed", lambda one_step, rng: one_step)
-    ordinary = fit_behavior(data, h, b, Streams([0, 1], "cuda"), NoStore())
-    for x, y in zip(graph.net.parameters(), ordinary.net.parameters(), strict=True):
-        torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_training_on_cuda_resumes_before_and_after_its_graph(tmp_path, monkeypatch):
-    data, (h, b) = chain().to("cuda"), tiny(score_steps=20)
-    straight = fit_behavior(data, h, b, Streams([0, 1], "cuda"), NoStore())
-    monkeypatch.setattr(train_module, "CHECKPOINT_SECONDS", 0.0)
-    for stop in (2, 10):
-        store = FileStore(tmp_path / str(stop))
-        save = store.save
-
-        def interrupt(name, key, tensors, save=save, stop=stop):
-            save(name, key, tensors)
-            if int(tensors["step"]) == stop:
-                raise KeyboardInterrupt
-
-        store.save = interrupt
-        with pytest.raises(KeyboardInterrupt):
-            fit_behavior(data, h, b, Streams([0, 1], "cuda"), store)
-        resumed = fit_behavior(data, h, b, Streams([0, 1], "cuda"), FileStore(tmp_path / str(stop)))
-        for x, y in zip(resumed.net.parameters(), straight.net.parameters(), strict=True):
-            torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-5)
