@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from arq_core import likelihood, samplers
-from arq_core.machine import BACK_AND_FORTH, activations, compiled, equal_pieces, solve_rows
+from arq_core.machine import BACK_AND_FORTH, activations, compiled, compiled_with_gathering, equal_pieces, solve_rows
 from arq_core.nets import ScoreNet
 from arq_core.sde import VPSDE, power_grid
 from arq_core.streams import Streams
-from arq_core.train import SCHEDULES, averaging, train, warmed_up
+from arq_core.train import SCHEDULES, Averaging, train, warmed_up
 from arq_core.types import Budget, DataError, Hyper, Store, Transitions, fingerprint
 
 BLOCKS = 3             # residual blocks of the score network, appendix A.2
@@ -195,11 +195,8 @@ def fit_behavior(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, 
     of_state, of_action = Normalizer.of(data.states[data.state]), Normalizer.of(data.actions)
     states, actions = of_state(data.states), of_action(data.actions)
 
-    def pairs(m: Tensor) -> tuple[Tensor, Tensor]:
-        return actions[m], states[data.state[m]]
-
     key = _key(data.fingerprint(), hyper, budget, rng)
-    average, _, curve = _match_scores(pairs, (len(actions), states.shape[1], actions.shape[1]), key, hyper, budget, members, store)
+    average, _, curve = _match_scores(Pairs(states, actions, data.state), (len(actions), states.shape[1], actions.shape[1]), key, hyper, budget, members, store)
     return ScoreBehavior(average, hyper.ensemble, of_state, of_action, budget, curve)
 
 
@@ -215,11 +212,8 @@ def fit_members(states: Float[Tensor, "E M S"], actions: Float[Tensor, "E M A"],
     of_state, of_action = Normalizer.of(states, keepdim=True), Normalizer.of(actions, keepdim=True)
     x, a = of_state(states), of_action(actions)
 
-    def pairs(m: Tensor) -> tuple[Tensor, Tensor]:
-        return a[row, m], x[row, m]
-
     key = dict(_key(fingerprint(dict(states=states, actions=actions)), hyper, budget, rng), keep_at=list(keep_at))
-    average, kept, curve = _match_scores(pairs, (*states.shape[1:], actions.shape[2]), key, hyper, budget, members, store, keep_at)
+    average, kept, curve = _match_scores(Pairs(x, a, None, row), (*states.shape[1:], actions.shape[2]), key, hyper, budget, members, store, keep_at)
     of_action = Normalizer(of_action.mean[:, None], of_action.scale[:, None])                # [E, 1, 1, A]: actions of a solve are [E, B, n, A]
     return {k: ScoreBehavior(net, hyper.ensemble, of_state, of_action, budget, curve) for k, net in [*kept.items(), (budget.score_steps, average)]}
 
@@ -232,9 +226,31 @@ def _key(data: str, hyper: Hyper, budget: Budget, rng: Streams) -> dict:
                 **{k: value for k, (value, papers) in ours.items() if value != papers})
 
 
-def _match_scores(pairs: Callable[[Tensor], tuple[Tensor, Tensor]], shape: tuple[int, int, int], key: dict, hyper: Hyper, budget: Budget,
+@dataclass(frozen=True)
+class Pairs:
+    """Standardised (s, a) to learn from: of all members (`state`: each pair's row of `states`), or each member's own (`member` [E, 1])."""
+
+    states: Float[Tensor, "... S"]
+    actions: Float[Tensor, "... M A"]
+    state: Int[Tensor, "M"] | None
+    member: Int[Tensor, "E 1"] | None = None
+
+    def __getitem__(self, m: Int[Tensor, "E B"]) -> tuple[Float[Tensor, "E B A"], Float[Tensor, "E B S"]]:
+        """(actions, states) of pairs m."""
+        if self.member is not None:
+            return self.actions[self.member, m], self.states[self.member, m]
+        return self.actions[m], self.states[self.state[m]]
+
+
+def loss_of_pairs(net: ScoreNet, pairs: Pairs, m: Int[Tensor, "E B"], t: Float[Tensor, "E T"], z: Float[Tensor, "E B A"], sde: VPSDE,
+                  loss: Callable = score_matching_loss) -> Float[Tensor, "E"]:
+    """`score_matching_loss` on pairs m."""
+    return loss(net, *pairs[m], t, z, sde)
+
+
+def _match_scores(pairs: Pairs, shape: tuple[int, int, int], key: dict, hyper: Hyper, budget: Budget,
                   members: Streams, store: Store, keep_at: Sequence[int] = ()) -> tuple[ScoreNet, dict[int, ScoreNet], Tensor]:
-    """Minimise S3 over `pairs(rows [EC, B]) -> (actions, states)`, standardised, M rows of them; `shape` is (M, S, A).
+    """Minimise S3 over `pairs`; `shape` is (M, S, A).
 
     Returns the averaged weights, copies of them at the steps `keep_at`, and the loss curve.
     """
@@ -242,12 +258,12 @@ def _match_scores(pairs: Callable[[Tensor], tuple[Tensor, Tensor]], shape: tuple
     net = ScoreNet(state_dim, action_dim, hyper.width, BLOCKS, members).to(members.device)
     average = copy.deepcopy(net).requires_grad_(False)
     kept, sde = {k: copy.deepcopy(average) for k in keep_at}, VPSDE()
-    matching = compiled(score_matching_loss, members.device, units=BACK_AND_FORTH * hyper.batch * activations(net.dense), calls=budget.score_steps)
+    matching = compiled_with_gathering(loss_of_pairs, score_matching_loss, members.device, units=BACK_AND_FORTH * hyper.batch * activations(net.dense), calls=budget.score_steps)
 
     def loss():
-        batch = pairs(members.randint(m, hyper.batch))
+        rows = members.randint(m, hyper.batch)
         t = T_MIN_TRAIN + (1 - T_MIN_TRAIN) * members.rand(budget.times_per_batch).pow(hyper.time_power)
-        return matching(net, *batch, t, members.randn(hyper.batch, action_dim), sde)
+        return matching(net, pairs, rows, t, members.randn(hyper.batch, action_dim), sde)
 
     decay = torch.zeros((), device=members.device)
 
@@ -258,7 +274,7 @@ def _match_scores(pairs: Callable[[Tensor], tuple[Tensor, Tensor]], shape: tuple
 
     modules = dict(net=net, average=average) | {f"at_{k}": v for k, v in kept.items()}         # kept in checkpoints, so they survive a resumption
     curve = train("behavior", key, modules, loss, trained="net", lr=hyper.score_lr, steps=budget.score_steps, rng=members, store=store,
-                  before_step=before, after_step=averaging(average, net, decay), arithmetic=budget.precision,
+                  before_step=before, after_step=Averaging(average, net, decay), arithmetic=budget.precision,
                   schedule=SCHEDULES[hyper.score_schedule])
     return average, kept, curve
 

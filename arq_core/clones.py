@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from arq_core.behavior import Normalizer
 from arq_core.nets import Linear
 from arq_core.streams import Streams
-from arq_core.train import averaging, cosine, train
+from arq_core.train import Averaging, cosine, train
 from arq_core.types import Store, fingerprint
 
 MIN_STD = 1e-4             # added to softplus for a standard deviation; the mixture policies of Mandlekar et al. 2021 (robomimic)
@@ -206,5 +206,5 @@ def fit(family: str, states: Float[Tensor, "E M S"], actions: Float[Tensor, "E M
 
     key = dict(family=family, data=fingerprint(dict(states=states, actions=actions)), seeds=rng.seeds, **asdict(recipe))
     curve = train(family, key, dict(net=net, average=average), loss, trained="net", lr=recipe.lr, steps=recipe.steps, rng=members, store=store,
-                  before_step=lambda taken: net.at(taken / recipe.steps), after_step=averaging(average, net, recipe.ema), schedule=cosine)
+                  before_step=lambda taken: net.at(taken / recipe.steps), after_step=Averaging(average, net, recipe.ema), schedule=cosine)
     return Clone(average, of_state, Normalizer(of_action.mean[:, None], of_action.scale[:, None]), curve)

@@ -1,13 +1,16 @@
 """Episodes: all episodes of all seeds step together, with final weights only."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing, nullcontext
 from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
+from arq_core.machine import replayed
 from arq_core.streams import Streams, derive_seed
 from arq_core.types import DataError, Policy
 
@@ -49,12 +52,13 @@ def _episodes(policy: Policy, envs: VectorEnv, episodes: int, rng: Streams, hori
     starts = [derive_seed(seed, "episode", i) % 2**31 for seed in rng.seeds for i in range(episodes)]
     draws = rng.fork("evaluate")
     policy.reset(episodes)
+    act = replayed_act(policy, draws, (*shape, envs.state_dim)) if getattr(policy, "replayable", False) else policy.act
     states = envs.reset(starts)
     returns, lengths = np.zeros(shape, np.float64), np.zeros(shape, np.int64)
     success, running = np.zeros(shape, bool), np.ones(shape, bool)
     for _ in tqdm(range(horizon), desc="evaluate", mininterval=1.0):
         s = torch.as_tensor(states, dtype=torch.float32).view(*shape, -1).to(draws.device)
-        actions = policy.act(s, draws).cpu().numpy().reshape(shape[0] * shape[1], -1)
+        actions = act(s, draws).cpu().numpy().reshape(shape[0] * shape[1], -1)
         states, rewards, terminated, reached = envs.step(actions)
         returns += np.where(running, rewards.reshape(shape), 0.0)
         lengths += running
@@ -63,3 +67,26 @@ def _episodes(policy: Policy, envs: VectorEnv, episodes: int, rng: Streams, hori
         if not running.any():
             break
     return {"return": returns, "length": lengths, "success": success}
+
+
+def replayed_act(policy: Policy, rng: Streams, shape: tuple[int, ...]) -> Callable[[Tensor, Streams], Tensor]:
+    """`policy.act` for states of this shape and these streams; on CUDA replayed as one graph.
+
+    A solve of some hundred states is a thousand small kernels: launched one by one from Python they leave the device idle most of the time.
+    """
+    if rng.device.type != "cuda":
+        return policy.act
+    kept, out = torch.zeros(shape, device=rng.device), None
+
+    def once():
+        nonlocal out
+        out = policy.act(kept, rng)
+
+    program = replayed(once, rng)
+
+    def act(states: Tensor, same: Streams) -> Tensor:
+        kept.copy_(states)
+        program()
+        return out
+
+    return act

@@ -9,6 +9,7 @@ bring its own forward-mode derivative as `score.jvp(x, t, tangents) -> (value, o
 """
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -156,6 +157,17 @@ def _walk(score: Score, sde: VPSDE, x: Tensor, times: Tensor, divergence: Diverg
     return end, log_prob_change(sde, times, *map(torch.stack, zip(*nodes)))
 
 
+@functools.lru_cache(maxsize=64)
+def _of_path(sde: VPSDE, times: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """sigma^2 at the n + 1 times [n+1], and what turns values at these nodes into the integral over each step [n, n+1]; kept on the device."""
+    exact = torch.tensor(times, dtype=torch.float64)
+    lam = sde.log_snr(exact)
+    sign = torch.sign(lam[-1] - lam[0]).item()                               # the spline wants increasing knots
+    from scipy.interpolate import CubicSpline
+    spline = CubicSpline(sign * lam.numpy(), np.eye(len(lam))).antiderivative()(sign * lam.numpy())
+    return (sde.marginal(exact)[1] ** 2).to(device, dtype), torch.from_numpy(sign * np.diff(spline, axis=0)).to(device, dtype)
+
+
 def log_prob_change(sde: VPSDE, times: Tensor, x: Tensor, s: Tensor, div: Tensor) -> Tensor:
     """log p at the last node minus log p at the first, [E, ...], for nodes (x, score s, its divergence) at n + 1 `times`.
 
@@ -164,12 +176,7 @@ def log_prob_change(sde: VPSDE, times: Tensor, x: Tensor, s: Tensor, div: Tensor
     s . deviation. Both integrals are those of the cubic spline through the nodes. Order 4 on a log-SNR grid where s is the gradient
     of log p exactly; where a network's s is not, order 2 with that difference as a factor. Derived here, no source.
     """
-    times = times.detach().to("cpu", torch.float64)
-    lam, variance = sde.log_snr(times), (sde.marginal(times)[1] ** 2).to(x)
-    sign = torch.sign(lam[-1] - lam[0]).item()                               # the spline wants increasing knots
-    from scipy.interpolate import CubicSpline
-    spline = CubicSpline(sign * lam.numpy(), np.eye(len(lam))).antiderivative()(sign * lam.numpy())
-    weights = torch.from_numpy(sign * np.diff(spline, axis=0)).to(x)         # [n, n+1]: node values -> integral over each step
+    variance, weights = _of_path(sde, tuple(times.tolist()), x.dtype, x.device)
     v = variance.reshape(-1, *[1] * (x.ndim - 1)) * (x + s)
     rate = -variance.reshape(-1, *[1] * (div.ndim - 1)) * (x.shape[-1] + div)
     deviation = x.diff(dim=0) - torch.tensordot(weights, v, 1)

@@ -13,6 +13,8 @@ from os import environ
 
 import torch
 
+from arq_core.streams import Streams
+
 # Rows of a score network of width 256 that one evaluation of a solve sees: what a core's cache holds, or 1 GB an activation
 SOLVE_ROWS = {"cpu": 8_192, "cuda": 2_097_152}
 PAYS_FROM_UNITS = 1e10         # activations over all calls: compiling takes 4 to 15 s of a core and saves about a nanosecond each
@@ -63,6 +65,14 @@ def compiled(f: Callable, device: torch.device, *, units: float, calls: float = 
     return _program(f) if units * calls >= PAYS_FROM_UNITS and can_compile(device.type) else f
 
 
+def compiled_with_gathering(outer: Callable, inner: Callable, device: torch.device, **size: float) -> Callable:
+    """`outer(..., loss=inner)`, which gathers rows of a dataset and calls `inner` on them, compiled: all of it on a GPU, `inner` alone on a processor.
+
+    A GPU saves a kernel for every array; on a processor nothing is gained, and each size of a dataset would need a program of its own.
+    """
+    return compiled(outer, device, **size) if device.type == "cuda" else functools.partial(outer, loss=compiled(inner, device, **size))
+
+
 def activations(module: torch.nn.Module) -> int:
     """Outputs of all its layers for one row of each member: what a pass computes besides products."""
     return sum(p.shape[0] * p.shape[-1] for name, p in module.named_parameters() if name.endswith("weight"))
@@ -71,6 +81,36 @@ def activations(module: torch.nn.Module) -> int:
 @functools.cache
 def _program(f: Callable) -> Callable:
     return torch.compile(f, dynamic=False, fullgraph=True)
+
+
+def replayed(one_step: Callable[[], None], rng: Streams) -> Callable[[], None]:
+    """On CUDA: three ordinary steps (they count), then the step captured once as a graph and replayed. Elsewhere `one_step` itself.
+
+    The graph holds the streams of `rng`, so its steps draw the numbers that ordinary steps would draw. A step must be the same kernels on the
+    same memory each time, and never wait for the device.
+    """
+    if rng.device.type != "cuda":
+        return one_step
+    side, graph, ordinary = torch.cuda.Stream(rng.device), torch.cuda.CUDAGraph(), 3
+
+    def program():
+        nonlocal ordinary
+        with torch.cuda.device(rng.device):
+            if ordinary > 0:
+                side.wait_stream(torch.cuda.current_stream())
+                with torch.cuda.stream(side):
+                    one_step()
+                torch.cuda.current_stream().wait_stream(side)
+            elif ordinary == 0:
+                for generator in rng.generators:
+                    graph.register_generator_state(generator)
+                with torch.cuda.graph(graph, stream=side):
+                    one_step()
+            if ordinary <= 0:
+                graph.replay()
+        ordinary -= 1
+
+    return program
 
 
 def fast_precision(wanted: str, device: torch.device | str) -> str:

@@ -12,6 +12,21 @@ from torch.nn import functional as F
 
 from arq_core.streams import Streams
 
+TENSOR_CORE = 8        # half-precision numbers in 16 bytes
+
+
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """x [E, R, in] times weight [E, in, out].
+
+    On a GPU in half precision both sizes are filled up with zeros to multiples of 8: tensor cores read 16 bytes at a time, and fall back to
+    kernels several times slower where rows of 3 or 11 numbers do not let them.
+    """
+    half = weight.dtype != torch.float32 or torch.is_autocast_enabled(weight.device.type)
+    inputs, outputs = (-size % TENSOR_CORE for size in weight.shape[1:])
+    if not (half and weight.is_cuda and (inputs or outputs)):
+        return torch.bmm(x, weight)
+    return torch.bmm(F.pad(x, (0, inputs)), F.pad(weight, (0, outputs, 0, inputs)))[..., :weight.shape[2]]
+
 
 class Linear(nn.Module):
     """E affine maps, [E, R, in] -> [E, R, out], initialised uniformly within 1/sqrt(in) as `torch.nn.Linear` is."""
@@ -23,12 +38,12 @@ class Linear(nn.Module):
         self.bias = nn.Parameter((2 * rng.rand(1, outputs) - 1) * bound) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        y = torch.bmm(x, self.weight)
+        y = product(x, self.weight)
         return y if self.bias is None else y.add_(self.bias)      # not baddbmm: it copies the bias to every row first
 
     def linear(self, x: Tensor) -> Tensor:
         """The map without its bias: what it does to a tangent, [E, ..., in] -> [E, ..., out]."""
-        return torch.bmm(x.flatten(1, -2), self.weight).unflatten(1, x.shape[1:-1])
+        return product(x.flatten(1, -2), self.weight).unflatten(1, x.shape[1:-1])
 
 
 class ScoreNet(nn.Module):
@@ -53,7 +68,10 @@ class ScoreNet(nn.Module):
         """Times [E, T] -> what each layer adds for them, a list of [E, T, W]."""
         phase = 2 * math.pi * t[..., None] * self.frequencies
         embedding = F.silu(self.time(torch.cat([phase.sin(), phase.cos()], -1)))
-        return [layer(embedding) for layer in self.of_time]
+        if not t.is_cuda:
+            return [layer(embedding) for layer in self.of_time]
+        weight, bias = (torch.cat([getattr(layer, name) for layer in self.of_time], -1) for name in ("weight", "bias"))
+        return list(product(embedding, weight).add_(bias).chunk(len(self.of_time), -1))      # one product: each alone is too small for a GPU
 
     def forward(self, actions: Tensor, state: Tensor, time: list[Tensor]) -> Tensor:
         """actions [E, R, A], state embedding [E, B, W], time embeddings [E, T, W] -> [E, R, A].

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from arq_core.machine import BACK_AND_FORTH, activations, compiled
+from arq_core.machine import BACK_AND_FORTH, activations, compiled_with_gathering
 from arq_core.nets import MLP, ResNet
 from arq_core.streams import Streams
 from arq_core.train import train
@@ -54,6 +54,12 @@ class ImplicitPolicy:
     n: int
     log_epsilon: float | None
     logits: str = "advantage"
+
+    @property
+    def replayable(self) -> bool:
+        """Whether `act` may be replayed as a CUDA graph: adaptive RK45 chooses its steps on the processor."""
+        budget = getattr(self.behavior, "budget", None)
+        return self.q is None or self.log_epsilon is None or budget is None or budget.density != "rk45"
 
     def reset(self, n: int) -> None:
         """Nothing to forget: the policy has no memory."""
@@ -150,6 +156,12 @@ def weighted_regression_loss(head: nn.Module, states: Float[Tensor, "E B S"], ac
     return (weights * head.regression_loss(states, actions)).mean(1)
 
 
+def loss_of_rows(head: nn.Module, data: Transitions, m: Int[Tensor, "E B"], weights: Float[Tensor, "E M"],
+                 loss: Callable = weighted_regression_loss) -> Float[Tensor, "E"]:
+    """`weighted_regression_loss` on transitions m."""
+    return loss(head, data.states[data.state[m]], data.actions[m], weights.gather(1, m))
+
+
 def fit_awr(data: Transitions, advantages: Float[Tensor, "E M"], alpha: float, hyper: Hyper, budget: Budget, rng: Streams, store: Store,
             key: dict, name: str = "policy") -> ExplicitPolicy:
     """AWR, advantage-weighted regression: minimise -E[e^(alpha·A) log pi_phi(a|s)], the weight clipped at 100, over the data's own actions.
@@ -167,11 +179,11 @@ def fit_awr(data: Transitions, advantages: Float[Tensor, "E M"], alpha: float, h
                       "sampled candidates far above the data's own actions do this; most often the score model was trained too briefly.",
                       stacklevel=2)
 
-    weighted = compiled(weighted_regression_loss, rng.device, units=BACK_AND_FORTH * hyper.batch * activations(head), calls=budget.policy_steps)
+    weighted = compiled_with_gathering(loss_of_rows, weighted_regression_loss, rng.device, units=BACK_AND_FORTH * hyper.batch * activations(head),
+                                       calls=budget.policy_steps)
 
     def loss():
-        m = batches.randint(len(data.actions), hyper.batch)
-        return weighted(head, data.states[data.state[m]], data.actions[m], weights.gather(1, m))
+        return weighted(head, data, batches.randint(len(data.actions), hyper.batch), weights)
 
     key = dict(key, data=data.fingerprint(), seeds=rng.seeds, alpha=alpha, head=hyper.head, lr=hyper.policy_lr, batch=hyper.batch,
                steps=budget.policy_steps, precision=budget.precision)

@@ -19,7 +19,7 @@ from arq_core.behavior import Normalizer
 from arq_core.clones import ConditionalVAE, Layers, Mixture, normal_log_prob
 from arq_core.penalties import ensemble_spread
 from arq_core.streams import Streams
-from arq_core.train import averaging, cosine, train
+from arq_core.train import Averaging, cosine, train
 from arq_core.types import Budget, Hyper, Store, Transitions
 
 Proxy = Callable[[Tensor, Tensor], Tensor]     # (states [E B S], actions [E B n A]) -> [E B n]
@@ -144,7 +144,7 @@ def fit_pseudometric(data: Transitions, hyper: Hyper, budget: Budget, rng: Strea
         anywhere = of_action(2 * members.rand(*m.shape[1:], a.shape[1]) - 1)
         return pseudometric_loss(net, target, x[data.state[m]], a[m], x[data.next_state[m]], data.rewards[m], data.terminals[m], anywhere, hyper.gamma)
 
-    net = _fit("pseudometric", net, loss, data, hyper, budget, rng.seeds, members, store, dict(target=target), after_step=averaging(target, net, hyper.polyak))
+    net = _fit("pseudometric", net, loss, data, hyper, budget, rng.seeds, members, store, dict(target=target), after_step=Averaging(target, net, hyper.polyak))
     m = bank.randint(len(a), BANK)
     kept = net.pair(x[data.state[m]], a[m])                                                   # [E BANK D]
 

@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from arq_core.machine import BACK_AND_FORTH, activations, compiled, equal_pieces
+from arq_core.machine import BACK_AND_FORTH, activations, compiled, compiled_with_gathering, equal_pieces
 from arq_core.nets import Critic
 from arq_core.streams import Streams
 from arq_core.support import kth_largest
-from arq_core.train import averaging, precision, train
+from arq_core.train import Averaging, precision, train
 from arq_core.types import Budget, DataError, Hyper, Store, SupportSet, Transitions
 
 CRITICS = 2               # critics per seed for ARQ (appendix A.2); Q_beta has one
@@ -66,6 +66,19 @@ def policy_evaluation_loss(q: QEnsemble, states: Float[Tensor, "E B S"], actions
     """L_policy-eval, Eq. 5, with d half the squared error (reward units squared); both critics see the same target."""
     error = q.all(states, actions[:, :, None]).squeeze(-1) - targets[:, None]
     return 0.5 * error.square().mean(-1).flatten()
+
+
+def loss_of_rows(q: QEnsemble, data: Transitions, m: Int[Tensor, "E B"], v_next: Float[Tensor, "E B"], gamma: float,
+                 loss: Callable = policy_evaluation_loss) -> Float[Tensor, "EC"]:
+    """`policy_evaluation_loss` on transitions m, with the targets of `target`."""
+    targets = target(data.rewards[m], data.terminals[m], v_next, gamma)
+    return loss(q, data.states[data.state[m]], data.actions[m], targets)
+
+
+@torch.no_grad()
+def sarsa_values(q_target: QEnsemble, data: Transitions, m: Int[Tensor, "E B"]) -> Float[Tensor, "E B"]:
+    """Q(s', a') of transitions m with the data's own a'."""
+    return q_target.min(data.states[data.next_state[m]], data.actions[data.next_transition[m]][:, :, None]).squeeze(-1)
 
 
 @torch.no_grad()
@@ -121,15 +134,17 @@ def fit_q_beta(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, st
 
     Transitions that neither end the process nor have a next action carry no target and are left out.
     """
-    following = data.next_transition
-    usable = (data.terminals | (following >= 0)).nonzero().squeeze(1)
+    usable = (data.terminals | (data.next_transition >= 0)).nonzero().squeeze(1)
     if not len(usable):
         raise DataError("Q_beta: saw no transition that ends the process or has a next one in its episode, expected some; episodes of one "
                         "or two steps that a time limit cut say nothing about the behaviour's value.")
 
-    @torch.no_grad()
+    values = sarsa_values
+    if rng.device.type == "cuda":                                  # one row a transition: on a processor a program gains nothing here
+        values = compiled(sarsa_values, rng.device, units=hyper.batch * len(rng) * CRITIC_UNITS, calls=budget.q_beta_steps)
+
     def bootstrap(q_target, m):
-        return q_target.min(data.states[data.next_state[m]], data.actions[following[m]][:, :, None]).squeeze(-1)
+        return values(q_target, data, m)
 
     return _fit("q_beta", 1, usable, data, hyper, hyper.q_beta_lr, budget.q_beta_steps, budget, rng, store, {}, bootstrap)
 
@@ -148,12 +163,11 @@ def _fit(name: str, copies: int, rows: Int[Tensor, "R"], data: Transitions, hype
     batches, weights = rng.fork(name), rng.fork(name, "weights", copies=copies)
     q = QEnsemble(Critic(data.states.shape[1], data.actions.shape[1], weights).to(rng.device), copies)
     q_target = QEnsemble(copy.deepcopy(q.net).requires_grad_(False), copies)
-    squared_error = compiled(policy_evaluation_loss, rng.device, units=BACK_AND_FORTH * hyper.batch * activations(q.net), calls=steps)
+    squared_error = compiled_with_gathering(loss_of_rows, policy_evaluation_loss, rng.device, units=BACK_AND_FORTH * hyper.batch * activations(q.net), calls=steps)
 
     def loss():
         m = rows[batches.randint(len(rows), hyper.batch)]
-        targets = target(data.rewards[m], data.terminals[m], bootstrap(q_target, m), hyper.gamma)
-        return squared_error(q, data.states[data.state[m]], data.actions[m], targets)
+        return squared_error(q, data, m, bootstrap(q_target, m), hyper.gamma)
 
     @torch.no_grad()
     def before_step(taken):
@@ -164,5 +178,5 @@ def _fit(name: str, copies: int, rows: Int[Tensor, "R"], data: Transitions, hype
                steps=steps, precision=budget.precision)
     modules = dict(q=q.net, target=q_target.net, **(extra or {}))
     curve = train(name, key, modules, loss, trained="q", lr=lr, steps=steps, rng=batches, store=store, before_step=before_step,
-                  after_step=averaging(q_target.net, q.net, hyper.polyak), arithmetic=budget.precision)
+                  after_step=Averaging(q_target.net, q.net, hyper.polyak), arithmetic=budget.precision)
     return QEnsemble(q.net, copies, curve)

@@ -18,7 +18,7 @@ from arq_core.nets import MLP, Critic, ScoreNet
 from arq_core.policies import GaussianHead, fit_awr
 from arq_core.qlearning import fit_q, fit_q_beta
 from arq_core.streams import Streams
-from arq_core.train import averaging, train
+from arq_core.train import Averaging, train
 from arq_core.types import NoStore, SupportSet, Transitions
 
 SERVED = ("score_step", "arq_step", "q_beta_step", "policy_step", "iql_step", "sampling", "density", "matrix_product", "memory_copy")
@@ -105,7 +105,7 @@ def iql_step(state_dim, action_dim, seeds=1, batch=256, precision="float32", chu
             return loss_of(nets, target, data.states[data.state[m]], data.actions[m], data.rewards[m], data.terminals[m],
                            data.states[data.next_state[m]], 0.99, 0.7, 3.0)
         curve = train("iql", {}, dict(nets=nets, target=target), loss, trained="nets", lr=lr, steps=chunk, rng=rng, store=NoStore(),
-                      after_step=averaging(target, nets["q"], polyak), arithmetic=precision)
+                      after_step=Averaging(target, nets["q"], polyak), arithmetic=precision)
         return {"count": chunk, "loss": curve[:, -1:]}
     return step
 

@@ -52,13 +52,16 @@ def measured(name: str, arguments: dict) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true")
-    record = provenance(torch.cuda.get_device_name())
+    parser.add_argument("--only", default="", help="loops whose title holds this text")
+    given, record = parser.parse_args(), provenance(torch.cuda.get_device_name())
     for title, (name, arguments) in LOOPS.items():
+        if given.only not in title:
+            continue
         record[title] = found = measured(name, arguments)
         tqdm.write(f"{title}: {found['wall_us']:.0f} us, of it {found['kernels_us']:.0f} in {found['kernels']:.0f} kernels")
         for line in found["longest"]:
             tqdm.write(f"    {line['us']:9.2f} us  {line['a_step']:6.2f} x  {line['kernel']}")
-    if parser.parse_args().write:
+    if given.write:
         write_atomic(DATA / "benchmarks" / "profile_cuda.json", json.dumps(record, indent=1).encode())
 
 

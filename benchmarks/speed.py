@@ -42,7 +42,7 @@ class Server:
     def __init__(self, name: str, threads: int, **arguments):
         self.name, self.threads = name, threads
         command = [python_of(name), str(HERE / "peer_server.py"), name, json.dumps(arguments | {"threads": threads})]
-        environment = os.environ | {"PYTHONPATH": str(HERE)}
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), *([str(ROOT)] if python_of(name) == sys.executable else [])])}
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
         self.arguments = arguments
 

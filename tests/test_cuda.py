@@ -4,6 +4,7 @@ The device's random numbers are its own, so weights are compared on one device, 
 """
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from problems import chain, tiny
@@ -12,6 +13,7 @@ from arq_core import machine, settings
 from arq_core import train as train_module
 from arq_core.artifacts import FileStore
 from arq_core.behavior import fit_behavior, with_budget
+from arq_core.evaluate import evaluate
 from arq_core.methods import METHODS
 from arq_core.policies import fit_awr
 from arq_core.qlearning import fit_q, fit_q_beta
@@ -130,6 +132,32 @@ def test_every_method_trains_and_acts(method):
     policy.reset(7)
     actions = policy.act(data.states[:7].expand(2, -1, -1), Streams(SEEDS, CUDA))
     assert actions.shape == (2, 7, 2) and actions.device.type == CUDA and bool((actions.abs() <= 1).all())
+
+
+class Walk:
+    """States that the actions move, so that an episode feels every action before."""
+
+    state_dim, action_dim, horizon = 3, 2, 12
+
+    def reset(self, seeds):
+        self.states = np.stack([np.random.default_rng(s).standard_normal(3) for s in seeds]).astype(np.float32)
+        return self.states
+
+    def step(self, actions):
+        self.states = 0.9 * self.states + np.pad(actions, ((0, 0), (0, 1))).astype(np.float32)
+        return self.states, self.states.sum(1, dtype=np.float64), np.zeros(len(actions), bool), np.zeros(len(actions), bool)
+
+
+@pytest.mark.parametrize("method", ["s_psi", "arq+s_psi", "arq+s_psi unfiltered"])
+@pytest.mark.parametrize("budget", [dict(), dict(probes=0), dict(sampler="predictor_corrector_batch", density="multistep"), dict(density="rk45", sampler_steps=2)],
+                         ids=lambda budget: "-".join(map(str, budget.values())) or "walk")
+def test_episodes_are_the_same_replayed_or_launched_one_by_one(method, budget, monkeypatch):
+    data, (h, b) = chain().to(CUDA), tiny(**TWENTY | budget)
+    policy = METHODS[method](data, h, b, Streams(SEEDS, CUDA), NoStore()).policy
+    replayed = evaluate(policy, Walk(), 5, Streams(SEEDS, CUDA), Walk.horizon)["return"]
+    monkeypatch.setattr(type(policy), "replayable", False)
+    ordinary = evaluate(policy, Walk(), 5, Streams(SEEDS, CUDA), Walk.horizon)["return"]
+    np.testing.assert_allclose(replayed, ordinary, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "arq_core"
 
 # Each line may import the lines above it, not its neighbours. `baselines` and `methods` are at the end: no method knows another.
-LAYERS = [["choices", "streams", "machine"], ["types"], ["penalties", "sde", "densities", "nets", "train"], ["samplers", "quality", "bandits"], ["likelihood", "sharpness", "penalty_study"],
+LAYERS = [["choices", "streams"], ["machine", "types"], ["penalties", "sde", "densities", "nets", "train"], ["samplers", "quality", "bandits"], ["likelihood", "sharpness", "penalty_study"],
           ["behavior"], ["support", "figure_a1", "clones"], ["qlearning", "proxies"], ["policies", "penalty_models"], ["dqp", "arq"]]
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
 BASELINES_KNOW = {"types", "streams", "machine", "nets", "train", "policies", "penalties", "proxies"}
@@ -16,6 +16,7 @@ MATHEMATICS = {*RANK, "baselines", "methods"}
 WORLD = {"pandas", "gymnasium", "gymnasium_robotics", "mujoco", "h5py", "requests", "urllib3", "filelock", "pathlib", "os", "matplotlib", "seaborn",
          "papermill", "sphinx", "csv", "tomllib", "safetensors"}
 SHARED = {"choices", "types", "streams"}                       # what readers, environments and evaluation may know of the mathematics
+EVALUATION_KNOWS = SHARED | {"machine"}     # the policy's part of a step is replayed on a GPU
 COLLECTORS_KNOW = SHARED | {"machine", "nets", "train"}   # their behaviour policies are networks too
 BOTH_SIDES = {"book", "experiment", "steps"}                 # the workflow, like the notebooks
 
@@ -59,6 +60,8 @@ def test_a_module_imports_only_what_it_may_know(path):
         assert ours <= {*RANK, "baselines"}
     elif name == "collectors":
         assert not (ours & MATHEMATICS) - COLLECTORS_KNOW, f"{path} collects data"
+    elif name == "evaluate":
+        assert not (ours & MATHEMATICS) - EVALUATION_KNOWS
     elif name not in BOTH_SIDES:
         assert not (ours & MATHEMATICS) - SHARED, f"{name} is outside the mathematics"
     if name in MATHEMATICS - {"machine"}:           # which asks the machine, and nothing else does

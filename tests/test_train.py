@@ -181,3 +181,30 @@ def test_loss_curve_is_a_mean_over_equal_windows():
     data, (h, b) = chain(), tiny(score_steps=120)
     loss = fit_behavior(data, h, b, streams(), NoStore()).loss
     assert loss.shape == (4, 120 // train_module.LOSS_EVERY)
+
+
+class Folded(nn.Module):
+    """Two maps used as one product: what it says of their gradients is not how they lie in memory."""
+
+    def __init__(self):
+        super().__init__()
+        g = torch.Generator().manual_seed(0)
+        self.a, self.b = (nn.Parameter(torch.randn(1, 4, 6, generator=g)) for _ in range(2))
+
+    def forward(self, x):
+        return x @ torch.cat([self.a, self.b], -1)
+
+
+def test_gradients_that_lie_otherwise_in_memory_than_their_weights_are_read_rightly():
+    """Against torch.optim.Adam, whose plain loop reads any layout."""
+    x, goal = torch.randn(1, 8, 4, generator=torch.Generator().manual_seed(1)), torch.ones(1, 8, 12)
+    ours, theirs = Folded(), Folded()
+    assert not torch.autograd.grad((ours(x) - goal).square().sum(), ours.a)[0].is_contiguous()
+    train_module.train("folded", {}, dict(net=ours), lambda: (ours(x) - goal).square().mean((1, 2)), trained="net", lr=0.1, steps=3, rng=streams(0), store=NoStore())
+    optimizer = torch.optim.Adam(theirs.parameters(), lr=0.1, foreach=False, fused=False)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (theirs(x) - goal).square().mean().backward()
+        optimizer.step()
+    for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(p, q)

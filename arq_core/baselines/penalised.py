@@ -27,7 +27,7 @@ from arq_core import penalties, proxies
 from arq_core.nets import MLP, Critic
 from arq_core.policies import ExplicitPolicy
 from arq_core.streams import Streams
-from arq_core.train import averaging, train
+from arq_core.train import Averaging, train
 from arq_core.types import Budget, DataError, Hyper, Store, Transitions
 
 CRITICS = 2                     # appendix A.2, as ARQ
@@ -109,7 +109,7 @@ def fit_actor_critic(data: Transitions, penalty: Penalty, key: dict, hyper: Hype
     key = dict(key, data=data.fingerprint(), seeds=rng.seeds, temperature=temperature, samples=samples, width=hyper.width, gamma=hyper.gamma, lr=hyper.q_lr,
                batch=hyper.batch, polyak=hyper.polyak, steps=budget.q_steps, precision=budget.precision)
     curve = train("dqp", key, dict(net=net, target=target), loss, trained="net", lr=hyper.q_lr, steps=budget.q_steps, rng=batches, store=store,
-                  after_step=averaging(target, net.critic, hyper.polyak), arithmetic=budget.precision)
+                  after_step=Averaging(target, net.critic, hyper.polyak), arithmetic=budget.precision)
     return ExplicitPolicy(net.actor.requires_grad_(False), curve)
 
 

@@ -14,7 +14,7 @@ from torch.optim.adam import adam
 from arq_core.collectors.sac_native import native_update
 from arq_core.nets import MLP, Critic
 from arq_core.streams import Streams
-from arq_core.train import ADAM, averaging
+from arq_core.train import ADAM, Averaging
 
 LOG_STD = (-20.0, 2.0)            # bounds of the policy's log standard deviation; the authors' code
 
@@ -93,7 +93,7 @@ def torch_update(learner: Learner) -> Callable[[Tensor, Tensor], None]:
     """`update(rows [B], noise [2 B A])`: one step of Adam for the critics, the actor and the temperature, in that order."""
     s, a = learner.dims
     critic, target, actor, log_alpha = learner.critic, learner.target, learner.actor, learner.log_alpha
-    average = averaging(target, critic, learner.settings.polyak)
+    average = Averaging(target, critic, learner.settings.polyak)
 
     def update(rows: Tensor, noise: Tensor) -> None:
         states, actions, rewards, terminals, after = learner.replay[rows].split([s, a, 1, 1, s], 1)
