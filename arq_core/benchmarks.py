@@ -39,6 +39,27 @@ def speed_table(line: dict) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(f"{line['title']}, a {line['per']}")
 
 
+def kernels_table(profile: dict) -> pd.DataFrame:
+    """What a GPU does in a step, in the two states of the code that were profiled: microseconds in kernels, and their number; an empty cell was not measured again."""
+    loops = [k for k, v in profile["before"].items() if isinstance(v, dict) and "kernels" in v]
+    rows = {loop: {f"{what}, commit {profile[state]['commit']}": f"{profile[state][loop]['kernels_us']:,.0f} in {profile[state][loop]['kernels']:,.0f} kernels"
+                   if loop in profile[state] else "" for state, what in (("before", "as ported"), ("after", "tuned"))} for loop in loops}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("microseconds of the device, a step or a solve")
+
+
+def gpu_headline(cuda: dict, profile: dict) -> str:
+    """A million steps of three seeds, beside JAX's of one; and how long the device waits in a small solve. Every number is read from the files."""
+    lines = {line["title"]: line["competitors"] for line in cuda["cuda"]}
+    minutes = {loop: {label: lines[f"{loop}, three seeds at once"][label]["milliseconds"] * 1e3 / 60 for label in ("ours", "JAX, jit + scan, one seed")}
+               for loop in ("score_step", "arq_step")}
+    small = next(v for k, v in profile["before"].items() if k.startswith("300 states"))
+    return (f"A million steps of three seeds take {minutes['score_step']['ours']:.1f} minutes for the score model and {minutes['arq_step']['ours']:.1f} for {{eq}}`eq-5`, in bfloat16; "
+            f"JAX takes {minutes['score_step']['JAX, jit + scan, one seed']:.1f} and {minutes['arq_step']['JAX, jit + scan, one seed']:.1f} for one seed, in its own default arithmetic, "
+            "with a diffusion time for each row. "
+            f"A solve for 300 states took {small['wall_us'] / 1e3:.0f} ms, of which the device worked {small['kernels_us'] / 1e3:.0f}: the rest it waited for Python. Policies "
+            "are therefore replayed as one graph of kernels, with the same episodes; what that gains has not been measured.")
+
+
 def headlines(speed: dict, fidelity: dict) -> str:
     """What the two measurements say, in four sentences of Markdown; every number is read from them."""
     lines = {line["title"]: line["competitors"] for part in ("training", "sampling") for line in speed[part]}

@@ -276,9 +276,9 @@ def main() -> None:
         default = "cuda,gpu_steps" if given.device == "cuda" else "training,sampling,growth"
         for part in (given.only or default).split(","):
             measured[part] = parts[part]()
-    if given.write:
-        name = "speed" if given.device == "cpu" else "speed_cuda"
-        write_atomic(DATA / "benchmarks" / f"{name}.json", json.dumps(measured, indent=1).encode())
+            if given.write:                                                # a part that was measured is not lost with the next
+                name = "speed" if given.device == "cpu" else "speed_cuda"
+                write_atomic(DATA / "benchmarks" / f"{name}.json", json.dumps(measured, indent=1).encode())
     tqdm.write(f"{(time.monotonic() - start) / 60:.1f} minutes")
 
 

@@ -37,3 +37,17 @@ def test_growth_is_drawn_beside_proportional_growth():
     measured, proportional = (line.get_ydata().tolist() for line in ax.lines)
     assert measured == [1.0, 9.0] and proportional == [1.0, 10.0]
     plt.close()
+
+
+def test_the_kernels_of_two_states_of_the_code_stand_side_by_side_and_what_was_not_measured_again_is_empty():
+    loop = dict(kernels=2.0, kernels_us=10.0, wall_us=20.0)
+    profile = dict(before=dict(commit="aaa", x=loop, **{"300 states": loop}), after=dict(commit="bbb", x=loop | dict(kernels=1.0, kernels_us=4.0)))
+    table = benchmarks.kernels_table(profile)
+    assert list(table.loc["x"]) == ["10 in 2 kernels", "4 in 1 kernels"] and list(table.loc["300 states"]) == ["10 in 2 kernels", ""]
+
+
+def test_what_the_page_says_of_a_gpu_is_read_from_the_measurements():
+    steps = {"ours": dict(milliseconds=0.3), "JAX, jit + scan, one seed": dict(milliseconds=0.12)}
+    cuda = dict(cuda=[dict(title=f"{loop}, three seeds at once", competitors=steps) for loop in ("score_step", "arq_step")])
+    said = benchmarks.gpu_headline(cuda, dict(before={"300 states x": dict(wall_us=31e3, kernels_us=7e3)}))
+    assert "5.0 minutes for the score model" in said and "JAX takes 2.0 and 2.0 for one seed" in said and "31 ms, of which the device worked 7" in said

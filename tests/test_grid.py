@@ -178,6 +178,14 @@ def test_estimates_grow_with_the_work():
     assert costs.disk("hopper-medium-v2", "paper", "support", "") == s.seeds * s.transitions * 30 * (3 + 1) * 4
 
 
+def test_the_gpus_rates_give_back_the_steps_that_were_measured():
+    rate, each = costs.gpu_rates(ROOT)
+    line = next(x for x in json.loads((ROOT / costs.GPU_FILE).read_text())["gpu_steps"] if x["title"] == costs.GPU_LINE)
+    for n in costs.GPU_NETWORKS:
+        assert each + n * costs.FLOP["behavior"] * costs.GPU_BATCH / rate == pytest.approx(line["competitors"][f"{n} seeds"]["milliseconds"] / 1e3)
+    assert each > 0 and rate < 67e12                                              # an H200's float32 peak
+
+
 @pytest.mark.parametrize("name", ["lift-ph", "hopper-medium-v2"])
 def test_a_policys_cost_follows_its_weights(name):
     s = costs.size(name, "paper")

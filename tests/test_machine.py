@@ -90,4 +90,4 @@ def test_bfloat16_is_used_only_where_the_processor_multiplies_in_it(monkeypatch,
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
     assert machine.fast_precision("bfloat16", "cpu") == expected
     assert machine.fast_precision("float32", "cpu") == "float32"
-    assert experiment.prepare("maze", "ci").budget.precision == expected
+    assert experiment.prepare("maze", "ci", device="cpu").budget.precision == expected

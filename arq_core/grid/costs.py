@@ -32,8 +32,8 @@ ACT_AND_STEP = 300             # rows of a network that take as long as one step
 RESNET = 33.6e6                # weights of nets.ResNet, the policy of the robomimic tasks; the other policies have PERCEPTRON
 PERCEPTRON = 0.07e6
 COPIES = 12                    # of a network's weights while it is trained and saved: its own, gradients, two moments, what is written; a guess from one look at a running step
-GPU_RATE = 790e12 / 4          # FLOP/s: a quarter of an H100's bfloat16 peak
-GPU_STEP_S = 0.45e-3           # a training step's kernels one after another, 180 of 2.5 microseconds
+GPU_FILE = "data/benchmarks/speed_cuda.json"
+GPU_LINE, GPU_NETWORKS, GPU_BATCH = "behavior, float32", (3, 9), 512      # of GPU_FILE: a step of so many score networks at once, the paper's arithmetic
 FLOP = {"behavior": 2 * 0.86e6 * HIDDEN_STEP, "support": 2 * 0.86e6, "q": 4 * 0.07e6 * HIDDEN_STEP, "q_beta": 2 * 0.07e6 * HIDDEN_STEP,
         "policy": 2 * PERCEPTRON * HIDDEN_STEP, "evaluate": 2 * 0.86e6}            # a unit's, from the networks' numbers of weights
 STEPS_OF = {"behavior": "score_steps", "q": "q_steps", "q_beta": "q_beta_steps", "policy": "policy_steps"}
@@ -107,12 +107,24 @@ def seconds(root: Path, name: str, profile: str, step: str, method: str, seeds: 
     return START_S + rates(root)[step] * units(size(name, profile, seeds), step, method)
 
 
-def gpu_seconds(name: str, profile: str, step: str, method: str, seeds: int = 0) -> float:
-    """Seconds of one H100, by arithmetic and not measured: products at GPU_RATE, and each training step's kernels. A simulator runs beside it."""
+@functools.cache
+def gpu_rates(root: Path) -> tuple[float, float]:
+    """(FLOP/s, seconds that a training step takes however small its networks), of the measured GPU in float32: the line through its two measured sizes."""
+    measured = json.loads((root / GPU_FILE).read_text())
+    line = next(line for line in measured["gpu_steps"] if line["title"] == GPU_LINE)["competitors"]
+    small, large = GPU_NETWORKS
+    seconds_of = {n: line[f"{n} seeds"]["milliseconds"] / 1e3 for n in GPU_NETWORKS}
+    slope = (seconds_of[large] - seconds_of[small]) / (large - small)
+    return FLOP["behavior"] * GPU_BATCH / slope, seconds_of[small] - small * slope
+
+
+def gpu_seconds(root: Path, name: str, profile: str, step: str, method: str, seeds: int = 0) -> float:
+    """Seconds of the measured GPU (an H200), every step at the rate of training the score model in float32. A simulator runs beside it."""
     s = size(name, profile, seeds)
     if step not in FLOP:
         return 0.0
-    return FLOP[step] * units(s, step, method) / GPU_RATE + GPU_STEP_S * (getattr(s.budget, STEPS_OF[step]) if step in STEPS_OF else 0)
+    rate, each = gpu_rates(root)
+    return FLOP[step] * units(s, step, method) / rate + each * (getattr(s.budget, STEPS_OF[step]) if step in STEPS_OF else 0)
 
 
 def disk(name: str, profile: str, step: str, method: str, seeds: int = 0) -> float:
@@ -136,7 +148,7 @@ def memory_mb(name: str, profile: str, step: str, method: str, seeds: int = 0) -
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a list of steps costs: hours of one core, or of an H100 (by arithmetic), GB kept, and how many steps."""
+    """What a list of steps costs: hours of one core, or of an H200 (from one measured step), GB kept, and how many steps."""
 
     steps: int
     hours: float
@@ -148,7 +160,7 @@ def estimate(root: Path, todo: Iterable[tuple[Cell, str]], seeds: int = 0) -> Es
     """The sum over steps."""
     todo = list(todo)
     return Estimate(len(todo), sum(seconds(root, c.task, c.profile, s, c.method, seeds) for c, s in todo) / 3600,
-                    sum(gpu_seconds(c.task, c.profile, s, c.method, seeds) for c, s in todo) / 3600,
+                    sum(gpu_seconds(root, c.task, c.profile, s, c.method, seeds) for c, s in todo) / 3600,
                     sum(disk(c.task, c.profile, s, c.method, seeds) for c, s in todo) / 1e9)
 
 

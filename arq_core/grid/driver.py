@@ -175,8 +175,8 @@ def show(cost: costs.Estimate, cores: int) -> str:
     """The estimate, as it is printed before a run."""
     if not cost.steps:
         return "nothing to do: every step of every cell is finished"
-    return (f"{cost.steps} steps: about {cost.hours:.1f} hours of one core ({cost.hours / cores:.1f} h on {cores}), or {cost.gpu_hours:.2f} GPU-hours (an H100, by "
-            f"arithmetic and not measured); {cost.gigabytes:.2f} GB kept")
+    return (f"{cost.steps} steps: about {cost.hours:.1f} hours of one core ({cost.hours / cores:.1f} h on {cores}), or {cost.gpu_hours:.2f} GPU-hours (an H200, from "
+            f"one measured step); {cost.gigabytes:.2f} GB kept")
 
 
 def room(root: Path, cost: costs.Estimate) -> None:
