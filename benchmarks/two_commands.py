@@ -43,13 +43,17 @@ def table(cost: dict) -> str:
     return "\n".join(["| command | time | disk |", "|---|---|---|", *(line.format(s[name] / 60) for name, line in rows.items() if name in s)])
 
 
-def publish(clone: Path, seconds: dict) -> None:
-    """Write what was measured so far to data/benchmarks and into README.md."""
+def commit_of(clone: Path) -> str:
+    return subprocess.run(["git", "-C", clone, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def publish(clone: Path, kept: dict) -> None:
+    """Write what was measured so far to data/benchmarks and into README.md; `kept` has (seconds, commit) of each step, which may be days apart."""
     sizes = {part: megabytes(clone / part) for part in (".venv", "_build", "data/cache") if (clone / part).exists()}
     cells = len(driver.defaults(clone, "ci", "tasks")) * len(driver.defaults(clone, "ci", "methods"))
-    measured = subprocess.run(["git", "-C", clone, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    cost = provenance() | dict(commit=measured, seconds=seconds, megabytes=sizes, cells=cells)
-    write_atomic(DATA / "benchmarks" / "two_commands.json", json.dumps(cost, indent=1).encode())
+    seconds, commits = ({name: pair[i] for name, pair in kept.items()} for i in (0, 1))
+    cost = provenance() | dict(commit=commit_of(clone), seconds=seconds, commits=commits, megabytes=sizes, cells=cells)
+    write_atomic(DATA / "benchmarks" / "two_commands.json", (json.dumps(cost, indent=1) + "\n").encode())
     readme = ROOT / "README.md"
     write_atomic(readme, MARKS.sub(lambda m: m[1] + table(cost) + m[2], readme.read_text()).encode())
 
@@ -59,19 +63,19 @@ def main(folder: str) -> None:
     command = ["git", "-C", clone, "pull", "--quiet"] if clone.exists() else ["git", "clone", "--quiet", ROOT, clone]
     subprocess.run(command, check=True)
     environment = {k: v for k, v in os.environ.items() if k == "ARQ_LOCAL_DATA" or not k.startswith(("ARQ_", "VIRTUAL_ENV", "PYTHON"))}
-    seconds = json.loads(kept.read_text()) if kept.exists() else {}
+    done = json.loads(kept.read_text()) if kept.exists() else {}
     for name, command in STEPS.items():
-        if name in seconds:
+        if name in done:
             continue
         if name == "book":
             for part in MADE:
                 shutil.rmtree(clone / part, ignore_errors=True)
         start = time.monotonic()
         subprocess.run(command, cwd=clone, env=environment, check=True)
-        seconds[name] = round(time.monotonic() - start, 1)
-        kept.write_text(json.dumps(seconds))
-        print(f"{name}: {seconds[name]} s", flush=True)
-        publish(clone, seconds)
+        done[name] = round(time.monotonic() - start, 1), commit_of(clone)
+        kept.write_text(json.dumps(done))
+        print(f"{name}: {done[name][0]} s", flush=True)
+        publish(clone, done)
 
 
 if __name__ == "__main__":
