@@ -31,20 +31,21 @@ def said_of(measurement: dict) -> str:
 
 
 def speed_table(line: dict) -> pd.DataFrame:
-    """One row a competitor: milliseconds, times ours with the range over rounds, and the share of plain products where it was measured."""
+    """One row a competitor (not one a yardstick): milliseconds, times ours with the range over rounds, and the share of plain products where it was measured."""
     rows = {label: {"ms": f"{c['milliseconds']:.3g}",
                     "times ours": "1" if c["times_ours"] == 1 else f"{c['times_ours']:.3g} ({c['smallest']:.3g} to {c['largest']:.3g})",
                     "of products": f"{c['share_of_products']:.0%}" if "gflops" in c else ""}
-            for label, c in line["competitors"].items() if not label.startswith("products")}
+            for label, c in line["competitors"].items() if not label.startswith(("products", "copy"))}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis(f"{line['title']}, a {line['per']}")
 
 
 def kernels_table(profile: dict) -> pd.DataFrame:
-    """What a GPU does in a step, in the two states of the code that were profiled: microseconds in kernels, and their number; an empty cell was not measured again."""
+    """Microseconds that a GPU works in a step or a solve, and in how many kernels, in two states of the code; an empty cell was not measured again."""
+    states, shown = ("before", "after"), lambda x: f"{x:,.0f}"
     loops = [k for k, v in profile["before"].items() if isinstance(v, dict) and "kernels" in v]
-    rows = {loop: {f"{what}, commit {profile[state]['commit']}": f"{profile[state][loop]['kernels_us']:,.0f} in {profile[state][loop]['kernels']:,.0f} kernels"
-                   if loop in profile[state] else "" for state, what in (("before", "as ported"), ("after", "tuned"))} for loop in loops}
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("microseconds of the device, a step or a solve")
+    rows = {loop.partition(", 20 ")[0]: {f"{what} {state}": shown(profile[state][loop][key]) if loop in profile[state] else ""
+                                         for state in states for what, key in (("us", "kernels_us"), ("kernels", "kernels"))} for loop in loops}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("a step, or a solve")
 
 
 def gpu_headline(cuda: dict, profile: dict) -> str:
@@ -53,7 +54,7 @@ def gpu_headline(cuda: dict, profile: dict) -> str:
     minutes = {loop: {label: lines[f"{loop}, three seeds at once"][label]["milliseconds"] * 1e3 / 60 for label in ("ours", "JAX, jit + scan, one seed")}
                for loop in ("score_step", "arq_step")}
     small = next(v for k, v in profile["before"].items() if k.startswith("300 states"))
-    return (f"A million steps of three seeds take {minutes['score_step']['ours']:.1f} minutes for the score model and {minutes['arq_step']['ours']:.1f} for {{eq}}`eq-5`, in bfloat16; "
+    return (f"A million steps of three seeds take {minutes['score_step']['ours']:.1f} minutes for the score model and {minutes['arq_step']['ours']:.1f} for Eq. 5, in bfloat16; "
             f"JAX takes {minutes['score_step']['JAX, jit + scan, one seed']:.1f} and {minutes['arq_step']['JAX, jit + scan, one seed']:.1f} for one seed, in its own default arithmetic, "
             "with a diffusion time for each row. "
             f"A solve for 300 states took {small['wall_us'] / 1e3:.0f} ms, of which the device worked {small['kernels_us'] / 1e3:.0f}: the rest it waited for Python. Policies "

@@ -41,9 +41,10 @@ def test_growth_is_drawn_beside_proportional_growth():
 
 def test_the_kernels_of_two_states_of_the_code_stand_side_by_side_and_what_was_not_measured_again_is_empty():
     loop = dict(kernels=2.0, kernels_us=10.0, wall_us=20.0)
-    profile = dict(before=dict(commit="aaa", x=loop, **{"300 states": loop}), after=dict(commit="bbb", x=loop | dict(kernels=1.0, kernels_us=4.0)))
+    profile = dict(before=dict(commit="aaa", x=loop, **{"300 states, 20 evaluations": loop}), after=dict(commit="bbb", x=loop | dict(kernels=1.0, kernels_us=4000.0)))
     table = benchmarks.kernels_table(profile)
-    assert list(table.loc["x"]) == ["10 in 2 kernels", "4 in 1 kernels"] and list(table.loc["300 states"]) == ["10 in 2 kernels", ""]
+    assert list(table.columns) == ["us before", "kernels before", "us after", "kernels after"]
+    assert list(table.loc["x"]) == ["10", "2", "4,000", "1"] and list(table.loc["300 states"]) == ["10", "2", "", ""]
 
 
 def test_what_the_page_says_of_a_gpu_is_read_from_the_measurements():
