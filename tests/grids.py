@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 STAND_IN = '''
-"""Stand-in for a step: writes what the step would write, and a line of steps.txt. A task named in broken.txt has no data."""
+"""Stand-in for a step: reads the receipts that it would read, writes what it would write, and a line of steps.txt. A task named in broken.txt has no data."""
 import json, sys
 from pathlib import Path
 
@@ -19,6 +19,8 @@ if job["step"] == "dataset" and broken.exists() and p["task"] in broken.read_tex
     Path(job["place"] + ".error.json").write_text(json.dumps(error))
     sys.exit("error: saw a broken file")
 Path(job["place"] + ".error.json").unlink(missing_ok=True)
+for receipt in p["receipts"]:
+    json.loads(Path(receipt).read_text())
 with open("steps.txt", "a") as f:
     f.write(" ".join([job["step"], p["task"], job["method"]]).strip() + "\\n")
 notebook = dict(cells=[dict(cell_type="markdown", id="a", metadata={}, source=job["step"])], metadata={}, nbformat=4, nbformat_minor=5)

@@ -15,6 +15,7 @@ from arq_core import methods, results, settings
 from arq_core.grid import costs, driver, plan
 from arq_core.grid.__main__ import main
 from arq_core.grid.plan import Cell
+from arq_core.grid.publish import publish
 from arq_core.policies import HEADS
 from arq_core.types import Budget, Hyper, NoStore
 
@@ -110,6 +111,33 @@ def test_a_change_does_again_what_depends_on_it_and_nothing_else(finished, chang
 def test_a_second_run_does_nothing(finished):
     run = grid(finished, "run", "--profile", "toy", "--tasks", "maze", "--methods", FOUR, "--no-book")
     assert run.returncode == 0 and steps_done(finished) == [] and "nothing to do" in run.stdout
+
+
+ROWS = plan.rows(Cell("maze", "arq+pi", "toy"))
+
+
+@pytest.mark.parametrize("lost, step", [
+    (["maze/q.json", f"rows/{ROWS.name}"], "q maze"),
+    (["maze/q.ipynb"], "q maze"),
+    ([f"rows/{ROWS.stem}.run.json"], "evaluate maze arq+pi")], ids=["receipt", "notebook", "provenance"])
+def test_what_a_finished_cell_has_lost_is_made_again_and_published(finished, lost, step):
+    """Evaluation reads the receipts of all its steps, and publishing their notebooks: not only those of the step before."""
+    paths = [finished / plan.folder("toy", "released") / name for name in lost]
+    for path in [*paths, finished / "data/results" / ROWS.name]:
+        path.unlink()
+    run = grid(finished, "run", "--profile", "toy", "--tasks", "maze", "--methods", "arq+pi", "--no-book")
+    assert run.returncode == 0, run.stderr + run.stdout
+    assert all(path.exists() for path in paths) and results.read_file(finished / "data/results" / ROWS.name)
+    assert {step, "evaluate maze arq+pi"} <= set(steps_done(finished))
+
+
+def test_a_cell_that_lacks_a_notebook_is_not_finished_and_not_published(finished, tmp_path):
+    path, cell = finished / plan.notebook(Cell("maze", "arq+pi", "toy"), "q"), Cell("maze", "arq+pi", "toy")
+    text = path.read_bytes()
+    path.unlink()
+    assert publish(finished, [cell], tmp_path)["written"] == [] and [f["step"] for f in driver.failures(finished, [cell])] == ["q"]
+    path.write_bytes(text)
+    assert publish(finished, [cell], tmp_path)["written"] == [cell.job] and driver.failures(finished, [cell]) == []
 
 
 def test_a_broken_dataset_leaves_all_other_cells_done_and_is_named(finished):

@@ -159,8 +159,8 @@ def failures(root: Path, cells: Sequence[Cell]) -> list[dict]:
         errors = [p for step in cell.steps() if (p := root / f"{plan.place(cell, step)}.error.json").exists()]
         if errors:
             out.append(json.loads(errors[0].read_text()) | dict(task=cell.task, method=cell.method))
-        elif not (root / plan.rows(cell)).exists():
-            step = next((s for s in cell.steps() if not (root / plan.done(cell, s)).exists()), "evaluate")
+        elif not plan.finished(root, cell):
+            step = next((s for s in cell.steps() if not all((root / path(cell, s)).exists() for path in (plan.done, plan.notebook))), "evaluate")
             out.append(dict(task=cell.task, profile=cell.profile, method=cell.method, variant=cell.variant, step=step, notebook=plan.NOTEBOOK[step],
                             error="stopped before it finished; the same command goes on from there", log=f"{plan.place(cell, step)}.log"))
     return out

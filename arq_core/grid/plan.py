@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from arq_core import results, runner, settings
+from arq_core import results, runner, runs, settings
 from arq_core.tasks import Task, task, tasks
 
 GRID = Path("_build/grid")               # below the root of the checkout
@@ -135,6 +135,20 @@ def rows(cell: Cell) -> Path:
 def done(cell: Cell, step: str) -> Path:
     """The file that is there when a step is done."""
     return rows(cell) if step == "evaluate" else Path(f"{place(cell, step)}.json")
+
+
+def notebook(cell: Cell, step: str) -> Path:
+    """A step's executed notebook."""
+    return Path(f"{place(cell, step)}.ipynb")
+
+
+def files(cell: Cell) -> list[Path]:
+    """All that a finished cell consists of and that is published: its rows, their provenance, the executed notebooks of its steps."""
+    return [rows(cell), runs.run_path(rows(cell)), *(notebook(cell, step) for step in cell.steps())]
+
+
+def finished(root: Path, cell: Cell) -> bool:
+    return all((root / path).exists() for path in files(cell))
 
 
 def evidence(cell: Cell, step: str) -> str:

@@ -47,7 +47,7 @@ def publish(root: Path, cells: Sequence[Cell], folder: Path) -> dict[str, list[s
     out: dict[str, list[str]] = {"written": [], "kept": []}
     for cell in cells:
         source, target = root / plan.rows(cell), folder / f"{cell.job}.jsonl"
-        if not source.exists() or target.exists() and target.read_bytes() == source.read_bytes():
+        if not plan.finished(root, cell) or target.exists() and target.read_bytes() == source.read_bytes():
             continue
         try:
             results.write_rows(target, results.read_file(source))
@@ -57,7 +57,7 @@ def publish(root: Path, cells: Sequence[Cell], folder: Path) -> dict[str, list[s
         runs.write_run(target, json.loads(runs.run_path(source).read_text()))
         for step in cell.steps():
             nbformat = notebook_format()
-            notebook = nbformat.read((root / plan.place(cell, step)).with_suffix(".ipynb"), nbformat.NO_CONVERT)
+            notebook = nbformat.read(root / plan.notebook(cell, step), nbformat.NO_CONVERT)
             write_atomic(folder / evidence(cell, step), (json.dumps(light(notebook), indent=1) + "\n").encode())
         out["written"].append(cell.job)
     return out
