@@ -113,22 +113,17 @@ def test_a_second_run_does_nothing(finished):
     assert run.returncode == 0 and steps_done(finished) == [] and "nothing to do" in run.stdout
 
 
-ROWS = plan.rows(Cell("maze", "arq+pi", "toy"))
-
-
-@pytest.mark.parametrize("lost, step", [
-    (["maze/q.json", f"rows/{ROWS.name}"], "q maze"),
-    (["maze/q.ipynb"], "q maze"),
-    ([f"rows/{ROWS.stem}.run.json"], "evaluate maze arq+pi")], ids=["receipt", "notebook", "provenance"])
-def test_what_a_finished_cell_has_lost_is_made_again_and_published(finished, lost, step):
-    """Evaluation reads the receipts of all its steps, and publishing their notebooks: not only those of the step before."""
-    paths = [finished / plan.folder("toy", "released") / name for name in lost]
-    for path in [*paths, finished / "data/results" / ROWS.name]:
+def test_what_finished_cells_have_lost_is_made_again_and_published(finished):
+    """A receipt that an evaluation reads (not that of the step just before it), an executed notebook, a provenance: what needs them is done again, and no more."""
+    at, published = finished / plan.folder("toy", "released"), finished / "data/results"
+    rows = {m: plan.rows(Cell("maze", m, "toy")) for m in FOUR.split()}
+    lost = [at / "maze/q.json", at / "rows" / rows["arq+pi"].name, at / "maze/q_beta.ipynb", (at / "rows" / rows["s_psi"].name).with_suffix(".run.json")]
+    for path in [*lost, *(published / path.name for path in rows.values())]:
         path.unlink()
-    run = grid(finished, "run", "--profile", "toy", "--tasks", "maze", "--methods", "arq+pi", "--no-book")
+    run = grid(finished, "run", "--profile", "toy", "--tasks", "maze", "--methods", FOUR, "--no-book")
     assert run.returncode == 0, run.stderr + run.stdout
-    assert all(path.exists() for path in paths) and results.read_file(finished / "data/results" / ROWS.name)
-    assert {step, "evaluate maze arq+pi"} <= set(steps_done(finished))
+    assert all(path.exists() for path in lost) and all(results.read_file(published / path.name) for path in rows.values())
+    assert steps_done(finished) == sorted(["q_beta maze", "evaluate maze q_beta+s_psi", "evaluate maze s_psi", *BELOW_Q])
 
 
 def test_a_cell_that_lacks_a_notebook_is_not_finished_and_not_published(finished, tmp_path):
