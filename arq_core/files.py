@@ -2,9 +2,12 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
+
+ABANDONED = 24 * 3600          # seconds without a byte written, after which a temporary file has no writer: any write takes minutes
 
 
 @contextmanager
@@ -30,3 +33,16 @@ def write_atomic(path: Path, data: bytes) -> None:
     """The file under `path` is the old one or the new one, never a part."""
     with replacing(path) as f:
         f.write(data)
+
+
+def sweep(folder: Path) -> list[Path]:
+    """Remove what `replacing` left below `folder` when its process was killed: temporary files that nobody has written to for a day. Which they were."""
+    left = []
+    for path in folder.rglob(f"*.{'[0-9a-f]' * 32}.tmp"):
+        try:
+            if time.time() - path.stat().st_mtime > ABANDONED:
+                path.unlink()
+                left.append(path)
+        except FileNotFoundError:
+            pass                                              # its writer has just finished
+    return left

@@ -1,9 +1,11 @@
 """The grid: what a step depends on, what a change does again, what a failure leaves, and a real cell from end to end."""
 import fcntl
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 from dataclasses import fields
 from types import SimpleNamespace
 
@@ -11,7 +13,7 @@ import pytest
 from grids import ROOT, grid, scratch, steps_done
 from problems import chain, streams, tiny
 
-from arq_core import methods, results, settings
+from arq_core import files, methods, results, settings
 from arq_core.grid import costs, driver, plan
 from arq_core.grid.__main__ import main
 from arq_core.grid.plan import Cell
@@ -225,6 +227,21 @@ def test_a_disk_that_cannot_hold_the_steps_is_said_before_the_first(tmp_path, mo
     with pytest.raises(driver.GridError, match=r"saw 3.0 GB free, expected room for 4.5 GB of finished steps; make room, set ARQ_CACHE"):
         driver.room(ROOT, costs.Estimate(steps=1, hours=1, gpu_hours=1, gigabytes=4.5))
     driver.room(ROOT, costs.Estimate(steps=1, hours=1, gpu_hours=1, gigabytes=2.5))
+
+
+def test_what_a_killed_write_left_is_removed_after_a_day_and_nothing_else(tmp_path, monkeypatch):
+    """A write that is ended by force leaves its temporary file; one that may still go on, and finished files, stay."""
+    monkeypatch.setenv("ARQ_CACHE", str(tmp_path))
+    write = "import os, sys; from pathlib import Path; from arq_core.files import replacing\nwith replacing(Path(sys.argv[1])) as f: f.write(b'half'); os._exit(9)"
+    for name in ("old", "fresh"):
+        assert subprocess.run([sys.executable, "-c", write, tmp_path / "steps" / name], cwd=ROOT).returncode == 9
+    old, fresh = (next((tmp_path / "steps").glob(f"{name}.*.tmp")) for name in ("old", "fresh"))
+    files.write_atomic(tmp_path / "steps/finished", b"whole")
+    (other := tmp_path / "steps/notes.tmp").write_text("somebody else's")
+    for path in (old, other, tmp_path / "steps/finished"):
+        os.utime(path, times=(0, time.time() - files.ABANDONED - 1))
+    driver.room(ROOT, costs.Estimate(steps=1, hours=0, gpu_hours=0, gigabytes=0))
+    assert sorted((tmp_path / "steps").iterdir()) == sorted([tmp_path / "steps/finished", fresh, other])
 
 
 @pytest.mark.slow

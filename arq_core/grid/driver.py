@@ -24,7 +24,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from arq_core import settings
-from arq_core.files import write_atomic
+from arq_core.files import sweep, write_atomic
 from arq_core.grid import HEAD, costs, plan
 from arq_core.grid.plan import Cell
 from arq_core.tasks import tasks
@@ -180,10 +180,11 @@ def show(cost: costs.Estimate, cores: int) -> str:
 
 
 def room(root: Path, cost: costs.Estimate) -> None:
-    """Refuse a run that the disk cannot hold."""
+    """Refuse a run that the disk cannot hold, once what killed runs left half-written is gone."""
     from arq_core.datasets.fetch import cache_folder         # here: it brings torch, which planning does without
     cache = cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
+    sweep(cache)
     free = shutil.disk_usage(cache).free / 1e9
     if cost.gigabytes > free:
         raise GridError(f"{cache}: saw {free:.1f} GB free, expected room for {cost.gigabytes:.1f} GB of finished steps; make room, set ARQ_CACHE to a larger disk, or ask for fewer "
