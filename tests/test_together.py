@@ -54,7 +54,9 @@ def test_two_run_at_the_same_time_each_on_its_share_of_the_cores(tmp_path, capfd
              "while not pathlib.Path(f'here{{1 - {n}}}').exists():\n    assert time.time() < end, 'alone'\n    time.sleep(.05)\nprint('met')")
     together.run(tmp_path, jobs(tmp_path, meets, meets), 2, tmp_path / "logs")
     assert [(tmp_path / f"here{n}").read_text() for n in (0, 1)] == ["3", "3"]
-    assert all("met" in (tmp_path / f"done/n{n}.ipynb").read_text() and (tmp_path / f"logs/n{n}.log").read_text() == "met\n" for n in (0, 1))
+    for n in (0, 1):
+        said = (tmp_path / f"logs/n{n}.log").read_text()      # libzmq may add a line: a process that ends can fail its assertion in signaler.cpp, with all done
+        assert "met" in (tmp_path / f"done/n{n}.ipynb").read_text() and said.splitlines()[0] == "met" and said.count("met") == 1, said
     told = capfd.readouterr().out
     assert told.count("  runs  ") == 2 and told.count("  done  ") == 2
 
