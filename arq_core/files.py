@@ -2,11 +2,13 @@
 from __future__ import annotations
 
 import os
+import re
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
+TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp$")
 ABANDONED = 24 * 3600          # seconds without a byte written, after which a temporary file has no writer: any write takes minutes
 
 
@@ -38,11 +40,10 @@ def write_atomic(path: Path, data: bytes) -> None:
 def sweep(folder: Path) -> list[Path]:
     """Remove what `replacing` left below `folder` when its process was killed: temporary files that nobody has written to for a day. Which they were."""
     left = []
-    for path in folder.rglob(f"*.{'[0-9a-f]' * 32}.tmp"):
-        try:
-            if time.time() - path.stat().st_mtime > ABANDONED:
-                path.unlink()
-                left.append(path)
-        except FileNotFoundError:
-            pass                                              # its writer has just finished
+    for place, _, names in os.walk(folder):                   # it passes over folders that vanish meanwhile or that are not ours to read
+        for path in (Path(place, name) for name in names if TEMPORARY.search(name)):
+            with suppress(OSError):                           # its writer has just finished, or it is somebody else's
+                if time.time() - path.stat().st_mtime > ABANDONED:
+                    path.unlink()
+                    left.append(path)
     return left
