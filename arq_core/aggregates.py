@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from arq_core.bootstrap import NOTHING, REPS, can_bear_interval, improvement, improvement_interval, iqm, iqm_interval, profile, profile_band
-from arq_core.results import DATA, summary
+from arq_core.config.paths import DATA
+from arq_core.results import summary
 from arq_core.tables import GROUPS, METHODS, OWN_SUITES
 
 SETTING = ["profile", "fidelity", "variant"]

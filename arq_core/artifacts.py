@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from arq_core.files import replacing, write_atomic
+from arq_core.config.files import replacing, write_atomic
 from arq_core.types import fingerprint
 
 SAFETENSORS_NAMES = {torch.float32: "F32", torch.float64: "F64"}
@@ -151,7 +151,7 @@ class FileBlocks:
         sums = {k: 0.0 for k, shape in shapes.items() if not shape}
         if unknown := [k for k in sums if first[k].dtype != torch.float64]:
             raise TypeError(f"{self.name}: saw scalars {unknown} that are not float64, expected float64 to be summed.")
-        with replacing(target) as f:
+        with replacing(target) as part, open(part, "wb") as f:
             f.write(struct.pack("<Q", len(text)) + text)
             data = f.tell()
             f.truncate(data + end)

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
-from arq_core.settings import DATA
+from arq_core.config.paths import DATA
 from arq_core.style import COLORS
 
 SHORT = {"predictor_corrector": "PC, released norms", "predictor_corrector_batch": "PC", "euler_maruyama": "Euler-Maruyama", "dpmpp_2m": "DPM++(2M)",

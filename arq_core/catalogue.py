@@ -14,7 +14,7 @@ from pathlib import Path
 
 from arq_core.datasets import at_hand
 from arq_core.datasets import passports as passports_of_tasks
-from arq_core.settings import DATA
+from arq_core.config.paths import DATA
 from arq_core.tables import GROUPS
 from arq_core.tasks import Task, task, tasks
 

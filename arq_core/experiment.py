@@ -18,7 +18,8 @@ from arq_core import figure_a1, results, settings
 from arq_core.artifacts import FileStore
 from arq_core.behavior import ScoreBehavior
 from arq_core.datasets import Dataset, thin
-from arq_core.datasets.fetch import FetchError, cache_folder
+from arq_core.config.paths import cache_folder
+from arq_core.datasets.fetch import FetchError
 from arq_core.datasets.own import is_own, own_name, read_own
 from arq_core.datasets.rewards import REWARDS
 from arq_core.densities import FIGURE_A1

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from arq_core.runs import JOB, ResultsError, read_run, replace_text, run_path
+from arq_core.config.files import write_atomic
+from arq_core.config.paths import root
+from arq_core.runs import JOB, ResultsError, read_run, run_path
 
-PROJECT = Path(__file__).resolve().parents[1]
-DATA = PROJECT / "data"
 FIDELITIES = ("official", "rebuilt", "recollected", "own")
 STD_DDOF = 1          # the paper does not say; with 3 seeds the divisor n would give a std 18% smaller
 
@@ -137,7 +137,8 @@ def write_rows(path: str | Path, rows: Iterable[dict]) -> Path:
     if there > len(rows):
         raise ResultsError(f"{path}: saw {len(rows)} new rows, expected at least the {there} already there; "
                            "delete that file first if the smaller job should replace it.")
-    replace_text(path, (json.dumps(row, allow_nan=False) + "\n" for row in rows), lambda: run_path(path).unlink(missing_ok=True))
+    lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+    write_atomic(path, lines, lambda: run_path(path).unlink(missing_ok=True))
     return path
 
 
@@ -175,7 +176,7 @@ def episode_rows(measured: dict, seeds: Sequence[int], in_support: Sequence[floa
 
 def commit() -> str:
     """The checkout's commit, with -dirty where files differ from it; "unknown" outside a checkout."""
-    run = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=PROJECT, capture_output=True, text=True)
+    run = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=root(), capture_output=True, text=True)
     return run.stdout.strip() or "unknown"
 
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zlib
-from collections.abc import Iterable
 from pathlib import Path
+
+from arq_core.config.files import write_atomic
 
 JOB = ("task", "profile", "method", "variant")
 
@@ -24,22 +24,6 @@ def run_path(rows: str | Path) -> Path:
     return Path(rows).with_suffix(".run.json")
 
 
-def replace_text(path: Path, lines: Iterable[str], before=None) -> None:
-    """Write a file that is whole or not there: temporary file beside it, fsync, rename. `before` is called just before the rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(partial, "w") as f:
-            f.writelines(lines)
-            f.flush()
-            os.fsync(f.fileno())
-        if before:
-            before()
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def checksums(rows: Path) -> dict:
     """{"rows_sha256": of the file, "rows_crc32": of each of its lines}; the first notices a change, the second says where."""
     data = rows.read_bytes()
@@ -49,7 +33,7 @@ def checksums(rows: Path) -> dict:
 def write_run(rows: str | Path, run: dict) -> Path:
     """Write the provenance of a file of rows beside it, atomically, with the checksums of the rows as they now are."""
     path = run_path(rows)
-    replace_text(path, [json.dumps(run | checksums(Path(rows)), indent=1, allow_nan=False) + "\n"])
+    write_atomic(path, json.dumps(run | checksums(Path(rows)), indent=1, allow_nan=False) + "\n")
     return path
 
 

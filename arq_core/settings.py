@@ -7,11 +7,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from arq_core.config.paths import DATA
 from arq_core.choices import Budget, Hyper
-
-ROOT = Path(__file__).resolve().parent.parent
-DATA = ROOT / "data"
-
 
 STEP_RECIPE = 3         # raise it when a constant or formula of a training step changes: finished steps are then computed again
 EVALUATION_RECIPE = 1   # likewise for episodes, their simulators and scores: the grid then runs them again

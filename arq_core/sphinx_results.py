@@ -25,7 +25,7 @@ def _data(env) -> Path:
 
 
 def _failed(data: Path) -> Path:
-    return data.parent / tables.FAILED.relative_to(tables.PROJECT)
+    return data.parent / tables.FAILED.relative_to(tables.DATA.parent)
 
 
 def _inputs(data: Path) -> list[Path]:

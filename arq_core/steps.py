@@ -14,7 +14,7 @@ from arq_core import energy, experiment, hardware, results, runs
 from arq_core.arq import behavior_support
 from arq_core.behavior import fit_behavior
 from arq_core.experiment import Experiment
-from arq_core.files import write_atomic
+from arq_core.config.files import write_atomic
 from arq_core.methods import METHODS
 from arq_core.qlearning import fit_q, fit_q_beta
 from arq_core.support import in_support_share

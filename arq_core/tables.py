@@ -16,7 +16,8 @@ from pathlib import Path
 import pandas as pd
 
 from arq_core import verdicts
-from arq_core.results import DATA, PROJECT, file_name, read_rows, summary
+from arq_core.config.paths import DATA
+from arq_core.results import file_name, read_rows, summary
 from arq_core.runs import ResultsError, read_run
 from arq_core.verdicts import COMPARABLE, Ours, Paper
 
@@ -33,7 +34,7 @@ OWN_SUITES = {"recollected-locomotion": "Locomotion, our own policies", "recolle
               "recollected-robomimic": "Robot arm, scripted controllers",
               "ours": "Two small problems of this book; the score is the return"}      # suite in tasks.csv: the group's head in `table_own`
 PROFILES = ("paper", "lite", "ci", "toy")                                      # our lines of a dataset, the largest budget first
-FAILED = PROJECT / "_build/grid/failed.json"
+FAILED = DATA.parent / "_build/grid/failed.json"
 BLANK = dict(group="", dataset="", line="", detail="", method="", state="", mean=None, std=None, n="", note="",
              task="", profile="", variant="", fidelity="", jobs=(), seeds=0, episodes=0, commits=(), data=(), short=(),
              paper_mean=None, paper_std=None, difference=None, verdict="", reason="")

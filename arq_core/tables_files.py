@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from arq_core.results import STD_DDOF
-from arq_core.runs import replace_text
+from arq_core.config.files import write_atomic
 from arq_core.tables import GROUPS, METHODS, OWN_SUITES, table_a4, table_own, task_names
 from arq_core.totals import table_2
 
@@ -149,5 +149,5 @@ def export(folder: str | Path, results: str | Path, rows: Sequence[dict], runs: 
         out |= {f"{name}.csv": to_csv(name, cells, hashes), f"{name}.md": to_markdown(name, *shown), f"{name}.tex": to_latex(name, *shown)}
     out["tables.tex"] = DOCUMENT.replace("TABLES", "\n".join(rf"\input{{{name}.tex}}\clearpage" for name in made))
     for name, text in out.items():
-        replace_text(folder / name, [text])
+        write_atomic(folder / name, text)
     return [folder / name for name in out]

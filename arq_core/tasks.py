@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from arq_core.settings import DATA, pick
+from arq_core.config.paths import DATA
+from arq_core.settings import pick
 
 if TYPE_CHECKING:                  # a list of tasks needs no torch
     from arq_core.datasets import Dataset

@@ -11,14 +11,14 @@ import sys
 import torch
 
 from arq_core import experiment
-from arq_core.artifacts import write_atomic
+from arq_core.config.files import write_atomic
 from arq_core.arq import behavior_support
 from arq_core.behavior import fit_behavior
 from arq_core.evaluate import evaluate
 from arq_core.policies import ImplicitPolicy
 from arq_core.qlearning import fit_q, fit_q_beta
 from arq_core.results import provenance
-from arq_core.settings import DATA
+from arq_core.config.paths import DATA
 from arq_core.types import fingerprint
 
 ALPHAS = (0.0, 0.1, 1.0, 10.0)

@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from arq_core import clones, figure_a1, settings
-from arq_core.artifacts import write_atomic
+from arq_core.config.files import write_atomic
 from arq_core.behavior import with_budget
 from arq_core.benchmarks import measured
 from arq_core.clones import FAMILIES, Recipe
@@ -30,7 +30,7 @@ from arq_core.experiment import density_models, finished_steps
 from arq_core.machine import keep_freed_memory
 from arq_core.quality import FAR, Grid, of_samples, on_grid
 from arq_core.results import provenance
-from arq_core.settings import DATA
+from arq_core.config.paths import DATA
 from arq_core.sharpness import edge_profile, edge_width, separation
 from arq_core.streams import Streams, derive_seed
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from arq_core import experiment, likelihood
-from arq_core.artifacts import write_atomic
+from arq_core.config.files import write_atomic
 from arq_core.behavior import T_MIN_SAMPLE, ScoreBehavior, fit_behavior, with_budget
 from arq_core.results import provenance
 from arq_core.sde import log_snr_grid, power_grid
-from arq_core.settings import DATA
+from arq_core.config.paths import DATA
 from arq_core.streams import Streams
 
 STATES, CANDIDATES = 16, 8

@@ -28,14 +28,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from arq_core import likelihood, settings
-from arq_core.artifacts import write_atomic
+from arq_core.config.files import write_atomic
 from arq_core.behavior import DENSITY_GRID_POWER, T_MIN_DENSITY, T_MIN_SAMPLE, ScoreBehavior, fit_behavior, with_budget
 from arq_core.fidelity import Mixture, against_truth, density_errors, distance, own_distance, split_distances
 from arq_core.machine import keep_freed_memory
 from arq_core.results import provenance
 from arq_core.samplers import SAMPLERS, make_grid
 from arq_core.sde import VPSDE, log_snr_grid, power_grid
-from arq_core.settings import DATA
+from arq_core.config.paths import DATA
 from arq_core.streams import Streams
 from arq_core.types import NoStore, Transitions
 

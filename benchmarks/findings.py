@@ -40,7 +40,7 @@ from arq_core.machine import keep_freed_memory
 from arq_core.results import provenance
 from arq_core.samplers import SAMPLERS, Sampler, langevin_step_size, make_grid, reverse_mean, steps
 from arq_core.sde import power_grid, uniform_grid
-from arq_core.settings import DATA
+from arq_core.config.paths import DATA
 from arq_core.streams import Streams
 from arq_core.support import normal_entropy, normal_share, quantile_log_epsilon
 from arq_core.types import NoStore, Store, Transitions

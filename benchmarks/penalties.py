@@ -18,7 +18,7 @@ import torch
 
 from arq_core import bandits, figure_a1, penalties, penalty_models
 from arq_core import penalty_study as study
-from arq_core.artifacts import write_atomic
+from arq_core.config.files import write_atomic
 from arq_core.benchmarks import measured
 from arq_core.clones import Recipe
 from arq_core.densities import FIGURE_A1
@@ -26,7 +26,7 @@ from arq_core.experiment import finished_steps
 from arq_core.machine import keep_freed_memory
 from arq_core.quality import Grid
 from arq_core.results import provenance
-from arq_core.settings import DATA
+from arq_core.config.paths import DATA
 from arq_core.streams import Streams, derive_seed
 
 ALPHAS = (0.1, 1.0, 10.0, 100.0, 1000.0)

@@ -8,11 +8,11 @@ episodes take about a quarter of an hour of one core; `--most` bounds them for e
 import argparse
 import json
 
-from arq_core.artifacts import write_atomic
+from arq_core.config.files import write_atomic
 from arq_core.benchmarks import measured
 from arq_core.random_scores import REFERENCES, measure
 from arq_core.results import provenance
-from arq_core.settings import DATA
+from arq_core.config.paths import DATA
 
 FILE = DATA / "benchmarks" / "random_scores.json"
 

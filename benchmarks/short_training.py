@@ -9,11 +9,11 @@ import sys
 
 from arq_core import experiment
 from arq_core.arq import behavior_support, data_advantage
-from arq_core.artifacts import write_atomic
+from arq_core.config.files import write_atomic
 from arq_core.behavior import fit_behavior
 from arq_core.qlearning import fit_q
 from arq_core.results import provenance
-from arq_core.settings import DATA
+from arq_core.config.paths import DATA
 from arq_core.types import fingerprint
 
 TASKS = ("hopper-medium-recollected", "pointmaze-umaze-recollected")

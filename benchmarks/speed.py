@@ -25,9 +25,11 @@ import ours
 import torch
 from tqdm import tqdm
 
-from arq_core.artifacts import write_atomic
+from arq_core.config.files import write_atomic
 from arq_core.results import provenance
-from arq_core.settings import DATA, ROOT
+from arq_core.config.paths import DATA, root
+
+ROOT = root()
 
 HERE = Path(__file__).resolve().parent
 PEER_PYTHON = ROOT / ".venv-bench" / "bin" / "python"

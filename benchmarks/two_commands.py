@@ -15,10 +15,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from arq_core.artifacts import write_atomic
+from arq_core.config.files import write_atomic
 from arq_core.grid import driver
 from arq_core.results import provenance
-from arq_core.settings import DATA, ROOT
+from arq_core.config.paths import DATA, root
+
+ROOT = root()
 
 STEPS = {"install": ["make", ".venv/.installed"], "table": ["make", "table"], "table_again": ["make", "table"], "test": ["make", "test"], "book": ["make", "book"],
          "book_again": ["make", "book"]}

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from arq_core.config.paths import DATA
 from arq_core import aggregates, bootstrap, results
 from arq_core.aggregates import AggregateError, groups, interquartile_means, runs, strata
 from arq_core.bootstrap import improvement, improvement_interval, iqm, iqm_interval
@@ -157,14 +158,14 @@ def test_groups_are_the_tables_and_small_worlds_are_in_no_total():
     assert of == {"recollected-locomotion": ["hopper-expert-recollected"], "recollected-robomimic": ["lift-ph-recollected"], "ours": ["maze"],
                   "overall": ["hopper-expert-recollected", "lift-ph-recollected"]}
     assert groups(["maze", "door-human"]).keys() == {"d4rl-adroit", "ours"}
-    suites = set(pd.read_csv(results.DATA / "tasks.csv")["suite"])
+    suites = set(pd.read_csv(DATA / "tasks.csv")["suite"])
     assert suites <= set(aggregates.LABELS)
 
 
 def test_the_inventory_counts_what_is_not_run():
     table = aggregates.inventory(rows([1, 2]) + rows([1, 2], task="door-human", fidelity="rebuilt", profile="lite")).set_index("group")
     assert table.columns.tolist() == ["datasets", "ci, released, recollected data", "lite, released, rebuilt data"]
-    assert table.loc["D4RL Adroit"].tolist() == [8, 0, 1] and table["datasets"].sum() == len(pd.read_csv(results.DATA / "tasks.csv"))
+    assert table.loc["D4RL Adroit"].tolist() == [8, 0, 1] and table["datasets"].sum() == len(pd.read_csv(DATA / "tasks.csv"))
     assert aggregates.inventory([]).columns.tolist() == ["group", "datasets"]
 
 

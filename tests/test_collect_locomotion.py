@@ -15,7 +15,7 @@ from arq_core.collectors.ladder import EXPERT, MEDIUM_SHARE, choose, episodes, h
 from arq_core.collectors.recording import record  # noqa: E402
 from arq_core.collectors.sac import Training  # noqa: E402
 from arq_core.collectors.sac_learner import Settings, squashed  # noqa: E402
-from arq_core.datasets.fetch import sha256_of  # noqa: E402
+from arq_core.config.files import sha256_of  # noqa: E402
 from arq_core.envs.locomotion import KINDS  # noqa: E402
 from arq_core.streams import Streams  # noqa: E402
 from arq_core.types import DataError  # noqa: E402

@@ -8,6 +8,7 @@ import pytest
 from test_book import file, sphinx
 from test_results import NAME, rows
 
+from arq_core.config.paths import DATA
 from arq_core import book, evidence, results, runs, tables
 from arq_core.results import write_rows
 
@@ -146,9 +147,9 @@ def test_the_pages_are_made_again_when_a_record_a_notebook_or_a_failure_changes(
 
 
 def test_committed_jobs_have_a_page_each():
-    found = evidence.jobs(results.DATA / "results")
-    assert sum(map(len, found.values())) == len(list((results.DATA / "results").glob("*.jsonl")))
+    found = evidence.jobs(DATA / "results")
+    assert sum(map(len, found.values())) == len(list((DATA / "results").glob("*.jsonl")))
     for task, some in found.items():
-        text = evidence.body(task, some, results.DATA / "results")
+        text = evidence.body(task, some, DATA / "results")
         assert all(f'<section id="{job.name}">' in text for job in some)
-    assert tables.read_runs(results.DATA / "results").keys() <= {job.name for some in found.values() for job in some}
+    assert tables.read_runs(DATA / "results").keys() <= {job.name for some in found.values() for job in some}

@@ -232,7 +232,7 @@ def test_a_disk_that_cannot_hold_the_steps_is_said_before_the_first(tmp_path, mo
 def test_what_a_killed_write_left_is_removed_after_a_day_and_nothing_else(tmp_path, monkeypatch):
     """A write that is ended by force leaves its temporary file; one that may still go on, and finished files, stay."""
     monkeypatch.setenv("ARQ_CACHE", str(tmp_path))
-    write = "import os, sys; from pathlib import Path; from arq_core.files import replacing\nwith replacing(Path(sys.argv[1])) as f: f.write(b'half'); os._exit(9)"
+    write = "import os, sys; from pathlib import Path; from arq_core.config.files import replacing\nwith replacing(Path(sys.argv[1])) as f: f.write_bytes(b'half'); os._exit(9)"
     for name in ("old", "fresh"):
         assert subprocess.run([sys.executable, "-c", write, tmp_path / "steps" / name], cwd=ROOT).returncode == 9
     old, fresh = (next((tmp_path / "steps").glob(f"{name}.*.tmp")) for name in ("old", "fresh"))

@@ -7,7 +7,7 @@ import pytest
 
 from arq_core.datasets import hands
 from arq_core.datasets.demos import read_demos
-from arq_core.datasets.fetch import local_folder
+from arq_core.config.paths import local_folder
 from arq_core.datasets.hands import HANDS, git_blob, load_hand, read_hand
 from arq_core.types import DataError
 

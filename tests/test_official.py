@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from arq_core.datasets import official
-from arq_core.datasets.fetch import FetchError, sha256_of
+from arq_core.config.files import sha256_of
+from arq_core.datasets.fetch import FetchError
 from arq_core.datasets.official import file_name, load_official, read_official
-from arq_core.settings import DATA
+from arq_core.config.paths import DATA
 from arq_core.tasks import task, tasks
 from arq_core.types import DataError
 

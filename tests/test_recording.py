@@ -7,7 +7,7 @@ import pytest
 
 from arq_core.collectors.recording import Recipe, data_card, record
 from arq_core.datasets.d4rl import read_d4rl
-from arq_core.datasets.fetch import sha256_of
+from arq_core.config.files import sha256_of
 from arq_core.types import DataError
 
 ROBOMIMIC = dict(env_args=dict(env_name="Lift", type=1, env_kwargs={}), observation_keys=dict(eef=1, object=2))

@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 
+from arq_core.config.paths import DATA
 from arq_core import results
 from arq_core.results import ResultsError, file_name, read_file, read_rows, summary, validate, write_rows
 
@@ -82,7 +83,7 @@ def test_a_write_that_is_interrupted_leaves_the_earlier_file(tmp_path, monkeypat
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(results.os, "replace", stop)
+    monkeypatch.setattr("os.replace", stop)
     with pytest.raises(KeyboardInterrupt):
         write_rows(path, rows([[3.0, 4.0]]))
     assert [r["score"] for r in read_file(path)] == [1.0, 2.0] and len(list(tmp_path.iterdir())) == 1
@@ -117,4 +118,4 @@ def test_provenance_fills_four_fields():
 
 
 def test_committed_rows_are_valid():
-    read_rows(results.DATA / "results")
+    read_rows(DATA / "results")

@@ -77,7 +77,7 @@ def test_a_replacement_that_is_stopped_leaves_rows_that_can_be_read(job, monkeyp
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs.os, "replace", stop)
+    monkeypatch.setattr("os.replace", stop)
     with pytest.raises(KeyboardInterrupt):
         write_rows(job, rows([[1.0, 2.5], [-3.0, 4.5]]))
     assert [r["score"] for r in read_file(job)] == [1.0, 2.5, -3.0, 4.0] and not runs.run_path(job).exists()

@@ -15,7 +15,7 @@ import pytest
 
 from arq_core import settings, tasks
 from arq_core.datasets import FIDELITIES
-from arq_core.settings import DATA
+from arq_core.config.paths import DATA
 from arq_core.tasks import for_own_data
 
 OFFICIAL = {name: row for name, row in tasks.tasks().items() if row.fidelity == "official"}

@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 from tqdm import trange
 
-from arq_core.artifacts import write_atomic
+from arq_core.config.files import write_atomic
 from arq_core.envs.antmaze import AntMazeEnvs, make_ant
 from arq_core.envs.door import simulator_versions
-from arq_core.settings import DATA
+from arq_core.config.paths import DATA
 from arq_core.streams import derive_seed
 
 GAIT_FILE = DATA / "ant_gait.json"

@@ -20,7 +20,7 @@ from arq_core.datasets import Dataset, clip_actions
 from arq_core.datasets.d4rl import read_d4rl
 from arq_core.datasets.demos import Demo
 from arq_core.datasets.door import DEMOS, load_demos, replay
-from arq_core.datasets.fetch import cache_folder
+from arq_core.config.paths import cache_folder
 from arq_core.envs.door import ACTION_DIM, HORIZON, STATE_DIM, DoorEnvs, make_door, simulator_versions
 from arq_core.nets import MLP
 from arq_core.streams import Streams, derive_seed

@@ -16,14 +16,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from arq_core.artifacts import write_atomic
+from arq_core.config.files import write_atomic
 from arq_core.collectors.sac_learner import squashed
-from arq_core.datasets.fetch import cache_folder, project_root, sha256_of
+from arq_core.config.files import sha256_of
+from arq_core.config.paths import DATA, cache_folder
 from arq_core.envs.locomotion import KINDS, LocomotionEnvs
 from arq_core.streams import Streams, derive_seed
 from arq_core.types import DataError
 
-POLICIES = project_root() / "data" / "policies"
+POLICIES = DATA / "policies"
 EXPERT = {"hopper": 3234.3, "walker2d": 4592.3, "halfcheetah": 12135.0}      # D4RL's reference for a score of 100, infos.py
 MEDIUM_SHARE = 1 / 3              # of D4RL's expert return: where its authors stopped training for "medium"
 EPISODES = 10                     # that each rung is scored by, with the mean action and with drawn actions

@@ -19,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 from tqdm import tqdm
 
-from arq_core.datasets.fetch import cache_folder, replacing, sha256_of
+from arq_core.config.files import replacing, sha256_of
+from arq_core.config.paths import cache_folder
 from arq_core.types import DataError
 
 LIBVER = ("earliest", "v110")   # of HDF5: readable by the oldest libraries in use

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from arq_core.artifacts import write_atomic
+from arq_core.config.files import write_atomic
 from arq_core.collectors.sac_learner import LOG_STD, Learner, Settings
-from arq_core.datasets.fetch import cache_folder
+from arq_core.config.paths import cache_folder
 from arq_core.envs.locomotion import KINDS, simulator_versions
 from arq_core.evaluate import VectorEnv
 from arq_core.machine import keep_freed_memory

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from torch import Tensor
 
-from arq_core.datasets.fetch import cache_folder
+from arq_core.config.paths import cache_folder
 from arq_core.types import DataError
 
 SOURCE = Path(__file__).with_name("sac_update.cpp")

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from arq_core.datasets.d4rl import read_d4rl
-from arq_core.datasets.fetch import cache_folder, local_folder, project_root
+from arq_core.config.paths import DATA, cache_folder, local_folder
 from arq_core.datasets.official import file_name
 from arq_core.datasets.own import is_own, layout_of, own_name, read_own
 from arq_core.datasets.robomimic import read_robomimic
@@ -67,7 +67,7 @@ def title(name: str) -> str:
 
 def data_card(name: str, folder: Path | None = None) -> dict | None:
     """The committed card of a collected dataset (data/cards/NAME.json): counts, returns, texts. None where there is none yet."""
-    path = (folder or project_root() / "data" / "cards") / f"{name}.json"
+    path = (folder or DATA / "cards") / f"{name}.json"
     return json.loads(path.read_text()) if path.is_file() else None
 
 

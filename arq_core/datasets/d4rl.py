@@ -12,7 +12,7 @@ import torch
 
 from arq_core.datasets import Dataset, clip_actions
 from arq_core.datasets.cuts import apply, asks_for_timeouts
-from arq_core.datasets.fetch import sha256_of
+from arq_core.config.files import sha256_of
 from arq_core.datasets.guards import check_field
 from arq_core.datasets.hdf5 import opened
 from arq_core.types import DataError, Transitions

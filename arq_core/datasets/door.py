@@ -18,7 +18,9 @@ from safetensors.numpy import load_file, save
 from arq_core.datasets import Dataset, clip_actions
 from arq_core.datasets.d4rl import to_transitions
 from arq_core.datasets.demos import Demo, read_demos
-from arq_core.datasets.fetch import cache_folder, fetch, project_root, replacing, sha256_of
+from arq_core.config.files import replacing, sha256_of
+from arq_core.config.paths import cache_folder, root
+from arq_core.datasets.fetch import fetch
 from arq_core.envs import EnvError
 from arq_core.envs.door import ACTION_DIM, STATE_DIM, d4rl_reward, make_door, simulator_versions
 from arq_core.types import DataError
@@ -130,7 +132,7 @@ def render_frame(demo: int, step: int, width: int = 480, height: int = 480) -> n
     part = cache_folder() / "rebuilt" / f".frame.{os.getpid()}.npy"
     part.parent.mkdir(parents=True, exist_ok=True)
     inherited = {k: v for k, v in os.environ.items() if k != "PYOPENGL_PLATFORM"}
-    path = os.pathsep.join(filter(None, (str(project_root()), os.environ.get("PYTHONPATH"))))
+    path = os.pathsep.join(filter(None, (str(root()), os.environ.get("PYTHONPATH"))))
     seen = []
     try:
         for backend in [chosen] if chosen else BACKENDS:

@@ -5,7 +5,6 @@ $https_proxy and $no_proxy, which `requests` reads.
 """
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import time
@@ -16,6 +15,8 @@ from urllib.parse import urljoin, urlsplit
 import requests
 import urllib3
 from tqdm import tqdm
+
+from arq_core.config.files import sha256_of
 
 # Our choices. A missing network shows at once; a server that trickles counts as one that hangs.
 TIMEOUT = (5, 15)                # seconds to connect, and between two pieces of the answer
@@ -42,11 +43,6 @@ class Wanted:
     name: str
     sha256: str = ""             # empty: not known yet
     bytes: int | None = None
-
-
-def sha256_of(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check(path: Path, wanted: Wanted) -> str:

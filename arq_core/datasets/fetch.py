@@ -13,42 +13,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-import arq_core
-from arq_core.datasets.download import Unfit, Wanted, check, discard, download, sha256_of
+from arq_core.config.files import replacing, sha256_of
+from arq_core.config.paths import cache_folder, local_folder
+from arq_core.datasets.download import Unfit, Wanted, check, discard, download
 from arq_core.types import DataError
-
-__all__ = ["FetchError", "cache_folder", "fetch", "fetch_locked", "local_folder", "project_root", "replacing", "sha256_of"]
 
 
 class FetchError(DataError):
     """A file that could not be had. The message names it, what was seen at each place, what was expected, and what to do."""
-
-
-def project_root() -> Path:
-    """The folder that holds `arq_core` and `data`."""
-    return Path(arq_core.__file__).resolve().parent.parent
-
-
-def cache_folder() -> Path:
-    """$ARQ_CACHE, or `data/cache` of the project. Downloads lie in its folder `downloads`."""
-    return Path(os.environ.get("ARQ_CACHE") or project_root() / "data" / "cache")
-
-
-def local_folder() -> Path:
-    """$ARQ_LOCAL_DATA, or `shared/data` next to the checkout: where copies of public files may lie already."""
-    return Path(os.environ.get("ARQ_LOCAL_DATA") or project_root().parent / "shared" / "data")
-
-
-@contextlib.contextmanager
-def replacing(final: Path) -> Iterator[Path]:
-    """A path in the same folder to write to; it takes the name `final` only when the block ends without an error."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    part = final.with_name(f".{final.name}.{os.getpid()}.part")
-    try:
-        yield part
-        os.replace(part, final)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def fetch(url: str, sha256: str, name: str) -> Path:

@@ -18,7 +18,8 @@ import numpy as np
 
 from arq_core.datasets import Dataset, clip_actions
 from arq_core.datasets.d4rl import to_transitions
-from arq_core.datasets.fetch import FetchError, sha256_of
+from arq_core.config.files import sha256_of
+from arq_core.datasets.fetch import FetchError
 from arq_core.datasets.hdf5 import flags, group, joined, listed, numbers, opened
 from arq_core.types import DataError
 

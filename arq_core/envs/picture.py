@@ -15,7 +15,7 @@ import numpy as np
 
 from arq_core.envs import EnvError
 
-ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = Path(__file__).resolve().parents[2]         # the folder that arq_core lies in
 BACKENDS = {"egl": "libegl1 and libgl1-mesa-dri", "osmesa": "libosmesa6"}      # of MuJoCo, with their Debian packages
 FIRST_SEED = 0
 OURS = "arq_core.envs.EnvError: "      # how Python ends the report of an error of ours
@@ -32,7 +32,7 @@ def first_frame(environment: str, width: int = 480, height: int = 480) -> np.nda
         raise EnvError("this dataset has no simulator.")
     chosen = os.environ.get("MUJOCO_GL")
     inherited = {k: v for k, v in os.environ.items() if k != "PYOPENGL_PLATFORM"}
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    path = os.pathsep.join(filter(None, (str(PACKAGE), os.environ.get("PYTHONPATH"))))
     seen = []
     with TemporaryDirectory() as folder:
         target = Path(folder) / "frame.npy"

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from arq_core import book, settings
-from arq_core.files import write_atomic
+from arq_core.config.files import write_atomic
 from arq_core.grid import costs, driver, plan, slurm
 from arq_core.grid.driver import ENGINES, GridError, Request
 from arq_core.grid.publish import lost, publish, scores

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from arq_core import settings
 from arq_core.choices import Budget, Hyper
-from arq_core.files import write_atomic
+from arq_core.config.files import write_atomic
 from arq_core.grid import plan
 from arq_core.grid.plan import Cell
 from arq_core.results import provenance

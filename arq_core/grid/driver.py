@@ -24,7 +24,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from arq_core import settings
-from arq_core.files import sweep, write_atomic
+from arq_core.config.paths import cache_folder
+from arq_core.config.files import sweep, write_atomic
 from arq_core.grid import HEAD, costs, plan
 from arq_core.grid.plan import Cell
 from arq_core.tasks import tasks
@@ -181,7 +182,6 @@ def show(cost: costs.Estimate, cores: int) -> str:
 
 def room(root: Path, cost: costs.Estimate) -> None:
     """Refuse a run that the disk cannot hold, once what killed runs left half-written is gone."""
-    from arq_core.datasets.fetch import cache_folder         # here: it brings torch, which planning does without
     cache = cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
     sweep(cache)

@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from arq_core import runner
-from arq_core.files import write_atomic
+from arq_core.config.files import write_atomic
 from arq_core.grid import HEAD
 from arq_core.runner import Job, RunError
 from arq_core.together import stop_with

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from arq_core import regressions, results, runs
-from arq_core.files import write_atomic
+from arq_core.config.files import write_atomic
 from arq_core.grid import plan
 from arq_core.grid.plan import Cell, evidence
 from arq_core.runner import notebook_format
