@@ -2,15 +2,13 @@
 import json
 import os
 import re
-import signal
-import subprocess
-import sys
 import time
 import tomllib
 from pathlib import Path
 
 import nbformat
 import pytest
+from sphinx_books import file, sphinx
 
 from arq_core import book, runner, sphinx_ext
 from arq_core.runner import Job, RunError
@@ -25,12 +23,6 @@ def notebook(path, *code, parameters=None):
     nb = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(nb, path)
-    return path
-
-
-def file(path, text=""):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
     return path
 
 
@@ -175,13 +167,6 @@ def test_links_and_local_files_are_no_problem(tmp_path):
     file(tmp_path / "a.html", '<a href="https://example.org">x</a><script src="_static/a.js"></script><link rel="canonical" href="https://a.b">'
          '<img src="data:image/png;base64,aa" alt="a curve"><img src="b.svg" alt=""><script>let u = "https://example.org"</script>')
     assert sphinx_ext.problems(tmp_path) == []
-
-
-def sphinx(folder, *options):
-    """Build folder/book with our extension; (exit status, what it said)."""
-    run = subprocess.run([sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", *options, str(folder / "book"), str(folder / "out")],
-                         capture_output=True, text=True, cwd=ROOT)
-    return run.returncode, run.stderr
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
-from test_book import file, sphinx
-from test_results import NAME, rows
+from sphinx_books import file, sphinx
+from example_rows import NAME, rows
 
 from arq_core.config.paths import DATA
-from arq_core import book, evidence, results, runs, tables
+from arq_core import book, evidence, runs, tables
 from arq_core.results import write_rows
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -3,23 +3,11 @@ import json
 
 import numpy as np
 import pytest
+from example_rows import NAME, rows
 
 from arq_core.config.paths import DATA
 from arq_core import results
-from arq_core.results import ResultsError, file_name, read_file, read_rows, summary, validate, write_rows
-
-JOB = dict(task="door-human", dataset_sha256="0" * 64, fidelity="rebuilt", profile="ci", method="arq+s_psi", variant="released",
-           wall_s=1.5, device="a processor", commit="abc", versions={"python": "3.11"}, created="2026-01-31T12:00:00+00:00")
-NAME = file_name("door-human", "ci", "arq+s_psi", "released")
-
-
-def rows(scores, **changes):
-    """One row per entry of `scores` [seeds, episodes]."""
-    scores = np.asarray(scores, float)
-    measured = dict(score=scores, length=np.full(scores.shape, 200), success=scores > 50)
-    measured["return"] = 29 * scores
-    return results.episode_rows(measured, range(len(scores)), [0.5] * len(scores), **JOB | changes)
-
+from arq_core.results import ResultsError, read_file, read_rows, summary, validate, write_rows
 
 @pytest.mark.parametrize("field, value", [
     ("task", ""), ("task", "a/b"), ("dataset_sha256", "12"), ("fidelity", "copied"), ("seed", -1), ("seed", True), ("episode", 1.0),

@@ -3,7 +3,7 @@ import json
 import re
 
 import pytest
-from test_results import NAME, rows
+from example_rows import NAME, rows
 
 from arq_core import runs
 from arq_core.results import ResultsError, read_file, read_rows, write_rows

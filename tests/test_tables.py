@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from test_results import rows
+from example_rows import rows
 
 from arq_core import tables
 from arq_core.runs import ResultsError

@@ -10,7 +10,7 @@ import sys
 import browser
 import numpy as np
 import pytest
-from test_results import NAME, rows
+from example_rows import NAME, rows
 
 from arq_core import tables
 from arq_core.results import write_rows

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 
 import pytest
-from test_results import NAME, rows
+from example_rows import NAME, rows
 
 from arq_core import runs, tables
 from arq_core.results import read_rows, write_rows
