@@ -79,12 +79,12 @@ def evaluate(e: Experiment, method: str, receipts: Sequence[str | Path], rows_fi
     with energy.meter() as used:
         rows = experiment.measure(e, method)
     path = results.write_rows(rows_file, rows)
-    record = provenance(e, method, rows, receipts, notebooks, used)
+    record = run_record(e, method, rows, receipts, notebooks, used)
     runs.write_run(path, record)
     return rows
 
 
-def provenance(e: Experiment, method: str, rows: list[dict], receipts: Sequence[str | Path], notebooks: dict[str, str], used) -> dict:
+def run_record(e: Experiment, method: str, rows: list[dict], receipts: Sequence[str | Path], notebooks: dict[str, str], used) -> dict:
     """From any number to everything behind it: configuration, seeds, data, steps with their files and notebooks, machine, time, energy."""
     done = [json.loads(Path(path).read_text()) for path in receipts]
     steps = [dict(step=r["step"], notebook=notebooks[r["step"]], device=r["device"], commit=r["commit"], files=r["files"],
