@@ -6,7 +6,7 @@ import torch
 from arq_core import experiment, figures, style
 from arq_core.arq import arq
 from arq_core.envs.maze import MazeEnvs, maze_layout
-from arq_core.settings import ROOT
+from arq_core.config.paths import root
 from arq_core.streams import Streams
 
 style.use()
@@ -31,4 +31,4 @@ for _ in range(20):
     after, _, ended, _ = envs.step(action)
     figures.draw_steps(axes[2], states[alive], after[alive], style.COLORS["green"], alpha=0.7)
     states, alive = after, alive & ~ended
-plt.savefig(ROOT / "book/_static/cover.svg", metadata={"Date": None})
+plt.savefig(root() / "book/_static/cover.svg", metadata={"Date": None})
