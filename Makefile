@@ -46,7 +46,7 @@ $(STAMP): constraints.txt pyproject.toml
 	@touch $@
 
 book: $(STAMP)
-	@$(RUN) -m arq_core.book build --profile "$(PROFILE)" --jobs "$(JOBS)"
+	@$(RUN) -m arq_core.book.pages build --profile "$(PROFILE)" --jobs "$(JOBS)"
 
 test: $(STAMP)
 	@test ! -e _build/peers/.installed || export ARQ_D4RL_INFOS=$$PWD/_build/peers/d4rl/infos.py ARQ_ROBOMIMIC=$$PWD/_build/peers \
@@ -54,7 +54,7 @@ test: $(STAMP)
 	 test ! -e _build/peers/.rliable || export ARQ_RLIABLE=$$PWD/_build/peers; $(RUN) -m pytest
 
 row: $(STAMP)
-	@$(RUN) -m arq_core.book row --task "$(TASK)" --profile "$(PROFILE)" --method "$(METHOD)" --group "$(GROUP)" --environment "$(ENVIRONMENT)" --seeds "$(SEEDS)"
+	@$(RUN) -m arq_core.book.pages row --task "$(TASK)" --profile "$(PROFILE)" --method "$(METHOD)" --group "$(GROUP)" --environment "$(ENVIRONMENT)" --seeds "$(SEEDS)"
 
 table: $(STAMP)
 	@$(RUN) -m arq_core.grid $(if $(DRY),plan,run) --profile "$(PROFILE)" --tasks "$(TASKS)" --methods "$(METHODS)" --seeds "$(SEEDS)" --engine "$(ENGINE)" \
@@ -81,7 +81,7 @@ peers: $(STAMP)
 	@test -e $(PEERS)/.rliable || { $(FETCH) rliable==1.2.0 arch==7.2.0 absl-py==2.5.1 && touch $(PEERS)/.rliable; }
 
 links: $(STAMP)
-	@$(RUN) -m arq_core.links $(if $(OFFLINE),--offline)
+	@$(RUN) -m arq_core.book.links $(if $(OFFLINE),--offline)
 
 clean:
 	rm -rf _build book/executed build *.egg-info .pytest_cache .hypothesis

@@ -10,16 +10,16 @@ import sys
 
 import torch
 
-from arq_core import experiment
+from arq_core.algorithm.arq import behavior_support
+from arq_core.algorithm.behavior import fit_behavior
+from arq_core.algorithm.policies import ImplicitPolicy
+from arq_core.algorithm.qlearning import fit_q, fit_q_beta
 from arq_core.config.files import write_atomic
-from arq_core.arq import behavior_support
-from arq_core.behavior import fit_behavior
-from arq_core.evaluate import evaluate
-from arq_core.policies import ImplicitPolicy
-from arq_core.qlearning import fit_q, fit_q_beta
-from arq_core.results import provenance
 from arq_core.config.paths import DATA
-from arq_core.types import fingerprint
+from arq_core.engine.store import fingerprint
+from arq_core.experiments import experiment
+from arq_core.experiments.episodes import evaluate
+from arq_core.results.provenance import provenance
 
 ALPHAS = (0.0, 0.1, 1.0, 10.0)
 

@@ -20,19 +20,22 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from arq_core import clones, figure_a1, settings
+from arq_core.algorithm.behavior import with_budget
+from arq_core.baselines import clones
+from arq_core.baselines.clones import Recipe
+from arq_core.config import settings
 from arq_core.config.files import write_atomic
-from arq_core.behavior import with_budget
-from arq_core.benchmarks import measured
-from arq_core.clones import FAMILIES, Recipe
-from arq_core.densities import FIGURE_A1, state_features
-from arq_core.experiment import density_models, finished_steps
-from arq_core.machine import keep_freed_memory
-from arq_core.quality import FAR, Grid, of_samples, on_grid
-from arq_core.results import provenance
 from arq_core.config.paths import DATA
-from arq_core.sharpness import edge_profile, edge_width, separation
-from arq_core.streams import Streams, derive_seed
+from arq_core.densities import figure_a1
+from arq_core.densities.quality import FAR, Grid, of_samples, on_grid
+from arq_core.densities.segments import FIGURE_A1, state_features
+from arq_core.densities.sharpness import edge_profile, edge_width, separation
+from arq_core.engine.machine import keep_freed_memory
+from arq_core.engine.streams import Streams, derive_seed
+from arq_core.experiments.experiment import finished_steps
+from arq_core.experiments.figure_a1 import density_models
+from arq_core.results.measured import measured
+from arq_core.results.provenance import provenance
 
 SCORE, GROUP, PROFILE = "score", "figure-a1", "ci"
 LR, RATES = 4e-3, (1e-3, 4e-3, 1.6e-2)

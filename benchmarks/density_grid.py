@@ -12,13 +12,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from arq_core import experiment, likelihood
+from arq_core.algorithm import likelihood
+from arq_core.algorithm.behavior import T_MIN_SAMPLE, ScoreBehavior, fit_behavior, with_budget
+from arq_core.algorithm.sde import log_snr_grid, power_grid
 from arq_core.config.files import write_atomic
-from arq_core.behavior import T_MIN_SAMPLE, ScoreBehavior, fit_behavior, with_budget
-from arq_core.results import provenance
-from arq_core.sde import log_snr_grid, power_grid
 from arq_core.config.paths import DATA
-from arq_core.streams import Streams
+from arq_core.engine.streams import Streams
+from arq_core.experiments import experiment
+from arq_core.results.provenance import provenance
 
 STATES, CANDIDATES = 16, 8
 GRIDS = {"log-SNR": log_snr_grid} | {f"t ~ u^{p}": partial(power_grid, p=p) for p in (2, 3, 4, 5)}

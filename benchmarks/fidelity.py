@@ -27,17 +27,33 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from arq_core import likelihood, settings
+from arq_core.algorithm import likelihood
+from arq_core.algorithm.behavior import (
+    DENSITY_GRID_POWER,
+    T_MIN_DENSITY,
+    T_MIN_SAMPLE,
+    ScoreBehavior,
+    fit_behavior,
+    with_budget,
+)
+from arq_core.algorithm.samplers import SAMPLERS, make_grid
+from arq_core.algorithm.sde import VPSDE, log_snr_grid, power_grid
+from arq_core.algorithm.types import Transitions
+from arq_core.config import settings
 from arq_core.config.files import write_atomic
-from arq_core.behavior import DENSITY_GRID_POWER, T_MIN_DENSITY, T_MIN_SAMPLE, ScoreBehavior, fit_behavior, with_budget
-from arq_core.fidelity import Mixture, against_truth, density_errors, distance, own_distance, split_distances
-from arq_core.machine import keep_freed_memory
-from arq_core.results import provenance
-from arq_core.samplers import SAMPLERS, make_grid
-from arq_core.sde import VPSDE, log_snr_grid, power_grid
 from arq_core.config.paths import DATA
-from arq_core.streams import Streams
-from arq_core.types import NoStore, Transitions
+from arq_core.densities.distances import (
+    against_truth,
+    density_errors,
+    distance,
+    own_distance,
+    split_distances,
+)
+from arq_core.densities.mixture import Mixture
+from arq_core.engine.machine import keep_freed_memory
+from arq_core.engine.store import NoStore
+from arq_core.engine.streams import Streams
+from arq_core.results.provenance import provenance
 
 SDE, LOG_EPSILON = VPSDE(), -5.0
 T_END, T_DENSITY = (torch.tensor(t, dtype=torch.float64) for t in (T_MIN_SAMPLE, T_MIN_DENSITY))

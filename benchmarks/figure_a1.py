@@ -18,13 +18,13 @@ from collections import defaultdict
 
 import torch
 
-from arq_core import figure_a1
 from arq_core.config.files import write_atomic
-from arq_core.benchmarks import measured
-from arq_core.experiment import density_models
-from arq_core.quality import FAR, Grid
-from arq_core.results import provenance
 from arq_core.config.paths import DATA
+from arq_core.densities import figure_a1
+from arq_core.densities.quality import FAR, Grid
+from arq_core.experiments.figure_a1 import density_models
+from arq_core.results.measured import measured
+from arq_core.results.provenance import provenance
 
 SEEDS = (300, 301, 302)
 SAME = ("group", "profile", "seed")                # lines that a call replaces

@@ -31,19 +31,39 @@ from fidelity import SDE, T_END
 from torch import Tensor
 from tqdm import tqdm
 
-from arq_core import settings
-from arq_core.artifacts import FileStore, write_atomic
-from arq_core.behavior import DENSITY_GRID_POWER, T_MIN_SAMPLE, ScoreBehavior, fit_behavior
-from arq_core.fidelity import Mixture, density_errors, distance, split_distances
-from arq_core.likelihood import exact_divergence, hutchinson_divergence, rademacher, sample_with_log_prob
-from arq_core.machine import keep_freed_memory
-from arq_core.results import provenance
-from arq_core.samplers import SAMPLERS, Sampler, langevin_step_size, make_grid, reverse_mean, steps
-from arq_core.sde import power_grid, uniform_grid
+from arq_core.algorithm.behavior import (
+    DENSITY_GRID_POWER,
+    T_MIN_SAMPLE,
+    ScoreBehavior,
+    fit_behavior,
+)
+from arq_core.algorithm.likelihood import (
+    exact_divergence,
+    hutchinson_divergence,
+    rademacher,
+    sample_with_log_prob,
+)
+from arq_core.algorithm.samplers import (
+    SAMPLERS,
+    Sampler,
+    langevin_step_size,
+    make_grid,
+    reverse_mean,
+    steps,
+)
+from arq_core.algorithm.sde import power_grid, uniform_grid
+from arq_core.algorithm.types import Transitions
+from arq_core.config import settings
+from arq_core.config.files import write_atomic
 from arq_core.config.paths import DATA
-from arq_core.streams import Streams
-from arq_core.support import normal_entropy, normal_share, quantile_log_epsilon
-from arq_core.types import NoStore, Store, Transitions
+from arq_core.densities.distances import density_errors, distance, split_distances
+from arq_core.densities.mixture import Mixture
+from arq_core.densities.normal import normal_entropy, normal_share, quantile_log_epsilon
+from arq_core.engine.filestore import FileStore
+from arq_core.engine.machine import keep_freed_memory
+from arq_core.engine.store import NoStore, Store
+from arq_core.engine.streams import Streams
+from arq_core.results.provenance import provenance
 
 LOG_EPSILON, SNR = -5.0, 0.16        # the paper's epsilon; the released code's ratio of signal to noise
 OFF_SUPPORT = 1e-4                   # share of true samples that counts as off support

@@ -10,13 +10,13 @@ import time
 import warnings
 from dataclasses import replace
 
-from arq_core import experiment
+from arq_core.algorithm.behavior import with_budget
 from arq_core.config.files import write_atomic
-from arq_core.behavior import with_budget
-from arq_core.evaluate import evaluate
-from arq_core.methods import METHODS
-from arq_core.results import provenance
 from arq_core.config.paths import DATA
+from arq_core.experiments import experiment
+from arq_core.experiments.episodes import evaluate
+from arq_core.experiments.methods import METHODS
+from arq_core.results.provenance import provenance
 
 SEEDS, EPISODES = [200, 201, 202], 40
 SETTINGS = {

@@ -12,14 +12,16 @@ from safetensors.torch import load_file
 from straightforward import synthetic, to_torch
 from torch import nn
 
-from arq_core import machine, settings
-from arq_core.behavior import Normalizer, ScoreBehavior, fit_behavior
-from arq_core.nets import MLP, Critic, ScoreNet
-from arq_core.policies import GaussianHead, fit_awr
-from arq_core.qlearning import fit_q, fit_q_beta
-from arq_core.streams import Streams
-from arq_core.train import Averaging, train
-from arq_core.types import NoStore, SupportSet, Transitions
+from arq_core.algorithm.behavior import Normalizer, ScoreBehavior, fit_behavior
+from arq_core.algorithm.nets import MLP, Critic, ScoreNet
+from arq_core.algorithm.policies import GaussianHead, fit_awr
+from arq_core.algorithm.qlearning import fit_q, fit_q_beta
+from arq_core.algorithm.types import SupportSet, Transitions
+from arq_core.config import settings
+from arq_core.engine import machine
+from arq_core.engine.store import NoStore
+from arq_core.engine.streams import Streams
+from arq_core.engine.train import Averaging, train
 
 SERVED = ("score_step", "arq_step", "q_beta_step", "policy_step", "iql_step", "sampling", "density", "matrix_product", "memory_copy")
 machine.PAYS_FROM_UNITS = 0           # compiled, as in a run of thousands of steps

@@ -19,14 +19,15 @@ from multiprocessing import get_context
 import numpy as np
 import torch
 
-from arq_core import experiment
 from arq_core.config.files import write_atomic
-from arq_core.benchmarks import measured
-from arq_core.evaluate import evaluate
-from arq_core.machine import keep_freed_memory
-from arq_core.methods import METHODS
-from arq_core.results import STD_DDOF, provenance
 from arq_core.config.paths import DATA
+from arq_core.engine.machine import keep_freed_memory
+from arq_core.experiments import experiment
+from arq_core.experiments.episodes import evaluate
+from arq_core.experiments.methods import METHODS
+from arq_core.results.measured import measured
+from arq_core.results.provenance import provenance
+from arq_core.results.rows import STD_DDOF
 
 STRENGTHS = {"brac-kl": (0.3, 0.03), "brac-mmd": (1.0, 10.0), "td3+bc": (3.0, 10.0), "anti-exploration": (1.0, 10.0), "ploff": (1.0, 3.0), "mopo": (3.0, 30.0)}
 BESIDE = ("arq+s_psi", "random", "unconstrained")

@@ -16,18 +16,20 @@ from multiprocessing import get_context
 
 import torch
 
-from arq_core import bandits, figure_a1, penalties, penalty_models
-from arq_core import penalty_study as study
+from arq_core.baselines import penalty_models
+from arq_core.baselines.clones import Recipe
 from arq_core.config.files import write_atomic
-from arq_core.benchmarks import measured
-from arq_core.clones import Recipe
-from arq_core.densities import FIGURE_A1
-from arq_core.experiment import finished_steps
-from arq_core.machine import keep_freed_memory
-from arq_core.quality import Grid
-from arq_core.results import provenance
 from arq_core.config.paths import DATA
-from arq_core.streams import Streams, derive_seed
+from arq_core.densities import figure_a1
+from arq_core.densities.quality import Grid
+from arq_core.densities.segments import FIGURE_A1
+from arq_core.engine.machine import keep_freed_memory
+from arq_core.engine.streams import Streams, derive_seed
+from arq_core.experiments.experiment import finished_steps
+from arq_core.results.measured import measured
+from arq_core.results.provenance import provenance
+from arq_core.theory import bandits, penalties
+from arq_core.theory import penalty_study as study
 
 ALPHAS = (0.1, 1.0, 10.0, 100.0, 1000.0)
 RARITIES = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)

@@ -15,8 +15,8 @@ from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
 from arq_core.config.files import write_atomic
-from arq_core.results import provenance
 from arq_core.config.paths import DATA
+from arq_core.results.provenance import provenance
 
 SIZES = dict(state_dim=11, action_dim=3, device="cuda")
 LOOPS = {                                          # steps in a call: (loop, arguments)

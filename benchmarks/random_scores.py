@@ -9,10 +9,10 @@ import argparse
 import json
 
 from arq_core.config.files import write_atomic
-from arq_core.benchmarks import measured
-from arq_core.random_scores import REFERENCES, measure
-from arq_core.results import provenance
 from arq_core.config.paths import DATA
+from arq_core.experiments.random_scores import REFERENCES, measure
+from arq_core.results.measured import measured
+from arq_core.results.provenance import provenance
 
 FILE = DATA / "benchmarks" / "random_scores.json"
 

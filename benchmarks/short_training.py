@@ -7,14 +7,15 @@ Uses finished steps of the cache, else trains. Prints, and writes data/benchmark
 import json
 import sys
 
-from arq_core import experiment
-from arq_core.arq import behavior_support, data_advantage
+from arq_core.algorithm.arq import behavior_support
+from arq_core.algorithm.behavior import fit_behavior
+from arq_core.algorithm.policies import data_advantage
+from arq_core.algorithm.qlearning import fit_q
 from arq_core.config.files import write_atomic
-from arq_core.behavior import fit_behavior
-from arq_core.qlearning import fit_q
-from arq_core.results import provenance
 from arq_core.config.paths import DATA
-from arq_core.types import fingerprint
+from arq_core.engine.store import fingerprint
+from arq_core.experiments import experiment
+from arq_core.results.provenance import provenance
 
 TASKS = ("hopper-medium-recollected", "pointmaze-umaze-recollected")
 

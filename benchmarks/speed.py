@@ -26,8 +26,8 @@ import torch
 from tqdm import tqdm
 
 from arq_core.config.files import write_atomic
-from arq_core.results import provenance
 from arq_core.config.paths import DATA, root
+from arq_core.results.provenance import provenance
 
 ROOT = root()
 

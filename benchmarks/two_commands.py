@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 
 from arq_core.config.files import write_atomic
-from arq_core.grid import driver
-from arq_core.results import provenance
 from arq_core.config.paths import DATA, root
+from arq_core.grid import driver
+from arq_core.results.provenance import provenance
 
 ROOT = root()
 

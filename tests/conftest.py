@@ -5,9 +5,8 @@ import signal
 import subprocess
 from contextlib import ExitStack
 
-import pytest
-
 import browser
+import pytest
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:          # as a shell starts what runs behind it: the programs under test would never see Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,1 +1,1 @@
-"""One file per other column of the tables; `arq_core.methods` lists them."""
+"""What ARQ is compared with, learned: explicit clones, critics with a penalty of Table 1, a uniform proposal. No method knows another."""

@@ -23,12 +23,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from arq_core import penalties, proxies
-from arq_core.nets import MLP, Critic
-from arq_core.policies import ExplicitPolicy
-from arq_core.streams import Streams
-from arq_core.train import Averaging, train
-from arq_core.types import Budget, DataError, Hyper, Store, Transitions
+from arq_core.algorithm.nets import MLP, Critic
+from arq_core.algorithm.policies import ExplicitPolicy
+from arq_core.algorithm.types import DataError, Transitions
+from arq_core.baselines import proxies
+from arq_core.config.hyper import Budget, Hyper
+from arq_core.engine.store import Store
+from arq_core.engine.streams import Streams
+from arq_core.engine.train import Averaging, train
+from arq_core.theory import penalties
 
 CRITICS = 2                     # appendix A.2, as ARQ
 LOG_STD_RANGE = (-5.0, 2.0)     # before the squashing

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from arq_core.streams import Streams
+from arq_core.engine.streams import Streams
 
 
 @dataclass(frozen=True)

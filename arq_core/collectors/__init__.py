@@ -1,1 +1,1 @@
-"""Datasets of our own, where the published files cannot be had: each by a recipe that anyone can run again to the same bytes."""
+"""Recipes of the datasets that we collect ourselves, with the planners, operators and gaits that act in them."""

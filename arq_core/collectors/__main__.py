@@ -11,12 +11,12 @@ import shutil
 import sys
 from pathlib import Path
 
+from arq_core.algorithm.types import DataError
 from arq_core.collectors.recording import record
+from arq_core.config.settings import UnknownName, pick
+from arq_core.config.tasks import tasks
 from arq_core.datasets.fetch import FetchError
-from arq_core.envs import EnvError
-from arq_core.settings import UnknownName, pick
-from arq_core.tasks import tasks
-from arq_core.types import DataError
+from arq_core.envs.vector import EnvError
 
 
 def collectable() -> dict[str, str]:

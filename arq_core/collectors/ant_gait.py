@@ -15,10 +15,10 @@ from jaxtyping import Bool, Float
 from tqdm import trange
 
 from arq_core.config.files import write_atomic
-from arq_core.envs.antmaze import AntMazeEnvs, make_ant
-from arq_core.envs.door import simulator_versions
 from arq_core.config.paths import DATA
-from arq_core.streams import derive_seed
+from arq_core.engine.streams import derive_seed
+from arq_core.envs.adroit import simulator_versions
+from arq_core.envs.antmaze import AntMazeEnvs, make_ant
 
 GAIT_FILE = DATA / "ant_gait.json"
 STEP_SECONDS = 0.1

@@ -13,14 +13,24 @@ import numpy as np
 from arq_core.collectors.ant_gait import STEP_SECONDS, gait, walk
 from arq_core.collectors.planner import draw_cell, shortest_path
 from arq_core.collectors.recording import Episode, Recipe, record
-from arq_core.datasets import Dataset
-from arq_core.datasets.d4rl import read_d4rl
-from arq_core.envs.antmaze import (CELL_SIZE, GOAL_CELL, GOAL_NOISE, START_CELL, AntLargeEnvs, AntMazeEnvs, AntMediumEnvs, AntUMazeEnvs,
-                                   cell_position, draw_goal)
-from arq_core.envs.door import simulator_versions
+from arq_core.config.settings import pick
+from arq_core.datasets.dataset import Dataset
+from arq_core.datasets.readers.d4rl import read_d4rl
+from arq_core.engine.streams import derive_seed
+from arq_core.envs.adroit import simulator_versions
+from arq_core.envs.antmaze import (
+    CELL_SIZE,
+    GOAL_CELL,
+    GOAL_NOISE,
+    START_CELL,
+    AntLargeEnvs,
+    AntMazeEnvs,
+    AntMediumEnvs,
+    AntUMazeEnvs,
+    cell_position,
+    draw_goal,
+)
 from arq_core.envs.simulated_mazes import Cell, at_goal, free_cells
-from arq_core.settings import pick
-from arq_core.streams import derive_seed
 
 RECIPE = 1                        # raise it when the same key would give other numbers
 SEED = 0

@@ -14,18 +14,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from arq_core.artifacts import FileStore
+from arq_core.algorithm.nets import MLP
+from arq_core.algorithm.types import DataError
 from arq_core.collectors.recording import Episode, Recipe, record
-from arq_core.datasets import Dataset, clip_actions
-from arq_core.datasets.d4rl import read_d4rl
-from arq_core.datasets.demos import Demo
-from arq_core.datasets.door import DEMOS, load_demos, replay
 from arq_core.config.paths import cache_folder
-from arq_core.envs.door import ACTION_DIM, HORIZON, STATE_DIM, DoorEnvs, make_door, simulator_versions
-from arq_core.nets import MLP
-from arq_core.streams import Streams, derive_seed
-from arq_core.train import cosine, train
-from arq_core.types import DataError, fingerprint
+from arq_core.datasets.dataset import Dataset, clip_actions
+from arq_core.datasets.door import DEMOS, load_demos, replay
+from arq_core.datasets.readers.d4rl import read_d4rl
+from arq_core.datasets.readers.demos import Demo
+from arq_core.engine.filestore import FileStore
+from arq_core.engine.store import fingerprint
+from arq_core.engine.streams import Streams, derive_seed
+from arq_core.engine.train import cosine, train
+from arq_core.envs.adroit import DoorEnvs, simulator_versions
+from arq_core.envs.door import ACTION_DIM, HORIZON, STATE_DIM, make_door
 
 NAME = "door-cloned-recollected"
 RECIPE = 1                          # raise it when other episodes would be collected

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from arq_core.collectors.ladder import EXPERT, Rung, episodes, load_ladder
+from arq_core.collectors.policies.ladder import EXPERT, Rung, episodes, load_ladder
 from arq_core.collectors.recording import Episode, Recipe, record
-from arq_core.datasets import Dataset
-from arq_core.datasets.d4rl import read_d4rl
+from arq_core.config.settings import pick
+from arq_core.datasets.dataset import Dataset
+from arq_core.datasets.readers.d4rl import read_d4rl
+from arq_core.engine.streams import Streams, derive_seed
 from arq_core.envs.locomotion import KINDS, simulator_versions
-from arq_core.settings import pick
-from arq_core.streams import Streams, derive_seed
 
 RECIPE = 1                        # raise it when the same key would give other numbers
 SEED = 0

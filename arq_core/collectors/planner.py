@@ -7,8 +7,8 @@ from functools import cache
 
 import numpy as np
 
+from arq_core.algorithm.types import DataError
 from arq_core.envs.simulated_mazes import Cell, free_cells
-from arq_core.types import DataError
 
 
 @cache

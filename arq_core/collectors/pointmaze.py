@@ -14,14 +14,21 @@ from jaxtyping import Float
 
 from arq_core.collectors.planner import draw_cell, shortest_path
 from arq_core.collectors.recording import Episode, Recipe, record
-from arq_core.datasets import Dataset
-from arq_core.datasets.d4rl import read_d4rl
-from arq_core.envs.door import simulator_versions
-from arq_core.envs.pointmaze import (CELL_MIDDLE, GOAL_CELL, START_NOISE, PointLargeEnvs, PointMazeEnvs, PointMediumEnvs,
-                                     PointUMazeEnvs)
+from arq_core.config.settings import pick
+from arq_core.datasets.dataset import Dataset
+from arq_core.datasets.readers.d4rl import read_d4rl
+from arq_core.engine.streams import derive_seed
+from arq_core.envs.adroit import simulator_versions
+from arq_core.envs.pointmaze import (
+    CELL_MIDDLE,
+    GOAL_CELL,
+    START_NOISE,
+    PointLargeEnvs,
+    PointMazeEnvs,
+    PointMediumEnvs,
+    PointUMazeEnvs,
+)
 from arq_core.envs.simulated_mazes import Cell, free_cells
-from arq_core.settings import pick
-from arq_core.streams import derive_seed
 
 RECIPE = 1                        # raise it when the same key would give other numbers
 SEED = 0

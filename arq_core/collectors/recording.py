@@ -19,9 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 from tqdm import tqdm
 
+from arq_core.algorithm.types import DataError
 from arq_core.config.files import replacing, sha256_of
 from arq_core.config.paths import cache_folder
-from arq_core.types import DataError
 
 LIBVER = ("earliest", "v110")   # of HDF5: readable by the oldest libraries in use
 LAYOUT_RECIPE = 1      # raise it when the same episodes would be written as other bytes

@@ -12,11 +12,11 @@ import numpy as np
 
 from arq_core.collectors.operators import JOBS, Operator, Skill
 from arq_core.collectors.recording import Episode, Recipe, record
-from arq_core.datasets import Dataset
-from arq_core.datasets.robomimic import read_robomimic
+from arq_core.config.settings import pick
+from arq_core.datasets.dataset import Dataset
+from arq_core.datasets.readers.robomimic import read_robomimic
+from arq_core.engine.streams import derive_seed
 from arq_core.envs.robosuite import CanEnvs, LiftEnvs, RobosuiteEnvs, SquareEnvs, robosuite_versions
-from arq_core.settings import pick
-from arq_core.streams import derive_seed
 
 RECIPE = 1                        # raise it when the same key would give other numbers
 SEED = 0

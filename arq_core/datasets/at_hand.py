@@ -4,12 +4,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from arq_core.datasets.d4rl import read_d4rl
 from arq_core.config.paths import DATA, cache_folder, local_folder
+from arq_core.config.tasks import Task, task, tasks
 from arq_core.datasets.official import file_name
 from arq_core.datasets.own import is_own, layout_of, own_name, read_own
-from arq_core.datasets.robomimic import read_robomimic
-from arq_core.tasks import Task, task, tasks
+from arq_core.datasets.readers.d4rl import read_d4rl
+from arq_core.datasets.readers.robomimic import read_robomimic
 
 COLLECTED_BY, IN_NUMPY = "arq_core.collectors.", "ours, in numpy"     # what a row's loader begins with; what its simulator is
 

@@ -15,15 +15,16 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save
 
-from arq_core.datasets import Dataset, clip_actions
-from arq_core.datasets.d4rl import to_transitions
-from arq_core.datasets.demos import Demo, read_demos
+from arq_core.algorithm.types import DataError
 from arq_core.config.files import replacing, sha256_of
 from arq_core.config.paths import cache_folder, root
+from arq_core.datasets.dataset import Dataset, clip_actions
 from arq_core.datasets.fetch import fetch
-from arq_core.envs import EnvError
-from arq_core.envs.door import ACTION_DIM, STATE_DIM, d4rl_reward, make_door, simulator_versions
-from arq_core.types import DataError
+from arq_core.datasets.readers.d4rl import to_transitions
+from arq_core.datasets.readers.demos import Demo, read_demos
+from arq_core.envs.adroit import simulator_versions
+from arq_core.envs.door import ACTION_DIM, STATE_DIM, d4rl_reward, make_door
+from arq_core.envs.vector import EnvError
 
 # hand_dapg at commit 9a1de23d, git blob ae07c9e8a3eba2afa0852dcaf1e889a2ef03d380, 3,682,022 bytes, Apache-2.0
 DEMOS = dict(

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from arq_core.algorithm.types import DataError
 from arq_core.config.files import replacing, sha256_of
 from arq_core.config.paths import cache_folder, local_folder
 from arq_core.datasets.download import Unfit, Wanted, check, discard, download
-from arq_core.types import DataError
 
 
 class FetchError(DataError):

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from arq_core.datasets.demos import Demo, read_demos
+from arq_core.algorithm.types import DataError
+from arq_core.config.settings import pick
 from arq_core.datasets.fetch import fetch_locked
-from arq_core.settings import pick
-from arq_core.types import DataError
+from arq_core.datasets.readers.demos import Demo, read_demos
 
 FOLDER = "https://raw.githubusercontent.com/aravindr93/hand_dapg/9a1de23df6574e1b94e1da742e3326eb1f61c013/dapg/demonstrations/"
 

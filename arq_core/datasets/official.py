@@ -12,16 +12,15 @@ from pathlib import Path
 
 import h5py
 
-from arq_core.datasets import Dataset
-from arq_core.datasets.cuts import asks_for_timeouts
-from arq_core.datasets.d4rl import read_d4rl
+from arq_core.algorithm.types import DataError
 from arq_core.config.files import sha256_of
-from arq_core.config.paths import cache_folder, local_folder
+from arq_core.config.paths import DATA, cache_folder, local_folder
+from arq_core.config.tasks import Task, task, tasks
+from arq_core.datasets.dataset import Dataset
 from arq_core.datasets.fetch import FetchError, fetch_locked
-from arq_core.datasets.robomimic import read_robomimic
-from arq_core.config.paths import DATA
-from arq_core.tasks import Task, task, tasks
-from arq_core.types import DataError
+from arq_core.datasets.readers.cuts import asks_for_timeouts
+from arq_core.datasets.readers.d4rl import read_d4rl
+from arq_core.datasets.readers.robomimic import read_robomimic
 
 
 @dataclass(frozen=True)

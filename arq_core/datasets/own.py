@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from arq_core.datasets import Dataset, clip_actions
-from arq_core.datasets.d4rl import read_d4rl, to_transitions
-from arq_core.datasets.hdf5 import opened
-from arq_core.datasets.minari import read_minari
-from arq_core.datasets.robomimic import read_robomimic
-from arq_core.types import DataError
+from arq_core.algorithm.types import DataError
+from arq_core.datasets.dataset import Dataset, clip_actions
+from arq_core.datasets.readers.d4rl import read_d4rl, to_transitions
+from arq_core.datasets.readers.hdf5 import opened
+from arq_core.datasets.readers.minari import read_minari
+from arq_core.datasets.readers.robomimic import read_robomimic
 
 HDF5 = (".hdf5", ".h5")
 MINARI = "minari:"                                        # in front of an id of Minari's where a task's name could stand

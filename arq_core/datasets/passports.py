@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from arq_core import settings
-from arq_core.datasets import FIDELITIES
+from arq_core.config import settings
+from arq_core.config.labels import FIDELITIES
+from arq_core.config.tasks import Task, task, tasks
 from arq_core.datasets.rewards import REWARDS
-from arq_core.tasks import Task, task, tasks
 
 UNKNOWN = "not stated by its publisher or by anyone we found"
 MADE_HERE = "there is no file: made here, the hash is that of the arrays"

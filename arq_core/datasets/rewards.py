@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from arq_core.types import DataError, Transitions
+from arq_core.algorithm.types import DataError, Transitions
 
 NORMALIZED_RANGE = 1000.0   # best minus worst return after `normalized`; released code
 

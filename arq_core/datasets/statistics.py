@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 
-from arq_core.types import DataError, Transitions
+from arq_core.algorithm.types import DataError, Transitions
 
 ROWS = 50_000        # transitions that stand for all in searches for neighbours; ours: seconds on one core
 POINTS = 3_000       # of a picture

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from arq_core.datasets.d4rl import to_transitions
+from arq_core.algorithm.types import Transitions
+from arq_core.datasets.readers.d4rl import to_transitions
 from arq_core.datasets.rewards import recipe_table
-from arq_core.types import Transitions
 
 CELLS, LIMIT, GAMMA = 24, 12, 0.99
 SWEEPS = 6_000           # of value iteration: 0.99^6000 is below the precision of a float64

@@ -1,5 +1,1 @@
-"""Simulators as vectors of episodes: `reset(seeds) -> states`, `step(actions) -> states, rewards, terminated, success`."""
-
-
-class EnvError(RuntimeError):
-    """A simulator that cannot be used, or is used wrongly. The message says what was seen, what was expected, and what to do."""
+"""Simulators as vectors of episodes. The protocol, and the error of all of them, are in `vector`; it imports no other room."""

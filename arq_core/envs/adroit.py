@@ -10,8 +10,8 @@ from io import StringIO
 import numpy as np
 from jaxtyping import Bool, Float
 
-from arq_core.envs import EnvError
 from arq_core.envs.parallel import ParallelEnvs, in_workers
+from arq_core.envs.vector import EnvError
 
 PACKAGES = ("gymnasium", "gymnasium-robotics", "mujoco")
 EPISODES_PER_WORKER = 25          # at least: 1.2 s of work in 200 steps, against about 0.3 s to start

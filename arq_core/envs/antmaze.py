@@ -16,7 +16,13 @@ from __future__ import annotations
 import numpy as np
 
 from arq_core.envs.parallel import ParallelEnvs, in_workers
-from arq_core.envs.simulated_mazes import EPISODES_PER_WORKER, MAPS, Cell, SimulatedMazes, make_simulator
+from arq_core.envs.simulated_mazes import (
+    EPISODES_PER_WORKER,
+    MAPS,
+    Cell,
+    SimulatedMazes,
+    make_simulator,
+)
 
 START_CELL = (1, 1)                                                  # D4RL's 'R' in all three, and the origin
 GOAL_CELL = {"umaze": (3, 1), "medium": (6, 6), "large": (7, 9)}     # D4RL's 'G' of the mazes it evaluates in

@@ -18,9 +18,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from arq_core.datasets import Dataset
-from arq_core.envs.collect import collect
-
 PLANKS = 10
 SWAY = 0.4              # largest sideways distance of the middle from the axis, widths of an action of 1
 HALF_WIDTH = 0.3        # of the bridge
@@ -69,23 +66,3 @@ class BridgeEnvs:
 
     def _state(self) -> np.ndarray:
         return np.stack([self.plank, self.sideways], 1).astype(np.float32)
-
-
-def slipping_rule(states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The behaviour: any grasp, a step to near the next middle; with SLIP_CHANCE a uniform action instead."""
-    n = len(states)
-    aim = middle(states[:, 0] + 1) - states[:, 1] + rng.normal(0, STRAY, n)
-    meant = np.stack([rng.uniform(-GRASP, GRASP, n), aim], 1)
-    slips = rng.random((n, 1)) < SLIP_CHANCE
-    return np.clip(np.where(slips, rng.uniform(-1, 1, (n, 2)), meant), -1, 1).astype(np.float32)
-
-
-def collect_bridge(seed: int = 0, episodes: int = 1500) -> Dataset:
-    """The dataset of task `bridge`: guided episodes that start on any plank."""
-    rng = np.random.default_rng(seed)
-    plank = rng.integers(PLANKS, size=episodes)
-    starts = np.stack([plank, middle(plank) + rng.uniform(-START_STRAY, START_STRAY, episodes)], 1)
-    transitions = collect(BridgeEnvs(episodes, guide=True), slipping_rule, starts, rng)
-    return Dataset(transitions=transitions, sha256=transitions.fingerprint(), fidelity="recollected",
-                   source=f"arq_core.envs.bridge.collect_bridge(seed={seed}, episodes={episodes})",
-                   notes=(f"{episodes:,} guided episodes, {SLIP_CHANCE:.1%} of the commands slipped",))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from arq_core.envs import EnvError
+from arq_core.envs.vector import EnvError
 
 PREFIX = "gymnasium:"     # in front of an environment's id where a task's name could stand
 

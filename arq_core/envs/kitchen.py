@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
-from arq_core.envs import EnvError
 from arq_core.envs.adroit import check_actions, make_simulator
 from arq_core.envs.parallel import ParallelEnvs, in_workers
+from arq_core.envs.vector import EnvError
 
 STATE_DIM, ACTION_DIM = 60, 9
 HORIZON = 280                     # steps; D4RL's time limit

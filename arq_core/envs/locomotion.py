@@ -11,8 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 from jaxtyping import Bool, Float
 
-from arq_core.envs import EnvError
 from arq_core.envs.parallel import ParallelEnvs, in_workers
+from arq_core.envs.vector import EnvError
 
 HORIZON = 1000                    # steps; time limit of Gymnasium and of D4RL
 PACKAGES = ("gymnasium", "mujoco")

@@ -13,9 +13,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from arq_core.datasets import Dataset
-from arq_core.envs.collect import collect
-
 WAY = [(0, 0), (1, 0), (2, 0), (3, 0), (3, 1), (3, 2), (2, 2), (1, 2), (0, 2), (0, 3), (0, 4), (1, 4), (2, 4), (3, 4)]   # start to goal
 LURE = ((1, 0), (1, -1))                                                      # junction, where its side branch ends
 DOORS = [((2, 0), (2, -1)), ((2, 2), (2, 1)), ((1, 4), (1, 5)), ((2, 4), (2, 3))]
@@ -86,24 +83,3 @@ def near(centres: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     while (far := np.linalg.norm(off, axis=1) > FARTHEST).any():
         off[far] = rng.normal(0, STRAY, (far.sum(), 2))
     return (centres + off).astype(np.float32)
-
-
-def memoryless_rule(states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The behaviour, a function of the position alone: aim near the next waypoint or, at a junction, with SIDE_CHANCE at its side branch."""
-    way = np.array(WAY, np.float32)
-    here = np.linalg.norm(states[:, None] - way, axis=-1).argmin(1).clip(max=len(WAY) - 2)
-    goal = way[here + 1]
-    for junction, end in [LURE, *DOORS]:
-        turns = (here == WAY.index(junction)) & (rng.random(len(states)) < SIDE_CHANCE)
-        goal = np.where(turns[:, None], np.array(end, np.float32), goal)
-    return ((near(goal, rng) - states) / REACH).astype(np.float32)
-
-
-def collect_maze(seed: int = 0, episodes: int = 1600) -> Dataset:
-    """The dataset of task `maze`: episodes of the memoryless behaviour, started near waypoints drawn uniformly."""
-    rng = np.random.default_rng(seed)
-    starts = near(np.array(WAY[:-1], np.float32)[rng.integers(len(WAY) - 1, size=episodes)], rng)
-    transitions = collect(MazeEnvs(episodes), memoryless_rule, starts, rng)
-    return Dataset(transitions=transitions, sha256=transitions.fingerprint(), fidelity="recollected",
-                   source=f"arq_core.envs.maze.collect_maze(seed={seed}, episodes={episodes})",
-                   notes=(f"{episodes:,} episodes of a memoryless behaviour, started anywhere on the way",))

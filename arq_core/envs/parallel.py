@@ -18,7 +18,7 @@ from types import ModuleType
 
 import numpy as np
 
-from arq_core.envs import EnvError
+from arq_core.envs.vector import EnvError
 
 EXIT_SECONDS = 5    # that a worker whose pipe is closed gets to end, so that its exit code can be told
 
@@ -191,7 +191,7 @@ def in_workers(kind: type, n: int, least: int, check: Callable | None = None):
     The numbers are the same. OMP_NUM_THREADS=1 keeps everything in this process, as it does for torch. `check` (by default making one
     episode) reports a simulator that cannot be loaded: now, not after the training.
     """
-    import torch   # not at the top: the workers, which import this file, do without it
+    import torch  # not at the top: the workers, which import this file, do without it
     workers = min(torch.get_num_threads(), n // least)
     if workers < 2:
         return kind(n)

@@ -13,12 +13,12 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from arq_core.envs import EnvError
+from arq_core.envs.vector import EnvError
 
 PACKAGE = Path(__file__).resolve().parents[2]         # the folder that arq_core lies in
 BACKENDS = {"egl": "libegl1 and libgl1-mesa-dri", "osmesa": "libosmesa6"}      # of MuJoCo, with their Debian packages
 FIRST_SEED = 0
-OURS = "arq_core.envs.EnvError: "      # how Python ends the report of an error of ours
+OURS = "arq_core.envs.vector.EnvError: "      # how Python ends the report of an error of ours
 NEAR = 2.3                 # distance of the camera, in radii of what is to be seen
 FLAT = 0.35                # height by width below which a scene is looked down on
 

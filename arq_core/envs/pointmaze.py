@@ -13,7 +13,13 @@ from __future__ import annotations
 import numpy as np
 
 from arq_core.envs.parallel import ParallelEnvs, in_workers
-from arq_core.envs.simulated_mazes import EPISODES_PER_WORKER, MAPS, SimulatedMazes, free_cells, make_simulator
+from arq_core.envs.simulated_mazes import (
+    EPISODES_PER_WORKER,
+    MAPS,
+    SimulatedMazes,
+    free_cells,
+    make_simulator,
+)
 
 GOAL_CELL = {"umaze": (1, 1), "medium": (6, 6), "large": (7, 9)}     # D4RL's 'G'; its position is (row, column)
 HORIZON = {"umaze": 300, "medium": 600, "large": 800}                # steps; D4RL's time limits of version 1

@@ -18,8 +18,8 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Bool, Float
 
-from arq_core.envs import EnvError
 from arq_core.envs.parallel import ParallelEnvs, in_workers
+from arq_core.envs.vector import EnvError
 
 PACKAGES = ("mujoco", "numba", "numpy", "robosuite")
 ROBOT_WIDTHS = {"eef_pos": 3, "eef_quat": 4, "gripper_qpos": 2}   # metres, quaternion of the hand's body, metres

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
-from arq_core.envs import EnvError
+from arq_core.envs.vector import EnvError
 
 # Rows from the top as in D4RL's text, '#' a wall. The same three for maze2d and antmaze; gymnasium-robotics has them too (tested).
 MAPS = {

@@ -8,13 +8,14 @@ import sys
 import time
 from pathlib import Path
 
-from arq_core import book, settings
+from arq_core.book import pages
+from arq_core.book.notebook import RunError
+from arq_core.config import settings
 from arq_core.config.files import write_atomic
 from arq_core.grid import costs, driver, plan, slurm
 from arq_core.grid.driver import ENGINES, GridError, Request
 from arq_core.grid.publish import lost, publish, scores
-from arq_core.results import ResultsError
-from arq_core.runner import RunError
+from arq_core.results.records import ResultsError
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOK_PROFILE = "ci"            # the book's own notebooks; the rows that the tables show are of the profile that was asked for
@@ -55,7 +56,7 @@ def run(root: Path, request: Request, to_book: bool, results_folder: Path) -> in
         good = _report(root, request, results_folder, began)
         if code and good:
             print(f"error: Snakemake ended with {code}; see {plan.GRID / 'snakemake.log'}", file=sys.stderr)
-        built = book.main(["build", "--profile", BOOK_PROFILE], root) if to_book else 0
+        built = pages.main(["build", "--profile", BOOK_PROFILE], root) if to_book else 0
     return 0 if good and not code and not built else 1
 
 

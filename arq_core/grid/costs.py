@@ -12,13 +12,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from arq_core import settings
-from arq_core.choices import Budget, Hyper
+from arq_core.config import settings
 from arq_core.config.files import write_atomic
+from arq_core.config.hyper import Budget, Hyper
+from arq_core.config.tasks import task
 from arq_core.grid import plan
 from arq_core.grid.plan import Cell
-from arq_core.results import provenance
-from arq_core.tasks import task
+from arq_core.results.provenance import provenance
 
 FILE = "data/benchmarks/grid_costs.json"
 RATES = "seconds_per_unit"

@@ -23,12 +23,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from arq_core import settings
-from arq_core.config.paths import cache_folder
+from arq_core.config import settings
 from arq_core.config.files import sweep, write_atomic
+from arq_core.config.paths import cache_folder
+from arq_core.config.tasks import tasks
 from arq_core.grid import HEAD, costs, plan
 from arq_core.grid.plan import Cell
-from arq_core.tasks import tasks
 
 ENGINES = ("laptop", "slurm", "kubernetes")
 SPARED_MEMORY = 0.8            # of the machine's, for steps that run side by side

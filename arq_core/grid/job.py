@@ -13,11 +13,11 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from arq_core import runner
+from arq_core.book import notebook
+from arq_core.book.notebook import Job, RunError
+from arq_core.book.side_by_side import stop_with
 from arq_core.config.files import write_atomic
 from arq_core.grid import HEAD
-from arq_core.runner import Job, RunError
-from arq_core.together import stop_with
 
 
 def run(root: Path, job: dict) -> float:
@@ -32,7 +32,7 @@ def run(root: Path, job: dict) -> float:
         with FileLock(place.with_name(f"{place.name}.lock")):
             for part in place.parent.glob(f".{place.name}.*.ipynb"):         # of a run that was killed: nobody else writes here now
                 part.unlink()
-            seconds = runner.run(root, Job(root / job["notebook"], place.with_name(f"{place.name}.ipynb"), job["parameters"]), key="grid")
+            seconds = notebook.run(root, Job(root / job["notebook"], place.with_name(f"{place.name}.ipynb"), job["parameters"]), key="grid")
     except RunError as error:
         named = {k: job["parameters"][k] for k in ("task", "profile", "variant")} | {k: job[k] for k in ("method", "step", "notebook")}
         write_atomic(failed, json.dumps(named | dict(error=str(error).splitlines()[0], log=f"{job['place']}.log")).encode())

@@ -16,8 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from arq_core import results, runner, runs, settings
-from arq_core.tasks import Task, task, tasks
+from arq_core.book import notebook as runner
+from arq_core.config import settings
+from arq_core.config.tasks import Task, task, tasks
+from arq_core.results import records
+from arq_core.results import rows as results
 
 GRID = Path("_build/grid")               # below the root of the checkout
 ORDER = ("dataset", "behavior", "support", "q", "q_beta", "policy", "evaluate")
@@ -144,7 +147,7 @@ def notebook(cell: Cell, step: str) -> Path:
 
 def files(cell: Cell) -> list[Path]:
     """All that a finished cell consists of and that is published: its rows, their provenance, the executed notebooks of its steps."""
-    return [rows(cell), runs.run_path(rows(cell)), *(notebook(cell, step) for step in cell.steps())]
+    return [rows(cell), records.run_path(rows(cell)), *(notebook(cell, step) for step in cell.steps())]
 
 
 def finished(root: Path, cell: Cell) -> bool:

@@ -5,11 +5,11 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from arq_core import regressions, results, runs
+from arq_core.book.notebook import notebook_format
 from arq_core.config.files import write_atomic
 from arq_core.grid import plan
 from arq_core.grid.plan import Cell, evidence
-from arq_core.runner import notebook_format
+from arq_core.results import records, regressions, rows
 
 HEAVY = ("image/", "application/vnd", "text/html")          # outputs that are not kept with the evidence: pictures and tables that stand as text too
 
@@ -25,17 +25,17 @@ def light(notebook: dict) -> dict:
 
 def lost(root: Path, cells: Sequence[Cell], folder: Path) -> tuple[list[Cell], str]:
     """(cells that clearly beat behaviour cloning in `folder` and no longer do, what is said of all that are watched): regressions.compare."""
-    stored, paths = results.read_rows(folder), [root / plan.rows(c) for c in cells if (root / plan.rows(c)).exists()]
+    stored, paths = rows.read_rows(folder), [root / plan.rows(c) for c in cells if (root / plan.rows(c)).exists()]
     if not paths or not any(row["method"] == "bc" and row["profile"] == cells[0].profile for row in stored):
         return [], "no stored rows of behaviour cloning at this profile: nothing to compare the new rows with"
-    findings = regressions.compare(stored, [row for path in paths for row in results.read_file(path)], cells[0].profile)
+    findings = regressions.compare(stored, [row for path in paths for row in rows.read_file(path)], cells[0].profile)
     names = {(f.task, f.method, f.variant) for f in regressions.failures(findings, partial=True)}
     return [c for c in cells if (c.task, c.method, c.variant) in names], regressions.report(findings)
 
 
 def scores(root: Path, cells: Sequence[Cell]) -> str:
     """Mean and standard deviation over seeds of every finished cell, as text."""
-    found = results.summary([row for c in cells if (path := root / plan.rows(c)).exists() for row in results.read_file(path)])
+    found = rows.summary([row for c in cells if (path := root / plan.rows(c)).exists() for row in rows.read_file(path)])
     return found[["task", "method", "score", "score_std", "seeds", "episodes"]].round(2).to_string(index=False)
 
 
@@ -50,11 +50,11 @@ def publish(root: Path, cells: Sequence[Cell], folder: Path) -> dict[str, list[s
         if not plan.finished(root, cell) or target.exists() and target.read_bytes() == source.read_bytes():
             continue
         try:
-            results.write_rows(target, results.read_file(source))
-        except results.ResultsError as error:
+            rows.write_rows(target, rows.read_file(source))
+        except records.ResultsError as error:
             out["kept"].append(str(error))
             continue
-        runs.write_run(target, json.loads(runs.run_path(source).read_text()))
+        records.write_run(target, json.loads(records.run_path(source).read_text()))
         for step in cell.steps():
             nbformat = notebook_format()
             notebook = nbformat.read(root / plan.notebook(cell, step), nbformat.NO_CONVERT)

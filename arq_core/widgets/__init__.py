@@ -1,1 +1,1 @@
-"""Widgets that answer in a live notebook and, by the same script, in a built page without a kernel. One file each, on `base.Widget`."""
+"""Figures that one can handle: without a kernel in a built page, with one in a notebook."""

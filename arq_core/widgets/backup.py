@@ -7,7 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 import traitlets
 
-from arq_core.widgets.base import MAX_POINTS, Slider, Widget, WidgetError, fixed, percent, refuse, thinned
+from arq_core.widgets.base import (
+    MAX_POINTS,
+    Slider,
+    Widget,
+    WidgetError,
+    fixed,
+    percent,
+    refuse,
+    thinned,
+)
 
 DIGITS = 3        # of a value of Q: as many decimals as show the spread of all values to so many digits
 

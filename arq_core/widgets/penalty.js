@@ -1,4 +1,4 @@
-// Table 1 on one state: p, pi_p = softmax(-p), pi = softmax(Q - p) and its true value, for every row; arq_core.penalties has the formulas.
+// Table 1 on one state: p, pi_p = softmax(-p), pi = softmax(Q - p) and its true value, for every row; arq_core.theory.penalties has the formulas.
 const STYLE = { keeps: "kept", drowns: "dropped", falls: "extra" };
 
 const summed = (xs) => xs.reduce((a, b) => a + b, 0);

@@ -26,7 +26,7 @@ class Penalty(Widget):
     `noise` (std of an outcome) are [N]. Q, rewards and p are in nats, in units of the temperature of Theorem 1. Exact stand-ins for what is
     learned: the reconstruction error is the squared distance to the nearest action in the support of Eq. 4, PLOFF's D that distance (alpha_1 = 1,
     alpha_2 = alpha), MOPO's Sigma the noise, beta(s) the behaviour's mean. TD3+BC, PLOFF and BRAC-MMD² (its derivative in pi) are the published forms, as
-    arq_core.penalties has them with printed=False. BRAC-MMD² and CQL depend on pi: theirs is the fixed point pi = softmax(Q - p(pi)).
+    arq_core.theory.penalties has them with printed=False. BRAC-MMD² and CQL depend on pi: theirs is the fixed point pi = softmax(Q - p(pi)).
     """
 
     title = "A rare good action under each penalty"

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import traitlets
 
-from arq_core.widgets.base import MAX_POINTS, Choice, Slider, Widget, WidgetError, fixed, percent, thinned
+from arq_core.widgets.base import (
+    MAX_POINTS,
+    Choice,
+    Slider,
+    Widget,
+    WidgetError,
+    fixed,
+    percent,
+    thinned,
+)
 
 FLOOR = -60.0     # nats; log-densities are drawn and sent from here up (the truth's is -inf off its support)
 

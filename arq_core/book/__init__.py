@@ -1,0 +1,4 @@
+"""The pages: notebooks are run (`notebook`, `side_by_side`), then pages are built (`pages`) with what Sphinx is taught here.
+
+`values`, `scores` and `evidence` bring numbers and tables from rows into pages, `catalogue` the datasets, `offline` and `links` check them.
+"""

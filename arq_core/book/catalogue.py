@@ -1,0 +1,192 @@
+"""The datasets of `data/tasks.csv` as tables of the book: what each is, whether it can be had here, and what a collected one is like.
+
+Nothing is fetched or collected: what is at hand is asked of the cache alone. Numbers come from the table, from committed cards
+(data/cards/*.json) and from `data/published_datasets.csv`, whose every line names its source.
+"""
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from arq_core.config.labels import SUITES
+from arq_core.config.paths import DATA
+from arq_core.config.tasks import Task, task, tasks
+from arq_core.datasets import at_hand
+from arq_core.datasets import passports as passports_of_tasks
+
+LAYOUTS = {"robomimic": "robomimic's HDF5", "ours": "none: computed"}       # all others are D4RL's
+STATES = {"here": "at hand", "computed": "computed here", "stand-in": "a collected stand-in is at hand", "download": "by download",
+          "collect": "by one command"}
+COMPARED = {"transitions": "steps", "episodes": "episodes", "return_mean": "mean return", "return_std": "its std",
+            "return_max": "best return"}
+
+
+def state(row: Task) -> str:
+    """A key of STATES: how the task's data can be had on this machine."""
+    if row.simulator == at_hand.IN_NUMPY:
+        return "computed"
+    if at_hand.file_of(row):
+        return "here"
+    if at_hand.is_collected(row):
+        return "collect"
+    stand_ins = [name for name in at_hand.stands_for(row) if at_hand.file_of(task(name))]
+    return "stand-in" if stand_ins else "download"
+
+
+def layout(row: Task) -> str:
+    """The layout of its file, and with it the reader."""
+    return LAYOUTS.get(row.suite, "D4RL's HDF5") if row.fidelity != "rebuilt" else "a pickle, read by name"
+
+
+def _suite(row: Task) -> str:
+    return "recollected" if at_hand.is_collected(row) else row.suite
+
+
+def scale(row: Task) -> str:
+    """The returns that score 0 and 100, in as many digits as tell them apart."""
+    return f"{row.score_min:,.6g} to {row.score_max:,.6g}".replace("-", "−")
+
+
+def shown(name: str) -> str:
+    """A name in a heading of a row, that may break after a hyphen."""
+    return escape(name).replace("-", "-<wbr>")
+
+
+def overview(rows: Iterable[Task] | None = None) -> str:
+    """One line a dataset, by suite."""
+    rows = list(tasks().values() if rows is None else rows)
+    heads = ("dataset", "how to have it here", "layout", "simulator", "state, action", "horizon", "scores 0 to 100 at",
+             "licence of the data")
+    body = []
+    for suite in SUITES:
+        some = [r for r in rows if _suite(r) == suite]
+        if some:
+            body.append(f'<tr class="arq-group"><th scope="rowgroup" colspan="{len(heads)}"><span>{escape(SUITES[suite])}, {len(some)}'
+                        "</span></th></tr>")
+        for r in some:
+            cells = (f"<b>{escape(STATES[state(r)])}</b>", escape(layout(r)), escape(r.simulator), f"{r.state_dim}, {r.action_dim}",
+                     f"{r.horizon:,}", scale(r), escape(r.licence) or "not stated")
+            body.append(_row(f"{shown(r.task)}<br><small>{escape(r.fidelity)}</small>", cells))
+    caption = "The datasets of the paper's Table A.4 and our own, and what can be had on the machine that made this page"
+    return _table("datasets-overview", caption, heads, body, "arq-catalogue")
+
+
+def _row(head: str, cells: Iterable[str], kind: str = "") -> str:
+    """A line of ready HTML; `kind` is its class."""
+    return f'<tr{f" class={kind}" if kind else ""}><th scope="row">{head}</th>' + "".join(f"<td>{c}</td>" for c in cells) + "</tr>"
+
+
+def _table(name: str, caption: str, heads: Sequence[str], body: Iterable[str], kind: str = "") -> str:
+    head = f'<thead><tr>{"".join(f"""<th scope="col">{escape(h)}</th>""" for h in heads)}</tr></thead>' if heads else ""
+    return (f'<figure class="arq-table {kind}" id="{name}"><figcaption id="{name}-caption">{escape(caption)}</figcaption>'
+            f'<div class="arq-scroll" role="region" tabindex="0" aria-labelledby="{name}-caption"><table>{head}<tbody>{"".join(body)}'
+            "</tbody></table></div></figure>")
+
+
+def facts_table(facts: Mapping[str, str], caption: str) -> str:
+    """Two columns: what, and its value."""
+    name = "facts-" + "".join(c if c.isalnum() else "-" for c in caption.lower())
+    return _table(name, caption, (), (_row(escape(k), [_linked(v)]) for k, v in facts.items() if v), "arq-facts")
+
+
+def _linked(text: str) -> str:
+    """Escaped text whose addresses are links."""
+    return re.sub(r"https?://[^\s<>&]*[^\s<>&.,;:)]", r'<a href="\g<0>">\g<0></a>', escape(text))
+
+
+def passport_facts(row: Task) -> dict[str, str]:
+    """How to have it and what an episode is, here; then its passport as published (datasets.passports)."""
+    here = {"how to have it here": STATES[state(row)], "stand-in": ", ".join(at_hand.stands_for(row)), "layout": layout(row),
+            "where episodes end": f"by the rule {row.cuts}" if row.cuts else "", "simulator": row.simulator,
+            "an episode": f"at most {row.horizon:,} steps; it ends earlier: {row.termination}", "recorded reward": row.reward}
+    return here | dict(passports_of_tasks.of(row).lines())
+
+
+def passport(name: str) -> str:
+    """A dataset's facts as a table."""
+    return facts_table(passport_facts(task(name)), f"Passport of {name}")
+
+
+def passports(rows: Iterable[Task] | None = None) -> str:
+    """Every passport, folded."""
+    rows = tasks().values() if rows is None else rows
+    folded = (f'<details class="arq-passport" id="passport-{escape(r.task)}"><summary>{escape(r.task)} <small>{escape(STATES[state(r)])}'
+              f"</small></summary>{passport(r.task)}</details>" for r in rows)
+    return f'<figure class="arq-table arq-passports">{"".join(folded)}</figure>'
+
+
+def counts(rows: Iterable[Task] | None = None) -> dict[str, int]:
+    """How many datasets of the paper are in each state of STATES."""
+    found = [state(r) for r in (tasks().values() if rows is None else rows) if r.published_name]
+    return {word: found.count(key) for key, word in STATES.items() if key in found}
+
+
+def published(path: Path = DATA / "published_datasets.csv") -> list[dict[str, str]]:
+    """What publishers state of their datasets: dataset, version, statistic (a key of COMPARED), value, source."""
+    with open(path, newline="") as f:
+        return list(csv.DictReader(f))
+
+
+def card_numbers(card: Mapping) -> dict[str, float]:
+    """The statistics of COMPARED from a collected dataset's card."""
+    r = card["returns"]
+    return {"transitions": card["transitions"], "episodes": card["episodes"], "return_mean": r["mean"], "return_std": r["std"],
+            "return_max": r["max"]}
+
+
+def comparison(cards: Mapping[str, Mapping], said: Sequence[Mapping[str, str]]) -> str:
+    """Ours beside the published: a line for each collected dataset, then one for each dataset that it stands for (column `for`)."""
+    body, notes = [], {}
+    for name, card in cards.items():
+        ours = card_numbers(card)
+        body.append(_row(f"{shown(name)}<br><small>ours</small>", (f"<b>{_amount(ours[k])}</b>" for k in COMPARED), "arq-ours"))
+        for dataset in dict.fromkeys(s["dataset"] for s in said if s["for"] == name):
+            lines = {s["statistic"]: s for s in said if (s["for"], s["dataset"]) == (name, dataset)}
+            cells = (_published_cell(lines.get(k), notes) for k in COMPARED)
+            body.append(_row(f"{shown(dataset)}<br><small>published</small>", cells, "arq-paper"))
+    foot = "".join(f"<li>{_linked(source)}</li>" for source in notes)
+    caption = "Collected datasets beside what is published of those that they stand for"
+    table = _table("datasets-compared", caption, ("dataset", *COMPARED.values()), body)
+    return table.replace("</figure>", f'<ol class="arq-notes">{foot}</ol></figure>') if foot else table
+
+
+def _amount(x: float) -> str:
+    """A count in full, any other number in five digits."""
+    return f"{x:,.0f}" if float(x).is_integer() else f"{x:,.5g}"
+
+
+def _published_cell(line: Mapping[str, str] | None, notes: dict[str, int]) -> str:
+    if line is None:
+        return '<span aria-hidden="true">–</span><span class="arq-hidden">not reported</span>'
+    return f"{_amount(float(line['value']))}<sup>{notes.setdefault(line['source'], len(notes) + 1)}</sup>"
+
+
+def cards(folder: Path = DATA / "cards") -> dict[str, dict]:
+    """Committed cards of collected datasets, by name."""
+    return {p.stem: json.loads(p.read_text()) for p in sorted(folder.glob("*.json"))}
+
+
+def card_facts(card: Mapping) -> dict[str, str]:
+    """A collected dataset's card in words: counts, returns, then its own texts."""
+    r, t = card["returns"], card["lengths"]
+    ends = f"{card['terminals']:,} ended, {card['timeouts']:,} were cut"
+    return {"holds": f"{card['transitions']:,} steps, {card['episodes']:,} episodes: {ends}",
+            "returns": f"{r['mean']:,.5g} ± {r['std']:,.4g}, from {r['min']:,.5g} to {r['max']:,.5g}",
+            "steps of an episode": f"{t['min']:,} to {t['max']:,}", "SHA-256": card["sha256"]} | dict(card["card"])
+
+
+def versions_table(family: str, path: Path = DATA / "dataset_versions.csv") -> str:
+    """Files that go by one name ("d4rl" or "robomimic"): what is different, and who says so."""
+    with open(path, newline="") as f:
+        rows = [r for r in csv.DictReader(f) if r["family"] == family]
+    body = (_row(escape(r["files"]), [escape(r["what is different"]), _source(r["source"])]) for r in rows)
+    return _table(f"versions-{family}", "Files of one name", ("files", "what is different", "who says so"), body, "arq-versions")
+
+
+def _source(address: str) -> str:
+    """A link that shows whose page it is."""
+    return f'<a href="{escape(address, quote=True)}">{escape(address.removeprefix("https://").split("/")[0])}</a>'

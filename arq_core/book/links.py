@@ -1,0 +1,183 @@
+"""`make links`: every link of the built book and of the README leads somewhere.
+
+Files and fragments are looked up here, without a network. Links to other hosts are those of the built pages, so that tables and figures made of
+HTML count too; Sphinx's own builder `linkcheck` follows them, from one document that lists each address once.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from docutils import nodes
+from markdown_it import MarkdownIt
+from mdit_py_plugins.anchors import anchors_plugin
+
+ROOT = Path(__file__).resolve().parents[1]
+ADDRESSES = {"a": "href", "area": "href", "link": "href", "image": "href", "use": "href", "object": "data", "img": "src", "script": "src",
+             "source": "src", "video": "src", "audio": "src", "iframe": "src", "embed": "src", "track": "src"}
+NOT_FOLLOWED = {"link": {"canonical", "preconnect", "dns-prefetch"}}        # what these name is not read, or not by a person
+FOLLOWING = {                # linkcheck's settings: two at a time, three tries; the builder waits where an answer 429 asks it to
+    "linkcheck_workers": 2, "linkcheck_retries": 3, "linkcheck_timeout": 30, "linkcheck_rate_limit_timeout": 300.0,
+    "linkcheck_allow_unauthorized": True,                                   # 401: there, for those who may
+    "linkcheck_anchors_ignore_for_url": [r"https://github\.com/"],          # its pages make their anchors with JavaScript
+}
+PERMANENT = {301, 308}
+WANTED = "addresses.json"
+LONGEST = 3600               # seconds for all of them: a host may ask for any delay
+
+
+class LinksError(RuntimeError):
+    """Links that could not be checked; the message says what to do."""
+
+
+class Page(HTMLParser):
+    """`links`, [(line, address)] in a page's order, and `anchors`, what a fragment may name."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.links, self.anchors = [], {"", "top"}
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        got = {k: v or "" for k, v in attributes}
+        self.anchors |= {got[k] for k in (("id", "name") if tag == "a" else ("id",)) if k in got}
+        address = got.get(ADDRESSES.get(tag, ""))
+        if address is not None and not NOT_FOLLOWED.get(tag, set()) & set(got.get("rel", "").lower().split()):
+            self.links.append((self.getpos()[0], address.strip()))
+
+
+def pages(folder: Path) -> dict[Path, Page]:
+    """The built pages under `folder`, without the theme's templates in _static. An error says where there is none."""
+    files = [path for path in sorted(folder.rglob("*.html")) if "_static" not in path.relative_to(folder).parts]
+    found = {path.resolve(): Page(path.read_text(encoding="utf-8")) for path in files}
+    if not found:
+        raise LinksError(f"{folder}: saw no page, expected a built book; run `make book` first.")
+    return found
+
+
+def readme(path: Path) -> dict[Path, Page]:
+    """The README as a page, with the anchors that GitHub gives its headings."""
+    text = MarkdownIt("commonmark").enable("table").use(anchors_plugin, max_level=6).render(path.read_text(encoding="utf-8"))
+    return {path.resolve(): Page(text)}
+
+
+def inside(site: dict[Path, Page], folder: Path, folders: bool = False) -> list[str]:
+    """What is wrong with the links between the files under `folder`: "page:line: address: why". `folders`: whether one may be linked to."""
+    home = folder.resolve()
+    return [f"{path.relative_to(home)}:{line}: {address}: {why}" for path, page in site.items() for line, address in page.links
+            if (why := _wrong(address, path, site, home, folders))]
+
+
+def _wrong(address: str, path: Path, site: dict[Path, Page], home: Path, folders: bool) -> str:
+    """Why a link of the page at `path` leads nowhere, "" where it leads somewhere or to another host."""
+    try:
+        parts = urlsplit(address)
+    except ValueError as e:
+        return f"not an address ({e})"
+    if parts.scheme or parts.netloc:
+        return ""
+    if parts.path.startswith("/"):
+        return "starts at the root of a host, which a copied book does not have"
+    target, anchor = (path.parent / unquote(parts.path)).resolve() if parts.path else path, unquote(parts.fragment)
+    if not target.is_relative_to(home):
+        return "leads out of the folder"
+    if not (target.is_file() or folders and target.is_dir()):
+        return "no such file"
+    return f"{target.name} has no anchor {anchor!r}" if target in site and anchor not in site[target].anchors else ""
+
+
+def problems(folder: Path) -> list[str]:
+    """What is wrong with the links inside a built book, without a network."""
+    return inside(pages(folder), folder)
+
+
+def addresses(*sites: dict[Path, Page]) -> dict[str, list[str]]:
+    """{address on another host: the names of the pages that link to it}, in the order of the pages."""
+    out: dict[str, list[str]] = {}
+    for path, page in (item for site in sites for item in site.items()):
+        for _, address in page.links:
+            if match := re.match(r"(https?:)?//", address, re.I):
+                names = out.setdefault(address if match[1] else f"https:{address}", [])
+                names += [path.name] * (path.name not in names)
+    return out
+
+
+def outside(wanted: dict[str, list[str]], folder: Path, longest: float = LONGEST, **settings) -> tuple[list[str], list[str]]:
+    """(problems, remarks) of following every address; `folder` takes linkcheck's files, `settings` go over FOLLOWING.
+
+    A remark is an address that moved for good, or a host that is out of service just now.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    chosen = FOLLOWING | settings | {"root_doc": "links", "exclude_patterns": ["out"]}
+    (folder / "conf.py").write_text("from arq_core.book.links import setup\n" + "".join(f"{name} = {value!r}\n" for name, value in chosen.items()))
+    (folder / "links.rst").write_text("Links\n=====\n")
+    (folder / WANTED).write_text(json.dumps(list(wanted)))
+    command = [sys.executable, "-m", "sphinx", "-b", "linkcheck", "-q", "-E", str(folder), str(folder / "out")]
+    (folder / "out/output.json").unlink(missing_ok=True)
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, timeout=longest)
+    except subprocess.TimeoutExpired:
+        raise LinksError(f"links: not all answered within {longest:.0f} s, see {folder / 'out/output.txt'}; try again later.") from None
+    try:
+        answers = [json.loads(line) for line in (folder / "out/output.json").read_text().splitlines()]
+    except OSError:
+        raise LinksError(f"links: linkcheck wrote no answers: {run.stderr.strip()[-2000:]}") from None
+    return _judged(answers, list(wanted.items()))
+
+
+def setup(app) -> None:
+    """For Sphinx: its document holds a reference to each address, whose line is its place in the list, from 1."""
+    app.connect("doctree-read", _refer)
+
+
+def _refer(app, document: nodes.document) -> None:
+    for line, address in enumerate(json.loads((Path(app.srcdir) / WANTED).read_text()), 1):
+        reference = nodes.reference("", address, refuri=address)
+        reference.line = line
+        document += nodes.paragraph("", "", reference)
+
+
+def _judged(answers: list[dict], wanted: list[tuple[str, list[str]]]) -> tuple[list[str], list[str]]:
+    """(problems, remarks). The line of an answer says which address it is of."""
+    problems, remarks, left = [], [], {line: f"{address} ({', '.join(names)})" for line, (address, names) in enumerate(wanted, 1)}
+    for answer in answers:
+        told, moved = answer["info"] or answer["status"], answer["status"] == "redirected" and answer["code"] in PERMANENT
+        line = f"{left.pop(answer['lineno'])}: {'moved for good to ' * moved}{told}"
+        if moved or answer["status"] == "ignored":
+            remarks.append(line)
+        elif answer["status"] not in ("working", "redirected"):
+            problems.append(line)
+    return sorted(problems + [f"{line}: was not followed" for line in left.values()]), sorted(remarks)
+
+
+def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
+    parser = argparse.ArgumentParser(prog="python -m arq_core.book.links", description=__doc__)
+    parser.add_argument("--offline", action="store_true", help="do not follow links to other hosts")
+    offline = parser.parse_args(arguments).offline
+    try:
+        book, front = pages(root / "_build/html"), readme(root / "README.md")
+        wanted = {} if offline else addresses(book, front)
+        found = inside(book, root / "_build/html") + inside(front, root, folders=True)
+        broken, remarks = outside(wanted, root / "_build/links") if wanted else ([], [])
+    except LinksError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 1
+    for line in remarks:
+        print(f"  note    {line}")
+    for line in [*found, *broken]:
+        print(f"  broken  {line}")
+    links, far = sum(len(page.links) for page in [*book.values(), *front.values()]), len(addresses(book, front))
+    print(f"{len(book)} pages and the README: {links} links, {far} addresses on other hosts{' (not followed)' * offline}; "
+          f"{len(found) + len(broken)} broken")
+    return 1 if found or broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,216 @@
+"""`make book` and `make row`: run the notebooks whose inputs changed, then build the pages.
+
+book/notebooks.toml lists the notebooks. A run is kept in book/executed/, pages are built beside the last good book and take its place only
+when the build was clean.
+"""
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+from arq_core.book import links, notebook, side_by_side
+from arq_core.book.notebook import Job, RunError
+
+ROOT = Path(__file__).resolve().parents[1]
+MISSING = "_build/missing.json"
+ENTRY = {"source", "page", "parameters", "profiles", "inputs", "row", "collect"}
+RESULTS = ("results", "runs", "tables", "totals", "verdicts", "tables_html", "tables_files", "evidence", "sphinx_results", "sphinx_ext")
+PAGE_INPUTS = ("_config.yml", "book", "data", "constraints.txt", "_build/grid/failed.json", *(f"arq_core/{name}.py" for name in RESULTS))
+
+
+def _choose(kind: str, name: str, known) -> str:
+    if name not in known:
+        raise RunError(f"{kind}: saw {name!r}, expected one of {', '.join(known)}.")
+    return name
+
+
+def profiles(root: Path) -> list[str]:
+    """Names in data/profiles.toml."""
+    return list(tomllib.loads((root / "data/profiles.toml").read_text()))
+
+
+def manifest(root: Path) -> list[dict]:
+    """The entries of book/notebooks.toml, checked: known keys, and every page in book/_toc.yml."""
+    entries = tomllib.loads((root / "book/notebooks.toml").read_text())["notebook"]
+    toc = (root / "book/_toc.yml").read_text().split()
+    for entry in entries:
+        if unknown := sorted(entry.keys() - ENTRY):
+            raise RunError(f"book/notebooks.toml: saw key {unknown[0]!r}, expected only {', '.join(sorted(ENTRY))}.")
+        if f"executed/{entry['page']}" not in toc:
+            raise RunError(f"book/_toc.yml: page executed/{entry['page']} is missing, expected every page of book/notebooks.toml; add it.")
+    return entries
+
+
+def make_job(root: Path, entry: dict, profile: str, target: Path | None = None, **more) -> Job:
+    """The job of an entry: its parameters, those of the profile and `more`; `profile` is passed where the notebook takes it."""
+    source = root / entry["source"]
+    notebook.code_cells(source)
+    parameters = entry.get("parameters", {}) | entry.get("profiles", {}).get(profile, {}) | more
+    if "profile" in notebook.declared_parameters(source):
+        parameters = {"profile": profile} | parameters
+    inputs = [p for p in (root / "data").glob("*") if p.suffix in (".csv", ".toml")] + [root / p for p in entry.get("inputs", [])]
+    return Job(source, target or root / "book/executed" / f"{entry['page']}.ipynb", parameters, inputs)
+
+
+def note_missing(root: Path) -> None:
+    """Write _build/missing.json: why a task cannot be run here, "" where it can (pages depend on it).
+
+    What is small is fetched: the source of a rebuilt dataset. What is large is neither fetched nor collected for a book, but taken where
+    it is at hand; except for a page whose entry in book/notebooks.toml says collect = true.
+    """
+    from arq_core.config import tasks
+    from arq_core.config.files import write_atomic
+    from arq_core.datasets import at_hand
+    from arq_core.experiments import experiment
+    collected = {entry["parameters"]["task"] for entry in manifest(root) if entry.get("collect")}
+    missing = {}
+    for name, row in tasks.tasks().items():
+        large = row.fidelity == "official" or at_hand.is_collected(row) and name not in collected
+        missing[name] = at_hand.why_not(name) if large else experiment.missing(name)
+        if missing[name] and not large:
+            print(f"  {name} cannot be run here, its pages show committed rows: {missing[name]}")
+    text, path = json.dumps(missing, indent=1).encode(), root / MISSING
+    if not path.exists() or path.read_bytes() != text:
+        write_atomic(path, text)
+
+
+def run_notebooks(root: Path, profile: str, workers: int = 0) -> None:
+    """Run, in the manifest's order, each notebook whose key is not that of its executed copy, `workers` at a time (0: as many as this machine can).
+
+    All are checked before the first runs. None reads what another writes.
+    """
+    _choose("profile", profile, profiles(root))
+    jobs = [make_job(root, entry, profile) for entry in manifest(root)]
+    for job in jobs:
+        notebook.refuse_unknown(job.source, job.parameters)
+    todo = []
+    for job in jobs:
+        if notebook.is_done(job, key := notebook.job_key(root, job)):
+            print(f"  kept  {job.source.name}")
+        else:
+            todo.append((job, key))
+    if (workers := min(workers or side_by_side.here(), len(todo))) > 1:
+        side_by_side.run(root, todo, workers, root / "_build/notebooks")
+        return
+    for job, key in todo:
+        print(f"  runs  {job.source.name}  {job.parameters}")
+        print(f"        done in {notebook.run(root, job, key):.0f} s")
+
+
+def _page_key(root: Path) -> str:
+    h = hashlib.sha256()
+    for top in PAGE_INPUTS:
+        path = root / top
+        for p in sorted(path.rglob("*") if path.is_dir() else [path]):
+            if p.is_file() and "cache" not in p.parts and not p.name.startswith("."):
+                h.update(f"{p.relative_to(root)}\0{hashlib.sha256(p.read_bytes()).hexdigest()}\n".encode())
+    return h.hexdigest()
+
+
+def build_pages(root: Path) -> Path:
+    """Build all pages anew, warnings being errors, unless nothing changed since the last clean build. Returns the first page."""
+    html, new, stamp, log = root / "_build/html", root / "_build/new", root / "_build/pages.key", root / "_build/pages.log"
+    key = _page_key(root)
+    if stamp.exists() and stamp.read_text() == key and (html / "index.html").exists():
+        print("  kept  pages")
+        return html / "index.html"
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", "book", "--config", "_config.yml",
+               "--path-output", str(new), "-n", "-W", "--keep-going", "--all"]
+    print("  builds pages")
+    with open(log, "w") as f:
+        code = subprocess.run(command, cwd=root, stdout=f, stderr=subprocess.STDOUT, env=os.environ | {"NO_COLOR": "1"}).returncode
+    if code or not (new / "_build/html/index.html").exists():
+        lines = log.read_text(errors="replace").splitlines()
+        told = [line for line in lines if re.search(r"WARNING: |ERROR: |Error: ", line)] or lines[-40:]
+        raise RunError("pages: saw these, expected a build without warnings (all of it in _build/pages.log):\n" + "\n".join(told))
+    if broken := links.problems(new / "_build/html"):
+        raise RunError("pages: saw links that lead nowhere, expected none (page:line: address):\n" + "\n".join(broken))
+    stamp.unlink(missing_ok=True)
+    shutil.rmtree(html, ignore_errors=True)
+    os.replace(new / "_build/html", html)
+    shutil.rmtree(new)
+    stamp.write_text(key)
+    return html / "index.html"
+
+
+def row_job(root: Path, task: str, profile: str, method: str, group: str, environment: str, seeds: str) -> Job:
+    """The train-and-evaluate notebook for one row, written to data/results.
+
+    `task` is a name of data/tasks.csv, or data of the user's own: an HDF5 file (D4RL's or robomimic's layout), a folder of Minari's, or
+    "minari:" and an id. Then `group` names its hyperparameters, and `environment` the task in whose simulator its policies are scored, or
+    "gymnasium:" and an id ("": they are trained only).
+    """
+    from arq_core.datasets.own import MINARI, is_own, own_name
+    from arq_core.envs.gym import PREFIX
+    from arq_core.experiments.methods import METHODS
+    _choose("profile", profile, profiles(root))
+    with open(root / "data/tasks.csv", newline="") as f:
+        tasks = [r["task"] for r in csv.DictReader(f)]
+    groups = [g for g in tomllib.loads((root / "data/hyperparameters.toml").read_text()) if g != "default"]
+    more: dict = {"results": "data/results"}
+    if is_own(task):
+        if not task.startswith(MINARI) and not Path(task).exists():
+            raise RunError(f"task: saw {task!r}, expected a file that exists.")
+        more |= {"task": task if task.startswith(MINARI) else str(Path(task).resolve()),
+                 "group": _choose("group (whose hyperparameters your data take)", group, groups)}
+        if environment:
+            more["environment"] = environment if environment.startswith(PREFIX) else _choose(
+                f"environment (the task in whose simulator to score, or {PREFIX}<id>)", environment, tasks)
+    else:
+        more["task"] = _choose("task (or a file or folder of yours)", task, tasks)
+        for kind, name in (("group", group), ("environment", environment)):
+            if name:
+                raise RunError(f"{kind}: saw {name!r} with task {task!r}, expected none: data/tasks.csv says it.")
+    if method:
+        more["method"] = _choose("method", method, list(METHODS))
+    if seeds:
+        if not all(s.strip().isdecimal() for s in seeds.split(",")):
+            raise RunError(f"seeds: saw {seeds!r}, expected integers >= 0 separated by commas, such as 0,1,2.")
+        more["seeds"] = [int(s) for s in seeds.split(",")]
+    entry = next((e for e in manifest(root) if e.get("row")), None)
+    if entry is None:
+        raise RunError("book/notebooks.toml: no entry has row = true, expected one: the notebook that trains and evaluates.")
+    name = ".".join(filter(None, [own_name(task), profile, method or "all"])).replace(" ", "-")
+    return make_job(root, entry, profile, root / "_build/rows" / f"{name}.ipynb", **more)
+
+
+def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
+    parser = argparse.ArgumentParser(prog="python -m arq_core.book.pages", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    build = commands.add_parser("build")
+    build.add_argument("--profile", default="ci")
+    build.add_argument("--jobs", type=int, default=0)
+    row = commands.add_parser("row")
+    for name, default in (("task", None), ("profile", "lite"), ("method", ""), ("group", ""), ("environment", ""), ("seeds", "")):
+        row.add_argument(f"--{name}", default=default, required=default is None)
+    given = vars(parser.parse_args(arguments))
+    try:
+        if given.pop("command") == "build":
+            note_missing(root)
+            run_notebooks(root, given["profile"], given["jobs"])
+            print(f"The book is at {build_pages(root).as_uri()}")
+        else:
+            job = row_job(root, **given)
+            print(f"  done in {notebook.run(root, job, notebook.job_key(root, job)):.0f} s: {job.target}")
+    except (RunError, tomllib.TOMLDecodeError) as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; what was finished is kept, the same command goes on from there", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""Several notebooks at a time, each in a process of its own with its share of the cores.
+
+The steps of our small networks gain little from a second thread; two notebooks side by side take about the time of one.
+"""
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+from tqdm import tqdm
+
+from arq_core.book import notebook
+from arq_core.book.notebook import Job, RunError
+
+MOST = 4                       # notebooks at a time; beyond it, more threads each
+MEMORY = 2e9                   # bytes that a notebook may need
+LOOK_EVERY = 1.0               # seconds
+THREADS = "OMP_NUM_THREADS"
+
+
+def how_many(cores: int, memory: float) -> int:
+    """Notebooks that run at a time on so many cores and bytes of memory, at least one."""
+    return max(1, min(MOST, cores, int(memory // MEMORY)))
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def here() -> int:
+    """how_many of this machine."""
+    return how_many(cores(), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:                                   # somebody else's, under a number that was used again
+        return False
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"      # ended, but nobody asked yet how
+    except OSError:
+        return True                                           # a system without /proc
+
+
+def stop_with(head: int) -> None:
+    """Interrupt this process, as Ctrl-C would, when the process `head` has ended: what was begun for a run that was killed must not go on for hours alone."""
+    def watch():
+        while _lives(head):
+            time.sleep(LOOK_EVERY)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _run(root: Path, job: Job, key: str, log: Path, threads: int, head: int, answer: Connection) -> None:
+    """In the process of its own: all that is printed goes to the log; the answer is seconds, or what went wrong.
+
+    It is interrupted by the process that began it, once, and not by the terminal as well: a second interrupt would break into the first one's tidying.
+    """
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)                  # a shell's background jobs inherit one that is ignored
+    stop_with(head)
+    os.environ.setdefault(THREADS, str(threads))
+    with open(log, "w", buffering=1) as f:
+        os.dup2(f.fileno(), 1)
+        os.dup2(f.fileno(), 2)
+        try:
+            answer.send(notebook.run(root, job, key))
+        except RunError as error:
+            answer.send(str(error))
+        except KeyboardInterrupt:
+            pass
+
+
+def _last_words(log: Path) -> str:
+    """What a notebook printed last, such as a progress bar's share."""
+    try:
+        text = log.read_bytes()[-400:].decode(errors="ignore")
+    except FileNotFoundError:
+        return ""
+    said = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
+    return re.sub(r"\|.*", "", said[-1])[:40] if said else ""
+
+
+def run(root: Path, jobs: Sequence[tuple[Job, str]], workers: int, logs: Path) -> None:
+    """Run (job, key) in this order, `workers` at a time; print each as it begins and ends.
+
+    A failure leaves the others going; all failures are in the RunError at the end. Ctrl-C stops all of them and leaves no kernel.
+    """
+    context, waiting, running, failed, threads = multiprocessing.get_context("spawn"), list(jobs), {}, [], max(1, cores() // workers)
+    logs.mkdir(parents=True, exist_ok=True)
+    quiet = not sys.stderr.isatty()                                           # in the log of a server a bar is a line each time
+    try:
+        with tqdm(total=len(waiting), desc="notebooks", unit="notebook", mininterval=30 if quiet else LOOK_EVERY) as bar:
+            while waiting or running:
+                while waiting and len(running) < workers:
+                    job, key = waiting.pop(0)
+                    log, (ours, theirs) = logs / f"{job.target.stem}.log", context.Pipe(duplex=False)
+                    process = context.Process(target=_run, args=(root, job, key, log, threads, os.getpid(), theirs))
+                    process.start()
+                    theirs.close()                                            # so that a process that dies ends the pipe
+                    running[ours] = job, log, process
+                    tqdm.write(f"  runs  {job.source.name}  {job.parameters}")
+                for done in wait(list(running), timeout=LOOK_EVERY):
+                    job, log, process = running.pop(done)
+                    try:
+                        said = done.recv()
+                    except EOFError:
+                        said = f"{job.source}: saw its process end without an answer, expected a clean run; is there enough memory?"
+                    process.join()
+                    if isinstance(said, str):
+                        failed.append(f"{said}\n(all it printed: {os.path.relpath(log, root)})")
+                        tqdm.write(f"  fails {job.source.name} ({job.target.stem})")
+                    else:
+                        tqdm.write(f"  done  {job.source.name} ({job.target.stem}) in {said:.0f} s")
+                    bar.update()
+                bar.set_postfix_str(", ".join(f"{job.target.stem}: {_last_words(log)}" for job, log, _ in running.values()), refresh=not quiet)
+    finally:
+        for _, _, process in running.values():
+            if process.is_alive():
+                os.kill(process.pid, signal.SIGINT)
+        for _, _, process in running.values():
+            process.join()
+    if failed:
+        raise RunError("\n\n".join(failed))

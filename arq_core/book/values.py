@@ -1,0 +1,80 @@
+"""What the book's pages need of Sphinx besides the results (`sphinx_results`): values and a status page read from files, a check of the built pages.
+
+Everything read is noted as a dependency of the page. A value that does not exist is a warning, and a warning fails the build.
+"""
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from html import escape
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective, SphinxRole
+
+from arq_core.book.offline import (
+    check_pages,
+    tidy_scripts,
+)
+
+logger = logging.getLogger(__name__)
+
+
+def _data(env) -> Path:
+    return Path(env.srcdir).parent / "data"
+
+
+class Value(SphinxRole):
+    """{value}`benchmarks/book.json#minutes.install .0f`: a number or text of a JSON or TOML file under data/, formatted."""
+
+    def run(self):
+        match = re.fullmatch(r"(\S+)#(\S+)(?:\s+(\S+))?", self.text)
+        try:
+            path, key, form = match.groups()
+            self.env.note_dependency(str(_data(self.env) / path))
+            text = (_data(self.env) / path).read_text()
+            value = tomllib.loads(text) if path.endswith(".toml") else json.loads(text)
+            for part in key.split("."):
+                value = value[int(part) if isinstance(value, list) else part]
+            return [nodes.Text(format(value, form or ""))], []
+        except (AttributeError, KeyError, IndexError, OSError, TypeError, ValueError) as e:
+            logger.warning("value %r: saw %r, expected `file#key.key format`, the file under data/", self.text, e,
+                           location=self.get_location())
+            return [nodes.Text("?")], []
+
+
+class Status(SphinxDirective):
+    """{status-table}: one line for each executed notebook, from its own metadata."""
+
+    def run(self):
+        runs, lines, versions = [], [], set()
+        for path in sorted((Path(self.env.srcdir) / "executed").glob("[!.]*.ipynb")):
+            self.env.note_dependency(str(path))
+            runs.append((json.loads(path.read_text())["metadata"].get("arq"), path))
+            if runs[-1][0] is None:
+                logger.warning("%s: saw no record of its run, expected a notebook run by `make book`", path.name, location=self.get_location())
+                return []
+        for arq, path in sorted(runs, key=lambda run: run[0]["source"]):
+            parameters = ", ".join(f"{k} = {json.dumps(v)}" for k, v in arq["parameters"].items()) or "none"
+            versions.add(", ".join(f"{k} {v}" for k, v in arq["versions"].items()))
+            cells = [parameters, f"{arq['wall_s']:.0f} s", arq["created"].replace("T", " ").replace("+00:00", " UTC"), arq["device"],
+                     arq["commit"]]
+            link = f'<a href="executed/{path.stem}.html">{escape(arq["source"].removesuffix(".ipynb"))}</a>'
+            lines.append(f'<tr><th scope="row">{link}</th>' + "".join(f"<td>{escape(c)}</td>" for c in cells) + "</tr>")
+        heads = ("notebook", "parameters", "run time", "finished", "processor", "commit")
+        head = "".join(f'<th scope="col">{h}</th>' for h in heads)
+        table = (f'<figure class="arq-table arq-status"><figcaption id="status-caption">The notebooks of this book as they were run. '
+                 f'Versions: {escape("; ".join(sorted(versions)))}.</figcaption><div class="arq-scroll" role="region" tabindex="0" '
+                 f'aria-labelledby="status-caption"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div></figure>')
+        return [nodes.raw("", table, format="html")]
+
+
+def setup(app) -> dict:
+    app.setup_extension("arq_core.book.scores")
+    app.add_role("value", Value())
+    app.add_directive("status-table", Status)
+    app.connect("html-page-context", tidy_scripts, priority=900)
+    app.connect("build-finished", check_pages)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,1 @@
+"""How the policies that the collectors use were trained; no other room needs it."""

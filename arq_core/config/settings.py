@@ -1,0 +1,73 @@
+"""Hyperparameters and budgets from `data/*.toml`: a `Hyper` by group, a `Budget` by profile. Unknown names end in one clear error."""
+from __future__ import annotations
+
+import difflib
+import tomllib
+from dataclasses import fields, replace
+from typing import Any
+
+from arq_core.config.hyper import Budget, Hyper
+from arq_core.config.paths import DATA
+
+STEP_RECIPE = 3         # raise it when a constant or formula of a training step changes: finished steps are then computed again
+EVALUATION_RECIPE = 1   # likewise for episodes, their simulators and scores: the grid then runs them again
+
+
+class UnknownName(ValueError):
+    """A task, method, profile, group or parameter that does not exist. The message lists those that do."""
+
+
+def pick(kind: str, name: str, known) -> Any:
+    """known[name], or an error that says what was seen, what comes near it and what there is."""
+    if name not in known:
+        near = difflib.get_close_matches(str(name), map(str, known))
+        meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+        raise UnknownName(f"{kind}: saw {name!r}, expected one of {', '.join(map(repr, known))}.{meant}")
+    return known[name]
+
+
+def _table(file: str) -> dict[str, dict]:
+    return tomllib.loads((DATA / file).read_text())
+
+
+def _build(cls, values: dict, where: str):
+    names = {f.name for f in fields(cls)}
+    if unknown := sorted(values.keys() - names):
+        raise UnknownName(f"{where}: saw {', '.join(unknown)}, expected only {', '.join(sorted(names))}.")
+    if missing := sorted(names - values.keys()):
+        raise UnknownName(f"{where}: {', '.join(missing)} not given, expected all of {', '.join(sorted(names))}.")
+    return cls(**values)
+
+
+def profiles() -> list[str]:
+    """Names in profiles.toml."""
+    return list(_table("profiles.toml"))
+
+
+def hyper(group: str) -> Hyper:
+    """Tables A.1 to A.3 for a task group."""
+    groups = _table("hyperparameters.toml")
+    default = groups.pop("default")
+    chosen = {k: v for k, v in pick("group", group, groups).items() if k != "steps"}
+    return _build(Hyper, default | chosen, f"hyperparameters.toml [{group}]")
+
+
+def budget(profile: str, group: str) -> Budget:
+    """What a profile affords for a task group; a profile that sets anything but a budget is refused."""
+    values = pick("profile", profile, _table("profiles.toml"))
+    merged = {k: v for k, v in values.items() if not isinstance(v, dict)} | values.get(group, {})
+    steps = pick("group", group, _table("hyperparameters.toml"))["steps"]
+    for name, paper in steps.items():
+        if merged[f"{name}_steps"] == "paper":
+            merged[f"{name}_steps"] = paper
+    return _build(Budget, merged, f"profiles.toml [{profile}]")
+
+
+def with_changes(record, changes: dict, where: str):
+    """A record with some fields replaced; a field that does not exist, or another type of value, is refused."""
+    names = {f.name: type(getattr(record, f.name)) for f in fields(record)}
+    for name, value in changes.items():
+        kind = pick(where, name, names)
+        if not (isinstance(value, kind) or (kind is float and isinstance(value, int))):
+            raise UnknownName(f"{where}.{name}: saw {value!r}, expected a {kind.__name__}.")
+    return replace(record, **changes)

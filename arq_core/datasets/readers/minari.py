@@ -1,0 +1,214 @@
+"""Minari's datasets (Younis et al. 2024; storage of Minari 0.5), read from their HDF5 files; the library is needed only to download.
+
+    metadata.json           data_format, observation_space, action_space (JSON in JSON), total_episodes, total_steps, dataset_id
+    main_data.hdf5
+      episode_0             observations [T+1 ...] (a group where the space is a Dict), actions [T ...], rewards [T], terminations [T],
+                            truncations [T]
+"""
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from arq_core.algorithm.types import DataError
+from arq_core.config.files import sha256_of
+from arq_core.datasets.dataset import Dataset, clip_actions
+from arq_core.datasets.fetch import FetchError
+from arq_core.datasets.readers.d4rl import to_transitions
+from arq_core.datasets.readers.hdf5 import flags, group, joined, listed, numbers, opened
+
+LAYOUT = "Minari's layout"
+GOAL_KEYS = ("achieved_goal", "observation", "desired_goal")     # of gymnasium-robotics' goal environments, in the order joined here
+MOST_METADATA = 1 << 24                                          # bytes; spaces list every bound, a large one takes kilobytes
+MOST_WIDTH = 1 << 20                                             # numbers per step; more is no vector
+
+
+def read_minari(id_or_path: str | Path, fidelity: str = "own", observation_keys: Sequence[str] | None = None) -> Dataset:
+    """A Minari dataset as a `Dataset`: from its folder, or by its id ("D4RL/door/human-v2") from Minari's own folder, else by download.
+
+    A termination is a terminal, a truncation a cut: the last transition before a cut is dropped, since its next action is unknown.
+    Of a Dict observation the parts are joined in the order of observation_keys, by default all. Goal environments: achieved_goal,
+    observation, desired_goal, without achieved_goal where the observation begins with the same numbers. So PointMaze has 6 numbers
+    (x, y, velocities, goal; D4RL's maze2d has the first 4) and AntMaze 31 (x, y, 27, goal; D4RL's antmaze has the first 29).
+    Actions of another box than [-1, 1] are scaled to it, which a note says.
+    """
+    folder = _folder(str(id_or_path))
+    meta = _metadata(folder / "metadata.json")
+    leaves = _leaves(meta["observation_space"], "observations", observation_keys, folder)
+    low, high = _box(meta["action_space"], folder)
+    path = folder / "main_data.hdf5"
+    with opened(path, LAYOUT) as file:
+        episodes = [_episode(group(file, name, str(path)), leaves, len(low), f"{path}: {name}") for name in _names(file, meta, path)]
+    arrays = joined([arrays for arrays, _ in episodes])
+    notes = _said(meta, episodes)
+    if len(leaves) > 1:
+        notes += _without_repetition(arrays, leaves) if not observation_keys else [_joining(leaves)]
+    arrays["actions"], scaled = _scaled(arrays["actions"], low, high)
+    arrays["actions"], clipped = clip_actions(arrays["actions"])
+    transitions, cut = to_transitions(**arrays, source=str(path))
+    source = f"{str(meta.get('dataset_id', folder))[:200]} (Minari, {len(episodes):,} episodes)"
+    return Dataset(transitions, sha256_of(path), fidelity, source, (*scaled, clipped, *notes, *cut))
+
+
+def _folder(id_or_path: str) -> Path:
+    """The folder that holds metadata.json."""
+    root = Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets")
+    given = Path(id_or_path)
+    is_id = re.fullmatch(r"([\w-]+/)*[\w-]+-v\d+", id_or_path, re.ASCII)
+    places = [given.parent if given.name == "main_data.hdf5" else given, given / "data", *([root / id_or_path / "data"] if is_id else [])]
+    for place in places:
+        if (place / "metadata.json").is_file():
+            return place
+    if given.exists() or not is_id:
+        raise DataError(f"{id_or_path}: saw neither a folder with metadata.json and main_data.hdf5 nor a dataset's id, expected one, such "
+                        "as D4RL/door/human-v2; give the folder or the id.")
+    return _downloaded(id_or_path, root)
+
+
+def _downloaded(name: str, root: Path) -> Path:
+    try:
+        import minari
+    except ImportError as error:
+        raise FetchError(f"{name}: saw no such dataset in {root} and no library to download it with, expected the package minari; install "
+                         "the extra minari (see the README), or copy the dataset's folder there.") from error
+    try:
+        minari.download_dataset(name)
+    except Exception as error:              # whatever the library, its host's client or the network raises
+        raise FetchError(f"{name}: saw {type(error).__name__}: {error}, expected a download by Minari; copy the dataset's folder to {root} "
+                         "by other means.") from error
+    folder = root / name / "data"
+    if not (folder / "metadata.json").is_file():
+        raise FetchError(f"{name}: saw no metadata.json in {folder} after Minari's download, expected one; check MINARI_DATASETS_PATH.")
+    return folder
+
+
+def _metadata(path: Path) -> dict:
+    """metadata.json, with both spaces parsed."""
+    size = path.stat().st_size
+    try:
+        meta = json.loads(path.read_bytes()) if size <= MOST_METADATA else {}
+        meta = meta | {k: json.loads(meta[k]) for k in ("observation_space", "action_space")}
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise DataError(f"{path}: saw {size:,} bytes without readable spaces ({type(error).__name__}: {error}), expected Minari's metadata "
+                        "with observation_space and action_space; write or download the dataset again with Minari 0.5.") from error
+    if meta.get("data_format", "hdf5") != "hdf5":
+        raise DataError(f"{path}: saw data_format {str(meta['data_format'])[:40]!r}, expected 'hdf5'; copy the dataset with Minari into a "
+                        "MinariStorage.new(..., data_format='hdf5') by its update_from_storage.")
+    return meta
+
+
+def _leaves(space, name: str, keys: Sequence[str] | None, where) -> dict[str, int]:
+    """{field in an episode: numbers per step} in the order in which they are joined; `keys` choose among the parts of a Dict."""
+    parts = space.get("subspaces") if isinstance(space, dict) and space.get("type") == "Dict" else None
+    if not isinstance(parts, dict):
+        if keys:
+            raise DataError(f"{where}: observation_keys: saw {listed(keys)} for an observation without parts, expected None; leave it out.")
+        return {name: _width(space, name, where)}
+    chosen = keys or (GOAL_KEYS if set(parts) == set(GOAL_KEYS) else tuple(parts))
+    missing = [k for k in chosen if k not in parts]
+    if missing or not chosen:
+        raise DataError(f"{where}: observation_keys: saw {listed(missing)}, expected some of {listed(parts)}; choose among these.")
+    leaves: dict[str, int] = {}
+    for key in chosen:
+        leaves |= _leaves(parts[key], f"{name}/{key}", None, where)
+    return leaves
+
+
+def _width(space, what: str, where) -> int:
+    """Numbers in a Box. Pictures and every other space are refused."""
+    space = space if isinstance(space, dict) else dict(type=space)
+    shape, dtype = space.get("shape"), str(space.get("dtype"))
+    numeric = space.get("type") == "Box" and isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape)
+    if not numeric or math.prod(shape) > MOST_WIDTH or (len(shape) > 1 and dtype == "uint8"):
+        raise DataError(f"{where}: {what}: saw the space {str(space.get('type'))[:40]} of shape {str(shape)[:40]} and type {dtype[:20]}, "
+                        "expected a Box of numbers that are no pictures; choose other parts (observation_keys) or convert the dataset.")
+    return math.prod(shape)
+
+
+def _box(space, where) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest action, float32 [A]."""
+    width = _width(space, "actions", where)
+    try:
+        low, high = (np.broadcast_to(np.asarray(space[k], np.float32).reshape(-1), width) for k in ("low", "high"))
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
+        raise DataError(f"{where}: action_space: saw no usable low and high ({error}), expected {width} bounds each; repair it.") from error
+    if not (np.isfinite(low) & np.isfinite(high) & (low < high)).all():
+        raise DataError(f"{where}: action_space: saw low {low.tolist()} and high {high.tolist()}, expected finite bounds, low below high: "
+                        "actions live in a box; write the dataset with the bounds of its actuators.")
+    return low, high
+
+
+def _scaled(actions, low, high):
+    """Actions in [low, high] to [-1, 1], and a sentence about it where that is not what they were."""
+    if (low == -1).all() and (high == 1).all():
+        return actions, []
+    return 2 * (actions - low) / (high - low) - 1, [f"scaled actions from the box {low.tolist()} to {high.tolist()} to [-1, 1]: what a "
+                                                    "policy returns has to be scaled back before it acts"]
+
+
+def _names(file, meta, path) -> list[str]:
+    """episode_0 to episode_n-1, all that the metadata promise."""
+    total = meta.get("total_episodes")
+    here = {n for n in file if re.fullmatch(r"episode_\d{1,9}", n, re.ASCII)}
+    if type(total) is not int or total < 1 or len(here) != total or any(f"episode_{i}" not in here for i in range(total)):
+        raise DataError(f"{path}: saw {len(here):,} episodes and total_episodes {str(total)[:20]} in metadata.json, expected as many, "
+                        "numbered from 0, and at least one; copy or download the dataset again.")
+    return [f"episode_{i}" for i in range(total)]
+
+
+def _episode(episode, leaves, action_dim, where) -> tuple[dict[str, np.ndarray], dict[str, bool]]:
+    """One episode's arrays [T ...], and what was remarkable about it."""
+    actions = numbers(episode, "actions", where, width=action_dim)
+    steps = len(actions)
+    seen = np.concatenate([numbers(episode, name, where, width=width) for name, width in leaves.items()], axis=1)
+    lacks_last = len(seen) == steps
+    if lacks_last:                           # files written by old collectors: what the last step returned was lost
+        seen = np.concatenate([seen, seen[-1:]])
+    if len(seen) != steps + 1:
+        raise DataError(f"{where}: saw {len(seen):,} observations and {steps:,} actions, expected one observation more than actions; write "
+                        "the episode again.")
+    terminals, timeouts = (flags(episode, name, where, steps) for name in ("terminations", "truncations"))
+    inside = bool((terminals | timeouts)[:-1].any())
+    timeouts = timeouts & ~terminals
+    timeouts[-1] = not terminals[-1]
+    arrays = dict(observations=seen[:-1], actions=actions, rewards=numbers(episode, "rewards", where, steps, 1)[:, 0],
+                  terminals=terminals, timeouts=timeouts, next_observations=seen[1:])
+    return arrays, dict(lacks_last=lacks_last, inside=inside)
+
+
+def _said(meta, episodes) -> list[str]:
+    lacking, inside = (sum(e[k] for _, e in episodes) for k in ("lacks_last", "inside"))
+    steps, total = sum(len(a["rewards"]) for a, _ in episodes), meta.get("total_steps")
+    notes = []
+    if lacking:
+        notes.append(f"the observation after the last step is missing in {lacking:,} of {len(episodes):,} episodes: the one before it "
+                     "stands there")
+    if inside:
+        notes.append(f"{inside:,} of {len(episodes):,} episodes end before their last step: the rest is an episode of its own")
+    if total is not None and total != steps:
+        notes.append(f"metadata.json says total_steps {str(total)[:20]}, the episodes have {steps:,}")
+    return notes
+
+
+def _joining(leaves) -> str:
+    parts = [f"{name.removeprefix('observations/')} ({width})" for name, width in leaves.items()]
+    return f"a state is {', '.join(parts)} joined"
+
+
+def _without_repetition(arrays, leaves) -> list[str]:
+    """Leaves achieved_goal out of the arrays where observation begins with it in every row; says what a state is."""
+    names, widths = list(leaves), list(leaves.values())
+    goal = widths[0]
+    if names[:2] != [f"observations/{k}" for k in GOAL_KEYS[:2]] or widths[1] < goal:
+        return [_joining(leaves)]
+    both = [arrays[k] for k in ("observations", "next_observations")]
+    if any((x[:, :goal] != x[:, goal:2 * goal]).any() for x in both):
+        return [_joining(leaves)]
+    arrays["observations"], arrays["next_observations"] = (np.ascontiguousarray(x[:, goal:]) for x in both)
+    return [_joining({k: leaves[k] for k in names[1:]}) + "; achieved_goal is left out, observation begins with it"]

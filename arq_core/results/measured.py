@@ -1,0 +1,17 @@
+"""What the benchmarks measured: the files of data/benchmarks, and where and when they were made."""
+from __future__ import annotations
+
+import json
+
+from arq_core.config.paths import DATA
+
+
+def measured(name: str) -> dict:
+    """data/benchmarks/<name>.json."""
+    return json.loads((DATA / "benchmarks" / f"{name}.json").read_text())
+
+
+def said_of(measurement: dict) -> str:
+    """Machine, date and commit in one line."""
+    versions = ", ".join(f"{k} {v}" for k, v in measurement["versions"].items() if k in ("python", "torch"))
+    return f"{measurement['device']}; {versions}; {measurement['created'][:10]}; commit {measurement['commit']}"
