@@ -18,7 +18,7 @@ from docutils import nodes
 from markdown_it import MarkdownIt
 from mdit_py_plugins.anchors import anchors_plugin
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ADDRESSES = {"a": "href", "area": "href", "link": "href", "image": "href", "use": "href", "object": "data", "img": "src", "script": "src",
              "source": "src", "video": "src", "audio": "src", "iframe": "src", "embed": "src", "track": "src"}
 NOT_FOLLOWED = {"link": {"canonical", "preconnect", "dns-prefetch"}}        # what these name is not read, or not by a person

@@ -20,11 +20,12 @@ from pathlib import Path
 from arq_core.book import links, notebook, side_by_side
 from arq_core.book.notebook import Job, RunError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 MISSING = "_build/missing.json"
 ENTRY = {"source", "page", "parameters", "profiles", "inputs", "row", "collect"}
-RESULTS = ("results", "runs", "tables", "totals", "verdicts", "tables_html", "tables_files", "evidence", "sphinx_results", "sphinx_ext")
-PAGE_INPUTS = ("_config.yml", "book", "data", "constraints.txt", "_build/grid/failed.json", *(f"arq_core/{name}.py" for name in RESULTS))
+PAGE_INPUTS = ("_config.yml", "book", "data", "constraints.txt", "arq_core/algorithm", "arq_core/book", "arq_core/results",
+               "arq_core/config")           # of arq_core: what the pages show, and what draws them
+FAILED = "_build/grid/failed.json"      # they show it where it is there
 
 
 def _choose(kind: str, name: str, known) -> str:
@@ -108,10 +109,12 @@ def run_notebooks(root: Path, profile: str, workers: int = 0) -> None:
 
 def _page_key(root: Path) -> str:
     h = hashlib.sha256()
-    for top in PAGE_INPUTS:
+    for top in (*PAGE_INPUTS, FAILED):
         path = root / top
+        if top != FAILED and not path.exists():
+            raise RunError(f"{path}: saw nothing there, expected what pages are made from; correct PAGE_INPUTS of arq_core/book/pages.py.")
         for p in sorted(path.rglob("*") if path.is_dir() else [path]):
-            if p.is_file() and "cache" not in p.parts and not p.name.startswith("."):
+            if p.is_file() and not {"cache", "__pycache__"} & set(p.parts) and not p.name.startswith("."):
                 h.update(f"{p.relative_to(root)}\0{hashlib.sha256(p.read_bytes()).hexdigest()}\n".encode())
     return h.hexdigest()
 

@@ -1,6 +1,6 @@
-"""Loaders of what is made in this repository, in the form that `data/tasks.csv` asks for: called with the task's name.
+"""What is made in this repository: the maze's and the bridge's data under their behaviour rules, and door-human.
 
-Each imports its maker when it is called, so that one task does not ask for the simulator of another.
+The loaders have the form that `data/tasks.csv` asks for: called with the task's name. The door's imports its maker when it is called.
 """
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import torch
 
 from arq_core.algorithm.types import DataError, Transitions
 from arq_core.datasets.dataset import Dataset
-from arq_core.datasets.ours import collect
 from arq_core.envs.bridge import (
     GRASP,
     PLANKS,
@@ -26,26 +25,10 @@ from arq_core.envs.maze import (
     LURE,
     REACH,
     SIDE_CHANCE,
-    STRAY,
     WAY,
     MazeEnvs,
     near,
 )
-
-
-def maze(task_name: str) -> Dataset:
-    from arq_core.datasets.ours import collect_maze
-    return collect_maze()
-
-
-def bridge(task_name: str) -> Dataset:
-    from arq_core.datasets.ours import collect_bridge
-    return collect_bridge()
-
-
-def door_human(task_name: str) -> Dataset:
-    from arq_core.datasets.door import load_door_human
-    return load_door_human()
 
 
 def slipping_rule(states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -123,3 +106,16 @@ def collect_maze(seed: int = 0, episodes: int = 1600) -> Dataset:
     return Dataset(transitions=transitions, sha256=transitions.fingerprint(), fidelity="recollected",
                    source=f"arq_core.datasets.ours.collect_maze(seed={seed}, episodes={episodes})",
                    notes=(f"{episodes:,} episodes of a memoryless behaviour, started anywhere on the way",))
+
+
+def maze(task_name: str) -> Dataset:
+    return collect_maze()
+
+
+def bridge(task_name: str) -> Dataset:
+    return collect_bridge()
+
+
+def door_human(task_name: str) -> Dataset:
+    from arq_core.datasets.door import load_door_human
+    return load_door_human()
