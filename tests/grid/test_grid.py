@@ -13,9 +13,8 @@ import pytest
 from grids import ROOT, grid, scratch, steps_done
 from problems import chain, streams, tiny
 
-from arq_core import files
 from arq_core.algorithm.policies import HEADS
-from arq_core.config import settings, tasks
+from arq_core.config import files, settings, tasks
 from arq_core.config.hyper import Budget, Hyper
 from arq_core.engine.store import NoStore
 from arq_core.experiments import methods
