@@ -13,7 +13,8 @@ import pytest
 from grids import ROOT, grid, scratch, steps_done
 from problems import chain, streams, tiny
 
-from arq_core import files, methods, results, settings
+from arq_core.config import files
+from arq_core import methods, results, settings
 from arq_core.grid import costs, driver, plan
 from arq_core.grid.__main__ import main
 from arq_core.grid.plan import Cell
