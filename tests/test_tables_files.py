@@ -8,9 +8,11 @@ import shutil
 import subprocess
 
 import pytest
+from click.testing import CliRunner
 from example_rows import NAME, rows
 
 from arq_core import runs, tables
+from arq_core.__main__ import arq
 from arq_core.results import read_rows, write_rows
 from arq_core.tables_files import CAPTIONS, COLUMNS, export, tex
 
@@ -81,17 +83,18 @@ def test_latex_compiles_by_itself(exported, tmp_path):
     assert run.returncode == 0 and (tmp_path / "tables.pdf").stat().st_size > 10_000, run.stdout[-2000:]
 
 
-def test_the_command_writes_all_files(exported, tmp_path, capsys):
-    assert tables.main(["export", str(tmp_path / "a/b"), "--results", str(exported[1])]) == 0
+def test_the_command_writes_all_files(exported, tmp_path):
+    run = CliRunner().invoke(arq, ["export", str(tmp_path / "a/b"), "--results", str(exported[1])])
+    assert run.exit_code == 0, run.output
     names = sorted(p.name for p in (tmp_path / "a/b").iterdir())
     assert names == sorted([*(f"{name}.{kind}" for name in CAPTIONS for kind in ("csv", "md", "tex")), "tables.tex"])
-    assert sorted(capsys.readouterr().out.split()) == [str(tmp_path / "a/b" / name) for name in names]
+    assert sorted(run.stdout.split()) == [str(tmp_path / "a/b" / name) for name in names]
 
 
-def test_the_command_refuses_an_edited_row_and_writes_nothing(exported, tmp_path, capsys):
+def test_the_command_refuses_an_edited_row_and_writes_nothing(exported, tmp_path):
     results = shutil.copytree(exported[1], tmp_path / "results")
     runs.write_run(results / NAME, {})
     (results / NAME).write_text((results / NAME).read_text().replace('"score": 12.0', '"score": 99.0'))
-    assert tables.main(["export", str(tmp_path / "out"), "--results", str(results)]) == 1
-    told = capsys.readouterr()
-    assert f"{NAME}:2: saw a line that is not the one its run wrote" in told.out + told.err and not (tmp_path / "out").exists()
+    run = CliRunner().invoke(arq, ["export", str(tmp_path / "out"), "--results", str(results)])
+    said = f"{NAME}:2: saw a line that is not the one its run wrote"
+    assert run.exit_code == 1 and said in run.stderr and not (tmp_path / "out").exists()
