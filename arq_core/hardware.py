@@ -75,7 +75,7 @@ def gpus(driver: ModuleType = pynvml, visible: str | None = None) -> list[GPU]:
 
 
 def _device(driver: ModuleType, word: str) -> GPU:
-    """The device of an index or an identity. A slice of a device (MIG) has no counter of its own."""
+    """The device of an index or an identity. A slice of one (MIG) has no counter of its own."""
     if word.startswith("MIG"):
         raise Unreadable(f"{word} is a slice of a device")
     if word.isdecimal():

@@ -7,7 +7,7 @@ import psutil
 
 
 def cores() -> int:
-    """Cores that this process may use: containers and `taskset` may leave it fewer than there are."""
+    """Cores that this process may use: a container or `taskset` may leave it fewer than all."""
     if hasattr(psutil.Process, "cpu_affinity"):               # macOS has none
         return len(psutil.Process().cpu_affinity())
     return psutil.cpu_count() or 1
