@@ -173,7 +173,7 @@ def show_costs(calibrate):
 @arq.command(epilog="Example: arq where")
 def where():
     """Show folders and ARQ_* variables in force, and what each is for."""
-    from arq_core.datasets.fetch import cache_folder, local_folder
+    from arq_core.config.paths import cache_folder, local_folder
     try:
         root = checkout()
     except Refused as error:

@@ -205,7 +205,7 @@ def test_the_status_page_is_read_from_the_executed_notebooks(pages):
     run = file(pages / "book/executed/maze.ipynb", json.dumps({"metadata": {"arq": arq}}))
     assert sphinx(pages) == (0, "")
     page = (pages / "out/index.html").read_text()
-    for text in ('href="executed/maze.html">01_maze<', "profile = &quot;ci&quot;", "61 s", "2026-01-31 12:00:00 UTC", "a &lt;chip&gt;",
+    for text in ('href="executed/maze.html">01_maze<', "profile = &#34;ci&#34;", "61 s", "2026-01-31 12:00:00 UTC", "a &lt;chip&gt;",
                  "abc1234", "torch 2.13.0"):
         assert text in page, text
     file(run, json.dumps({"metadata": {}}))

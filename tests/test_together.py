@@ -49,7 +49,7 @@ def test_as_many_as_cores_and_memory_allow_up_to_four(cores, memory, wanted):
 
 def test_two_run_at_the_same_time_each_on_its_share_of_the_cores(tmp_path, capfd, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(together, "cores", lambda: 6)
+    monkeypatch.setattr(together.processes, "cores", lambda: 6)
     meets = ("import os, pathlib, time; pathlib.Path('here{n}').write_text(os.environ['OMP_NUM_THREADS']); end = time.time() + 60\n"
              "while not pathlib.Path(f'here{{1 - {n}}}').exists():\n    assert time.time() < end, 'alone'\n    time.sleep(.05)\nprint('met')")
     together.run(tmp_path, jobs(tmp_path, meets, meets), 2, tmp_path / "logs")
