@@ -13,6 +13,7 @@ BOOK    ?= 1
 VENV    := .venv
 STAMP   := $(VENV)/.installed
 RUN     := $(VENV)/bin/python
+ARQ     := $(RUN) -m arq_core
 
 # How long an idle thread spins before it sleeps. Never (passive) makes steps of small networks up to three times slower on free cores; the
 # default, a hundred times this, makes them ten times slower on cores that others use too. OMP_NUM_THREADS=1 is best there.
@@ -23,6 +24,7 @@ export PYTHONUNBUFFERED := 1
 .PHONY: help book test row table collect peers bench links clean
 
 help:
+	@echo "These call the command arq of $(VENV), which has more: $(VENV)/bin/arq --help"
 	@echo "make book [PROFILE=ci] [JOBS=1]             run the notebooks that changed (JOBS at a time) and build the book"
 	@echo "make test                                   run the tests"
 	@echo "make row TASK=door-human PROFILE=lite       train and evaluate one row of Table A.4"
@@ -46,7 +48,7 @@ $(STAMP): constraints.txt pyproject.toml
 	@touch $@
 
 book: $(STAMP)
-	@$(RUN) -m arq_core.book.pages build --profile "$(PROFILE)" --jobs "$(JOBS)"
+	@$(ARQ) book --profile "$(PROFILE)" --jobs "$(JOBS)"
 
 test: $(STAMP)
 	@test ! -e _build/peers/.installed || export ARQ_D4RL_INFOS=$$PWD/_build/peers/d4rl/infos.py ARQ_ROBOMIMIC=$$PWD/_build/peers \
@@ -54,11 +56,13 @@ test: $(STAMP)
 	 test ! -e _build/peers/.rliable || export ARQ_RLIABLE=$$PWD/_build/peers; $(RUN) -m pytest
 
 row: $(STAMP)
-	@$(RUN) -m arq_core.book.pages row --task "$(TASK)" --profile "$(PROFILE)" --method "$(METHOD)" --group "$(GROUP)" --environment "$(ENVIRONMENT)" --seeds "$(SEEDS)"
+	@$(ARQ) row --profile "$(PROFILE)" --method "$(METHOD)" --seeds "$(SEEDS)" --group "$(GROUP)" \
+	    --environment "$(ENVIRONMENT)" -- "$(TASK)"
 
 table: $(STAMP)
-	@$(RUN) -m arq_core.grid $(if $(DRY),plan,run) --profile "$(PROFILE)" --tasks "$(TASKS)" --methods "$(METHODS)" --seeds "$(SEEDS)" --engine "$(ENGINE)" \
-	    --variant "$(VARIANT)" --threads "$(THREADS)" --gpus "$(GPUS)" --cores "$(CORES)" $(if $(filter 0,$(BOOK)),--no-book)
+	@$(ARQ) table --profile "$(PROFILE)" --tasks "$(TASKS)" --methods "$(METHODS)" \
+	    --seeds "$(SEEDS)" --engine "$(ENGINE)" --variant "$(VARIANT)" --threads "$(THREADS)" \
+	    --gpus "$(GPUS)" --cores "$(CORES)" $(if $(DRY),--plan) $(if $(filter 0,$(BOOK)),--no-book)
 
 # In an environment of its own: d3rlpy pins another gymnasium. torch comes first, so that nothing else chooses a build of it.
 .venv-bench/.installed: benchmarks/peers.txt
@@ -68,7 +72,7 @@ table: $(STAMP)
 	@touch $@
 
 collect: $(STAMP)
-	@$(RUN) -m arq_core.collectors $(TASK)
+	@$(ARQ) collect $(TASK)
 
 bench: $(STAMP) .venv-bench/.installed
 	@$(RUN) benchmarks/speed.py --write
@@ -81,7 +85,7 @@ peers: $(STAMP)
 	@test -e $(PEERS)/.rliable || { $(FETCH) rliable==1.2.0 arch==7.2.0 absl-py==2.5.1 && touch $(PEERS)/.rliable; }
 
 links: $(STAMP)
-	@$(RUN) -m arq_core.book.links $(if $(OFFLINE),--offline)
+	@$(ARQ) links $(if $(OFFLINE),--offline)
 
 clean:
 	rm -rf _build book/executed build *.egg-info .pytest_cache .hypothesis

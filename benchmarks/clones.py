@@ -9,7 +9,6 @@ and its standard error. `quick` is a small run that writes nothing; `sweep` is h
 """
 import json
 import math
-import os
 import sys
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -23,7 +22,7 @@ from tqdm import tqdm
 from arq_core.algorithm.behavior import with_budget
 from arq_core.baselines import clones
 from arq_core.baselines.clones import Recipe
-from arq_core.config import settings
+from arq_core.config import processes, settings
 from arq_core.config.files import write_atomic
 from arq_core.config.paths import DATA
 from arq_core.densities import figure_a1
@@ -152,7 +151,7 @@ def main(mode: str = "full") -> None:
     wanted = size.jobs()
     lines = [line for line in lines if _key(line) in wanted]
     todo = [one for one in wanted if one not in set(map(_key, lines))]
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), get_context("spawn")) as workers:
+    with ProcessPoolExecutor(processes.cores(), get_context("spawn")) as workers:
         jobs = [workers.submit(job, *one, size) for one in todo]
         for finished in tqdm(as_completed(jobs), total=len(jobs), desc="clones", unit="job"):
             lines += finished.result()

@@ -9,7 +9,6 @@ Two strengths a row and two seeds to choose by are few, and the rows have smalle
 a job count from its last start, beside whatever else the machine did.
 """
 import json
-import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -19,6 +18,7 @@ from multiprocessing import get_context
 import numpy as np
 import torch
 
+from arq_core.config import processes
 from arq_core.config.files import write_atomic
 from arq_core.config.paths import DATA
 from arq_core.engine.machine import keep_freed_memory
@@ -82,7 +82,7 @@ def _key(line: dict) -> tuple:
 def run(wanted: list[tuple], lines: list[dict], size: Size, keep) -> list[dict]:
     """The lines of the jobs `wanted`, in their order: those of `lines`, and the others from one process per core."""
     found = {_key(line): line for line in lines}
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), get_context("spawn")) as workers:
+    with ProcessPoolExecutor(processes.cores(), get_context("spawn")) as workers:
         for done in as_completed([workers.submit(job, *one, size) for one in wanted if one not in found]):
             found[_key(done.result())] = done.result()
             keep(list(found.values()))

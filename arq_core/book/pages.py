@@ -1,11 +1,10 @@
-"""`make book` and `make row`: run the notebooks whose inputs changed, then build the pages.
+"""`arq book` and `arq row`: run the notebooks whose inputs changed, then build the pages.
 
 book/notebooks.toml lists the notebooks. A run is kept in book/executed/, pages are built beside the last good book and take its place only
 when the build was clean.
 """
 from __future__ import annotations
 
-import argparse
 import csv
 import hashlib
 import json
@@ -19,8 +18,8 @@ from pathlib import Path
 
 from arq_core.book import links, notebook, side_by_side
 from arq_core.book.notebook import Job, RunError
+from arq_core.config import settings
 
-ROOT = Path(__file__).resolve().parents[2]
 MISSING = "_build/missing.json"
 ENTRY = {"source", "page", "parameters", "profiles", "inputs", "row", "collect"}
 PAGE_INPUTS = ("_config.yml", "book", "data", "constraints.txt", "arq_core/algorithm", "arq_core/book", "arq_core/results",
@@ -29,9 +28,8 @@ FAILED = "_build/grid/failed.json"      # they show it where it is there
 
 
 def _choose(kind: str, name: str, known) -> str:
-    if name not in known:
-        raise RunError(f"{kind}: saw {name!r}, expected one of {', '.join(known)}.")
-    return name
+    """The name, where it is known; else an error with what comes near it."""
+    return settings.pick(kind, name, {known_name: known_name for known_name in known})
 
 
 def profiles(root: Path) -> list[str]:
@@ -162,7 +160,7 @@ def row_job(root: Path, task: str, profile: str, method: str, group: str, enviro
         tasks = [r["task"] for r in csv.DictReader(f)]
     groups = [g for g in tomllib.loads((root / "data/hyperparameters.toml").read_text()) if g != "default"]
     more: dict = {"results": "data/results"}
-    if is_own(task):
+    if task and is_own(task):
         if not task.startswith(MINARI) and not Path(task).exists():
             raise RunError(f"task: saw {task!r}, expected a file that exists.")
         more |= {"task": task if task.startswith(MINARI) else str(Path(task).resolve()),
@@ -188,32 +186,14 @@ def row_job(root: Path, task: str, profile: str, method: str, group: str, enviro
     return make_job(root, entry, profile, root / "_build/rows" / f"{name}.ipynb", **more)
 
 
-def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
-    parser = argparse.ArgumentParser(prog="python -m arq_core.book.pages", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    build = commands.add_parser("build")
-    build.add_argument("--profile", default="ci")
-    build.add_argument("--jobs", type=int, default=0)
-    row = commands.add_parser("row")
-    for name, default in (("task", None), ("profile", "lite"), ("method", ""), ("group", ""), ("environment", ""), ("seeds", "")):
-        row.add_argument(f"--{name}", default=default, required=default is None)
-    given = vars(parser.parse_args(arguments))
-    try:
-        if given.pop("command") == "build":
-            note_missing(root)
-            run_notebooks(root, given["profile"], given["jobs"])
-            print(f"The book is at {build_pages(root).as_uri()}")
-        else:
-            job = row_job(root, **given)
-            print(f"  done in {notebook.run(root, job, notebook.job_key(root, job)):.0f} s: {job.target}")
-    except (RunError, tomllib.TOMLDecodeError) as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; what was finished is kept, the same command goes on from there", file=sys.stderr)
-        return 130
-    return 0
+def build(root: Path, profile: str, jobs: int = 0) -> None:
+    """All of `arq book`: note what cannot be run here, run the notebooks, build the pages."""
+    note_missing(root)
+    run_notebooks(root, profile, jobs)
+    print(f"The book is at {build_pages(root).as_uri()}")
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def run_row(root: Path, **asked: str) -> None:
+    """All of `arq row`; `asked` is what `row_job` takes."""
+    job = row_job(root, **asked)
+    print(f"  done in {notebook.run(root, job, notebook.job_key(root, job)):.0f} s: {job.target}")

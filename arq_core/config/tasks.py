@@ -5,9 +5,8 @@ Nothing is decided by a part of a name: what differs between two tasks is a colu
 from __future__ import annotations
 
 import csv
-import importlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,21 +51,16 @@ class Task:
     also_known: str              # what else goes by the same name, one sentence
 
     def load(self) -> Dataset:
-        return _resolve(self.loader)(self.task)
+        return resolve_name(self.loader)(self.task)
 
     def environments(self, n: int) -> VectorEnv:
-        return _resolve(self.environment)(n)
+        return resolve_name(self.environment)(n)
 
     def score(self, returns: np.ndarray) -> np.ndarray:
         """100·(return - min)/(max - min): 0 is D4RL's random policy and 100 its expert; our own problems keep their return."""
         if self.suite == "ours":
             return returns
         return 100 * (returns - self.score_min) / (self.score_max - self.score_min)
-
-
-def _resolve(path: str) -> Callable:
-    module, name = path.split(":")
-    return getattr(importlib.import_module(module), name)
 
 
 NUMBERS = {"horizon": int, "state_dim": int, "action_dim": int, "score_min": float, "score_max": float,

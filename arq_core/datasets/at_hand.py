@@ -37,7 +37,8 @@ def why_not(name: str) -> str:
     if row.simulator == IN_NUMPY or file_of(row):
         return ""
     if is_collected(row):
-        return f"{name} has not been collected on this machine. `python -m arq_core.collectors {name}` collects it."
+        return (f"{name} has not been collected on this machine. "
+                f"`make collect TASK={name}` collects it.")
     return (f"The file of {name} is not in the cache. Loading the task downloads it, where the publisher's server can be reached: "
             f"{row.source.split()[0]}")
 

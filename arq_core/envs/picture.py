@@ -4,11 +4,11 @@ MuJoCo binds to one graphics backend per process, and the first may not work on 
 """
 from __future__ import annotations
 
-import importlib
 import os
 import subprocess
 import sys
 from pathlib import Path
+from pkgutil import resolve_name
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -74,8 +74,7 @@ def camera(model, data):
 
 
 def _draw(environment: str, width: int, height: int, target: str) -> None:
-    module, name = environment.split(":")
-    envs = getattr(importlib.import_module(module), name)(1)
+    envs = resolve_name(environment)(1)
     envs.reset([FIRST_SEED])
     model, data = simulation(envs)
     import mujoco

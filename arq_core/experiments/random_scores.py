@@ -5,9 +5,9 @@ Agreement is necessary, not sufficient; where a random policy never earns anythi
 """
 from __future__ import annotations
 
-import importlib
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
+from pkgutil import resolve_name
 
 import numpy as np
 import pandas as pd
@@ -57,8 +57,7 @@ REFERENCES = {
 
 def make(name: str, n: int) -> VectorEnv:
     """n episodes of a row of REFERENCES."""
-    module, function = REFERENCES[name].environment.split(":")
-    return getattr(importlib.import_module(module), function)(n)
+    return resolve_name(REFERENCES[name].environment)(n)
 
 
 def random_returns(envs: VectorEnv, episodes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from arq_core.config import settings
+from arq_core.config import processes, settings
 from arq_core.config.files import sweep, write_atomic
 from arq_core.config.paths import cache_folder
 from arq_core.config.tasks import tasks
@@ -93,7 +93,7 @@ def configure(root: Path, request: Request) -> Path:
 
 def command(root: Path, request: Request, *more: str) -> list[str]:
     """Snakemake on our Snakefile, with the engine's profile."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
+    memory = processes.memory() / 1e6
     local = ["--resources", f"mem_mb={round(SPARED_MEMORY * memory)}"] if request.engine == "laptop" else []
     cores = ["--cores", str(request.cores)] if request.cores else []
     return [sys.executable, "-m", "snakemake", "--snakefile", str(root / "workflow/Snakefile"), "--directory", str(root), "--nolock",

@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+
+import pynvml
 
 from arq_core.grid import hardware
 from arq_core.grid.hardware import Unreadable
@@ -60,9 +63,9 @@ def _microjoules(path: Path) -> float:
     return int(text) / 1e6
 
 
-def gpu_counters(load: Callable = hardware.nvml) -> list[Counter]:
+def gpu_counters(driver: ModuleType = pynvml) -> list[Counter]:
     """One counter for each NVIDIA device that a program started here could use; their 64 bits do not run over."""
-    return [Counter(gpu.name, gpu.joules, float("inf")) for gpu in hardware.gpus(load)]
+    return [Counter(gpu.name, gpu.joules, float("inf")) for gpu in hardware.gpus(driver)]
 
 
 class Meter:
@@ -115,9 +118,10 @@ def _advance(counter: Counter, last: float, total: float) -> tuple[float, float]
 
 
 @contextmanager
-def meter(root: Path = RAPL, load: Callable = hardware.nvml, every: float = READ_EVERY) -> Iterator[Meter]:
+def meter(root: Path = RAPL, driver: ModuleType = pynvml, every: float = READ_EVERY) -> Iterator[Meter]:
     """`with energy.meter() as m:` and then `m.joules`, `m.source`. A thread reads meanwhile, so that no counter runs over unseen."""
-    counting, stop = Meter(processor=lambda: processor_counters(root), gpu=lambda: gpu_counters(load)), threading.Event()
+    counting = Meter(processor=lambda: processor_counters(root), gpu=lambda: gpu_counters(driver))
+    stop = threading.Event()
 
     def watch():
         while not stop.wait(every):

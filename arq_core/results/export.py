@@ -31,8 +31,7 @@ MARKS = {"reproduced": "r", "not reproduced": "n", "not comparable": "c", "faile
 EXPLAINED = ("Mean ± standard deviation over seeds (ours with divisor n − 1). In the names of our lines: seeds × episodes, the least of "
              "the line; " + ", ".join(f"{mark}: {word}" for word, mark in MARKS.items()) + ".")
 SYMBOLS = {"<i>s</i><sub>ψ</sub>": r"$s_\psi$", "<i>Q</i><sup>β</sup>": r"$Q^\beta$", "<i>π</i><sub>ϕ</sub>": r"$\pi_\phi$"}
-SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "±": r"$\pm$", "×": r"$\times$",
-           "–": "--", **{c: "\\" + c for c in "&%$#_{}"}}
+SIGNS = str.maketrans({"−": "$-$", "±": r"$\pm$", "×": r"$\times$", "–": "--"})
 DOCUMENT = r"""% longtable finds the widths of its columns in the second run of pdflatex.
 \documentclass[a4paper,landscape]{article}
 \usepackage[utf8]{inputenc}
@@ -100,19 +99,31 @@ def _sources(cells: pd.DataFrame, hashes: Mapping[str, str]) -> list[str]:
     return [f"{c.jobs[0]}.jsonl: SHA-256 {hashes[c.jobs[0]]}, commit {', '.join(c.commits)}, data {', '.join(c.data)}" for c in ours.itertuples()]
 
 
+def _text(cell) -> str:
+    """What a cell shows, with the mark of its verdict behind a number of ours."""
+    marked = cell.verdict and cell.state == "value"
+    return _number(cell) + (f" ({MARKS[cell.verdict]})" if marked else "")
+
+
+def _table(rows: dict[str, list[str]], heads: Sequence[str]) -> pd.DataFrame:
+    """Lines by their heads, or a line that says that there are none."""
+    return pd.DataFrame.from_dict(rows or {"nothing was run": [""] * len(heads)}, orient="index",
+                                  columns=list(heads))
+
+
 def to_markdown(name: str, shown: Sequence[str], lines: Sequence[tuple], sources: Sequence[str]) -> str:
     """A table of pipes, as GitHub and Pandoc read it. `lines` are those of `_lines`, `shown` the methods that have a column."""
-    heads = " | ".join(re.sub("<.*?>", "", METHODS[m]) for m in shown)
-    out = [f"{CAPTIONS[name]} {EXPLAINED}", "", f"| | {heads} |", "|---|" + "---:|" * len(shown)]
-    for _, head, line in lines:
-        values = [_number(c) + (f" ({MARKS[c.verdict]})" if c.verdict and c.state == "value" else "") for c in line if c.method in shown]
-        out.append(f"| {head} | " + " | ".join(values) + " |")
-    return "\n".join([*out, "", *(f"- {source}" for source in sources), ""])
+    rows = {head: [_text(c) for c in line if c.method in shown] for _, head, line in lines}
+    heads = [re.sub("<.*?>", "", METHODS[m]) for m in shown]
+    text = _table(rows, heads).to_markdown(colalign=["left"] + ["right"] * len(shown),
+                                           disable_numparse=True)
+    listed = (f"- {source}" for source in sources)
+    return "\n".join([f"{CAPTIONS[name]} {EXPLAINED}", "", text, "", *listed, ""])
 
 
-def tex(text: str) -> str:
-    """A text with everything escaped that LaTeX would read otherwise."""
-    return "".join(SPECIAL.get(c, c) for c in text)
+def _tex(escaped: str) -> str:
+    """Our signs in a text whose special characters are escaped; a mark is raised."""
+    return re.sub(r" \((\w)\)$", r"\\textsuperscript{\1}", escaped.translate(SIGNS))
 
 
 def _tex_method(method: str) -> str:
@@ -123,19 +134,20 @@ def _tex_method(method: str) -> str:
 
 
 def to_latex(name: str, shown: Sequence[str], lines: Sequence[tuple], sources: Sequence[str]) -> str:
-    """A longtable with booktabs, to be read by \\input."""
-    group = None
-    out = [f"% {source}" for source in sources]
-    out += [r"\begin{longtable}{l" + "r" * len(shown) + "}", rf"\caption{{{tex(CAPTIONS[name])} {tex(EXPLAINED)}}}\\", r"\toprule",
-            " & ".join(["", *map(_tex_method, shown)]) + r" \\", r"\midrule", r"\endhead", r"\bottomrule", r"\endfoot"]
-    for of, head, line in lines:
-        if of and of != group:
-            out += [rf"\multicolumn{{{len(shown) + 1}}}{{l}}{{\textit{{{tex(of)}}}}} \\"]
-            group = of
-        marks = [rf"\textsuperscript{{{MARKS[c.verdict]}}}" if c.verdict and c.state == "value" else "" for c in line]
-        values = [tex(_number(c)) + mark for c, mark in zip(line, marks, strict=True) if c.method in shown]
-        out.append(" & ".join([tex(head), *values]) + r" \\")
-    return "\n".join([*out, r"\end{longtable}", ""])
+    """A longtable with booktabs, to be read by \\input; a line without numbers heads each group."""
+    rows: dict[str, list[str]] = {}
+    for group, head, line in lines:
+        if group:
+            rows.setdefault(group, [""] * len(shown))
+        rows[head] = [_text(c) for c in line if c.method in shown]
+    groups = {group for group, _, _ in lines}
+    style = _table(rows, [_tex_method(m) for m in shown]).style
+    style = style.format(_tex, escape="latex").format_index(_tex, escape="latex")
+    style = style.map_index(lambda head: "textit:--rwrap;" if head in groups else "")
+    text = style.to_latex(environment="longtable", hrules=True,
+                          column_format="l" + "r" * len(shown),
+                          caption=f"{CAPTIONS[name]} {EXPLAINED}".translate(SIGNS))
+    return "\n".join([*(f"% {source}" for source in sources), text])
 
 
 def export(folder: str | Path, results: str | Path, rows: Sequence[dict], runs: Mapping[str, dict], failures: Sequence[dict]) -> list[Path]:

@@ -12,7 +12,6 @@ Missed losses: among 12 cells an advantage is watched from about 11 times the se
 """
 from __future__ import annotations
 
-import argparse
 import difflib
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from arq_core.results.records import ResultsError
 from arq_core.results.rows import read_rows
 from arq_core.results.significance import Contrast, Mean, Seeds, contrast, holm, mean_over_seeds
 
@@ -153,26 +151,14 @@ def report(findings: Sequence[Finding], over: str = "bc") -> str:
     return "\n".join(lines + [describe(f, over) for f in sorted(watched, key=lambda f: order.index(f.verdict))])
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m arq_core.results.regressions", description=__doc__.split("\n")[0])
-    parser.add_argument("stored", help="folder of the committed rows")
-    parser.add_argument("new", help="folder of the rows to check")
-    parser.add_argument("--profile", default="ci")
-    parser.add_argument("--over", default="bc", help="the clone that has to be beaten")
-    parser.add_argument("--partial", action="store_true", help="a watched cell without new rows is no failure")
-    given = parser.parse_args(arguments)
-    try:
-        findings = compare(read_rows(given.stored), read_rows(given.new), given.profile, given.over)
-    except (RegressionError, ResultsError) as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
-    print(report(findings, given.over))
-    if failed := failures(findings, given.partial):
+def check(stored: str, new: str, profile: str = "ci", over: str = "bc",
+          partial: bool = False) -> bool:
+    """All of `arq compare`: print what became of watched cells of two folders; whether none failed."""
+    findings = compare(read_rows(stored), read_rows(new), profile, over)
+    print(report(findings, over), flush=True)
+    if failed := failures(findings, partial):
         names = ", ".join(f"{f.task} {f.method} ({f.verdict})" for f in failed)
-        print(f"error: saw {len(failed)} of the cells that clearly beat {given.over} without that now, expected none: {names}. "
-              "Find what changed; if the change is meant, commit the new rows and say why.", file=sys.stderr)
-    return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        print(f"error: saw {len(failed)} of the cells that clearly beat {over} without that now, "
+              f"expected none: {names}. Find what changed; if the change is meant, commit the new "
+              "rows and say why.", file=sys.stderr)
+    return not failed

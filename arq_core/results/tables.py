@@ -5,10 +5,8 @@ A cell is `value`, `illegible` (the paper has it, the available copy does not sh
 """
 from __future__ import annotations
 
-import argparse
 import json
 import math
-import sys
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +18,7 @@ from arq_core.config.paths import DATA
 from arq_core.results import verdicts
 from arq_core.results.paper import BLANK, CELL, paper_cells, paper_lines, published
 from arq_core.results.records import ResultsError, read_run
-from arq_core.results.rows import file_name, read_rows, summary
+from arq_core.results.rows import file_name, summary
 from arq_core.results.verdicts import COMPARABLE, Ours, Paper
 
 FAILED = DATA.parent / "_build/grid/failed.json"
@@ -142,23 +140,3 @@ def table_own(rows: Sequence[dict], path: str | Path = DATA / "tasks.csv", *, ru
     listed = known[known["suite"].isin(OWN_SUITES)]
     suites = dict(sorted(listed["suite"].items(), key=lambda item: list(OWN_SUITES).index(item[1])))
     return _in_order(_our_lines(rows, {name: name for name in suites}, suites, {}, known, runs or {}, failures), suites)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    from arq_core.results import export as tables_files
-    parser = argparse.ArgumentParser(prog="python -m arq_core.results.tables", description=tables_files.__doc__)
-    export = parser.add_subparsers(dest="command", required=True).add_parser("export", help="write the tables as CSV, LaTeX and Markdown")
-    export.add_argument("folder", type=Path)
-    export.add_argument("--results", type=Path, default=DATA / "results")
-    given = parser.parse_args(arguments)
-    try:
-        for path in tables_files.export(given.folder, given.results, read_rows(given.results), read_runs(given.results), read_failures()):
-            print(path)
-    except ResultsError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -10,16 +10,17 @@ from dataclasses import fields
 from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 from grids import ROOT, grid, scratch, steps_done
 from problems import chain, streams, tiny
 
+from arq_core.__main__ import arq
 from arq_core.algorithm.policies import HEADS
 from arq_core.config import files, settings, tasks
 from arq_core.config.hyper import Budget, Hyper
 from arq_core.engine.store import NoStore
 from arq_core.experiments import methods
 from arq_core.grid import costs, driver, plan
-from arq_core.grid.__main__ import main
 from arq_core.grid.plan import Cell
 from arq_core.grid.publish import publish
 from arq_core.results import rows as results
@@ -76,7 +77,7 @@ def test_what_is_declared_exists():
 def finished(tmp_path_factory):
     """A scratch checkout whose four cells of the maze are finished, by stand-ins."""
     root = scratch(tmp_path_factory.mktemp("grid"))
-    run = grid(root, "run", "--profile", "toy", "--tasks", "maze", "--methods", FOUR, "--no-book")
+    run = grid(root, "--profile", "toy", "--tasks", "maze", "--methods", FOUR, "--no-book")
     assert run.returncode == 0, run.stderr
     assert steps_done(root) == sorted(["dataset maze", "behavior maze", "support maze", "q maze", "q_beta maze", "policy maze arq+pi",
                                        *(f"evaluate maze {m}" for m in FOUR.split())])
@@ -89,7 +90,7 @@ def _again(root, change):
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
-    plan_ = grid(root, "plan", "--list", "--profile", "toy", "--tasks", "maze", "--methods", FOUR)
+    plan_ = grid(root, "--plan", "--list", "--profile", "toy", "--tasks", "maze", "--methods", FOUR)
     path.write_text(text)
     assert plan_.returncode == 0, plan_.stderr
     return sorted(line for line in plan_.stdout.splitlines() if line.split(" ")[0] in plan.ORDER)
@@ -114,7 +115,7 @@ def test_a_change_does_again_what_depends_on_it_and_nothing_else(finished, chang
 
 
 def test_a_second_run_does_nothing(finished):
-    run = grid(finished, "run", "--profile", "toy", "--tasks", "maze", "--methods", FOUR, "--no-book")
+    run = grid(finished, "--profile", "toy", "--tasks", "maze", "--methods", FOUR, "--no-book")
     assert run.returncode == 0 and steps_done(finished) == [] and "nothing to do" in run.stdout
 
 
@@ -125,7 +126,7 @@ def test_what_finished_cells_have_lost_is_made_again_and_published(finished):
     lost = [at / "maze/q.json", at / "rows" / rows["arq+pi"].name, at / "maze/q_beta.ipynb", (at / "rows" / rows["s_psi"].name).with_suffix(".run.json")]
     for path in [*lost, *(published / path.name for path in rows.values())]:
         path.unlink()
-    run = grid(finished, "run", "--profile", "toy", "--tasks", "maze", "--methods", FOUR, "--no-book")
+    run = grid(finished, "--profile", "toy", "--tasks", "maze", "--methods", FOUR, "--no-book")
     assert run.returncode == 0, run.stderr + run.stdout
     assert all(path.exists() for path in lost) and all(results.read_file(published / path.name) for path in rows.values())
     assert steps_done(finished) == sorted(["q_beta maze", "evaluate maze q_beta+s_psi", "evaluate maze s_psi", *BELOW_Q])
@@ -142,7 +143,8 @@ def test_a_cell_that_lacks_a_notebook_is_not_finished_and_not_published(finished
 
 def test_a_broken_dataset_leaves_all_other_cells_done_and_is_named(finished):
     (finished / "broken.txt").write_text("bridge")
-    run = grid(finished, "run", "--profile", "toy", "--tasks", "maze bridge", "--methods", "bc", "--no-book")
+    run = grid(finished, "--profile", "toy", "--tasks", "maze bridge", "--methods", "bc",
+               "--no-book")
     assert run.returncode == 1 and "evaluate maze bc" in steps_done(finished)
     assert "bridge, bc (toy): step dataset of notebooks/grid/dataset.ipynb failed: dataset.ipynb: saw a broken file" in run.stderr
     log = "_build/grid/toy.released/bridge/dataset.log"
@@ -150,7 +152,8 @@ def test_a_broken_dataset_leaves_all_other_cells_done_and_is_named(finished):
     failed = json.loads((finished / "_build/grid/failed.json").read_text())
     assert [(f["task"], f["method"], f["step"]) for f in failed] == [("bridge", "bc", "dataset")]
     (finished / "broken.txt").unlink()
-    run = grid(finished, "run", "--profile", "toy", "--tasks", "maze bridge", "--methods", "bc", "--no-book")
+    run = grid(finished, "--profile", "toy", "--tasks", "maze bridge", "--methods", "bc",
+               "--no-book")
     assert run.returncode == 0 and json.loads((finished / "_build/grid/failed.json").read_text()) == []
     steps_done(finished)
 
@@ -158,7 +161,7 @@ def test_a_broken_dataset_leaves_all_other_cells_done_and_is_named(finished):
 def test_a_second_run_at_the_same_time_is_told_of_the_first(finished):
     with open(finished / "_build/grid/lock", "a") as f:
         fcntl.flock(f, fcntl.LOCK_EX)
-        run = grid(finished, "run", "--profile", "toy", "--tasks", "maze", "--methods", "bc", "--no-book")
+        run = grid(finished, "--profile", "toy", "--tasks", "maze", "--methods", "bc", "--no-book")
     assert run.returncode == 1 and "saw a run that is going on (process " in run.stderr and "expected one at a time in this folder" in run.stderr
 
 
@@ -181,10 +184,9 @@ def test_a_step_stops_when_the_run_it_belongs_to_has_ended():
     (["--engine", "slrum"], "engine: saw 'slrum', .*Did you mean 'slurm'"),
     (["--seeds", "0,a"], "seeds: saw '0,a', expected integers"),
     (["--tasks", "maze maze"], "tasks: saw .*, expected at least one, each once")])
-def test_unknown_names_are_refused_with_what_comes_near(arguments, message, capsys):
-    assert main(["plan", *arguments]) == 1
-    error = capsys.readouterr().err
-    assert re.search(message, error), error
+def test_unknown_names_are_refused_with_what_comes_near(arguments, message):
+    run = CliRunner().invoke(arq, ["table", "--plan", *arguments])
+    assert run.exit_code == 1 and re.search(message, run.stderr), run.stderr
 
 
 def test_a_row_edited_by_hand_stops_publishing_and_is_named(finished):
@@ -194,7 +196,7 @@ def test_a_row_edited_by_hand_stops_publishing_and_is_named(finished):
     rows = finished / "_build/grid/toy.released/rows/maze.toy.bc.released.jsonl"
     rows.write_text(rows.read_text().replace('"wall_s": 1.0', '"wall_s": 2.0'))
     rows.with_suffix(".run.json").touch()
-    run = grid(finished, "run", "--profile", "toy", "--tasks", "maze", "--methods", "bc", "--no-book")
+    run = grid(finished, "--profile", "toy", "--tasks", "maze", "--methods", "bc", "--no-book")
     assert run.returncode == 1 and f"{path}:1: field 'length': saw 0" in run.stderr
     path.write_text(before)
 
@@ -252,7 +254,8 @@ def test_forty_datasets_thirteen_methods_and_three_seeds_are_planned_with_their_
     root = scratch(tmp_path)
     published = [t for t, row in tasks.tasks().items() if row.published_name]
     names = [m.replace(" ", "-") for m in list(plan.METHODS)[:13]]
-    run = grid(root, "plan", "--profile", "paper", "--tasks", " ".join(published), "--methods", " ".join(names), "--seeds", "0,1,2")
+    run = grid(root, "--plan", "--profile", "paper", "--tasks", " ".join(published),
+               "--methods", " ".join(names), "--seeds", "0,1,2")
     cells_ = plan.cells(published, [plan.SLUGS[m] for m in names], "paper")
     steps = {(c.task, s, "" if s in plan.SHARED else c.method) for c in cells_ for s in c.steps()}
     assert len(cells_) == 40 * 13 and f"520 cells. {len(steps)} steps: about" in run.stdout, run.stdout + run.stderr
@@ -261,7 +264,8 @@ def test_forty_datasets_thirteen_methods_and_three_seeds_are_planned_with_their_
 def test_a_real_cell_from_data_to_rows_with_its_evidence(tmp_path):
     """Through papermill, and again from the store alone: the same rows."""
     root = scratch(tmp_path, stand_ins=False)
-    arguments = ["run", "--profile", "toy", "--tasks", "maze", "--methods", "s_psi", "--seeds", "3", "--no-book"]
+    arguments = ["--profile", "toy", "--tasks", "maze", "--methods", "s_psi", "--seeds", "3",
+                 "--no-book"]
     run = grid(root, *arguments, ARQ_CACHE=str(tmp_path / "cache"))
     assert run.returncode == 0, run.stderr + run.stdout
     path = root / "data/results/maze.toy.s_psi.released.jsonl"

@@ -13,10 +13,12 @@ from grids import grid, scratch
 
 from arq_core.results import rows
 
-CELLS = ["run", "--profile", "toy", "--tasks", "maze", "--methods", "bc s_psi q_beta+s_psi arq+pi arq+s_psi", "--no-book"]
+CELLS = ["--profile", "toy", "--tasks", "maze",
+         "--methods", "bc s_psi q_beta+s_psi arq+pi arq+s_psi", "--no-book"]
 TIMED = {"wall_s", "created", "commit"}
 KILLS = 20
-PARTS = {"head": "arq_core.grid run", "engine": "snakemake --snakefile", "step": "arq_core.grid.job", "kernel": "ipykernel_launcher"}
+PARTS = {"head": "arq_core table", "engine": "snakemake --snakefile", "step": "arq_core.grid.job",
+         "kernel": "ipykernel_launcher"}
 
 
 def _running(root: Path, words: str) -> list[int]:
@@ -33,7 +35,8 @@ def _running(root: Path, words: str) -> list[int]:
 
 
 def _begin(root: Path, cache: Path) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-m", "arq_core.grid", *CELLS], cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    return subprocess.Popen([sys.executable, "-m", "arq_core", "table", *CELLS], cwd=root,
+                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
                             env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "ARQ_CACHE": str(cache)})
 
 
@@ -78,7 +81,7 @@ def _unfinished(root: Path) -> bool:
 def _wait_for_the_folder(root: Path) -> None:
     """Until nothing of the killed run works in the folder: an engine that outlives its head is told to stop, and stops."""
     for _ in range(600):
-        if not _running(root, "arq_core.grid run") and not _running(root, "snakemake --snakefile"):
+        if not _running(root, "arq_core table") and not _running(root, "snakemake --snakefile"):
             return
         time.sleep(0.5)
     raise AssertionError("saw an engine that goes on for five minutes after its head was killed")

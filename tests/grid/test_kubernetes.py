@@ -86,7 +86,7 @@ def environment(root: Path) -> dict[str, str]:
 @needs_plugin
 def test_the_profile_runs_every_step_as_a_job_of_its_own(kubectl, tmp_path):
     root = scratch(tmp_path / "copy")
-    run = grid(root, "run", *CELLS, **environment(root))
+    run = grid(root, *CELLS, **environment(root))
     assert run.returncode == 0, run.stdout + run.stderr
     assert steps_done(root) == STEPS and len(list((kubectl / "jobs").iterdir())) == len(STEPS)
 
@@ -96,10 +96,11 @@ def test_the_profile_runs_every_step_as_a_job_of_its_own(kubectl, tmp_path):
 def test_after_a_kill_of_the_head_its_jobs_are_taken_up_again(kubectl, tmp_path):
     root = scratch(tmp_path / "copy")
     (kubectl / "hold").touch()
-    head = subprocess.Popen([sys.executable, "-m", "arq_core.grid", "run", *CELLS], cwd=root, env=os.environ | environment(root))
+    head = subprocess.Popen([sys.executable, "-m", "arq_core", "table", *CELLS], cwd=root,
+                            env=os.environ | environment(root))
     until("a job whose name was noted", lambda: any(p.read_text() for p in (root / ".snakemake/incomplete").glob("*") if p.is_file()))
     Checkout(root).kill_head(head)
     (kubectl / "hold").unlink()
-    run = grid(root, "run", *CELLS, **environment(root))
+    run = grid(root, *CELLS, **environment(root))
     assert run.returncode == 0, run.stdout + run.stderr
     assert steps_done(root) == STEPS and len(list((kubectl / "jobs").iterdir())) == len(STEPS)

@@ -50,7 +50,7 @@ def files_of(root: Path) -> list[str]:
 
 def table_of(root: Path) -> dict[str, str]:
     """The tables' files, made from that checkout's rows, without the hashes of the files of rows: those hold times too."""
-    command = [sys.executable, "-m", "arq_core.results.tables", "export", "tables", "--results", "data/results"]
+    command = [sys.executable, "-m", "arq_core", "export", "tables", "--results", "data/results"]
     run = subprocess.run(command, cwd=root, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(root)})
     assert run.returncode == 0, run.stdout + run.stderr
     hashes = [hashlib.sha256(p.read_bytes()).hexdigest() for p in (root / "data/results").glob("*.jsonl")]

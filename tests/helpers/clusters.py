@@ -144,7 +144,8 @@ class Checkout:
     def begin(self, *more: str) -> subprocess.Popen:
         """Start the grid, as `make table` does, on the laptop or on Slurm."""
         own = {"PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1", "ARQ_CACHE": str(self.root / "cache")}
-        command = [sys.executable, "-m", "arq_core.grid", "run", *CELLS, *more, "--engine", "slurm" if self.slurm else "laptop"]
+        command = [sys.executable, "-m", "arq_core", "table", *CELLS, *more,
+                   "--engine", "slurm" if self.slurm else "laptop"]
         with open(self.root / "output.txt", "w") as output:
             return subprocess.Popen(command, cwd=self.root, stdout=output, stderr=output,
                                     env=os.environ | own | (self.slurm.environment() if self.slurm else {}))

@@ -52,8 +52,9 @@ def scratch(folder: Path, stand_ins: bool = True) -> Path:
 
 
 def grid(root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    """python -m arq_core.grid in a scratch checkout."""
-    return subprocess.run([sys.executable, "-m", "arq_core.grid", *arguments], cwd=root, capture_output=True, text=True,
+    """`arq table` in a scratch checkout."""
+    return subprocess.run([sys.executable, "-m", "arq_core", "table", *arguments], cwd=root,
+                          capture_output=True, text=True,
                           env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"} | environment)
 
 

@@ -1,8 +1,10 @@
 """The check that a method which clearly beat the clone still does: its tests are textbook ones, noise does not fail it, losses do."""
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from scipy import stats
 
+from arq_core.__main__ import arq
 from arq_core.results import regressions
 from arq_core.results import rows as results
 from arq_core.results.regressions import (
@@ -16,7 +18,6 @@ from arq_core.results.regressions import (
     compare,
     failures,
     judge,
-    main,
 )
 from arq_core.results.significance import Mean, contrast, holm, mean_over_seeds
 
@@ -160,27 +161,32 @@ def test_one_seed_is_never_watched_and_never_enough():
     assert all("one seed" in f.note for f in failures(judge(cells, single, "bc"))) and failures(judge(cells, single, "bc"))
 
 
-def test_the_command_passes_fails_and_says_why(tmp_path, capsys):
+def ran(*arguments):
+    return CliRunner().invoke(arq, ["compare", *map(str, arguments)])
+
+
+def test_the_command_passes_fails_and_says_why(tmp_path):
     rng = np.random.default_rng(6)
     stored = write(tmp_path / "stored", world(rng, 5, FOUR))
     same = write(tmp_path / "same", world(rng, 5, FOUR))
     worse = write(tmp_path / "worse", world(rng, 5, FOUR | {"task-3": FOUR["task-3"] | {"arq+s_psi": 20}}))
-    assert main([stored, same]) == 0 and "of 12 cells are watched" in capsys.readouterr().out
-    assert main([stored, worse, "--profile", "ci"]) == 1
-    shown = capsys.readouterr()
-    assert "LOST        task-3 arq+s_psi (released, recollected data): advantage over bc +" in shown.out and "p of the drop" in shown.out
-    assert "task-3 arq+s_psi (lost)" in shown.err and "expected none" in shown.err
+    kept, lost = ran(stored, same), ran(stored, worse, "--profile", "ci")
+    assert kept.exit_code == 0 and "of 12 cells are watched" in kept.stdout and not kept.stderr
+    said = "LOST        task-3 arq+s_psi (released, recollected data): advantage over bc +"
+    assert lost.exit_code == 1 and said in lost.stdout and "p of the drop" in lost.stdout
+    assert "task-3 arq+s_psi (lost)" in lost.stderr and "expected none" in lost.stderr
 
 
-def test_what_cannot_be_compared_is_refused(tmp_path, capsys):
+def test_what_cannot_be_compared_is_refused(tmp_path):
     rng = np.random.default_rng(7)
     stored = write(tmp_path / "stored", world(rng, 2, FOUR))
     without = write(tmp_path / "without", world(rng, 2, {"task-0": {"arq+pi": 3}}))
-    assert main([stored, stored, "--profile", "cii"]) == 2 and "did you mean 'ci'?" in capsys.readouterr().err
-    assert main([without, stored]) == 2 and "saw none of bc" in capsys.readouterr().err
-    assert main([stored, str(tmp_path / "nowhere")]) == 2 and "new rows at ci: saw none" in capsys.readouterr().err
+    refused = [(ran(stored, stored, "--profile", "cii"), "did you mean 'ci'?"),
+               (ran(without, stored), "saw none of bc"),
+               (ran(stored, tmp_path / "nowhere"), "new rows at ci: saw none")]
     (tmp_path / "stored" / "broken.jsonl").write_text("{")
-    assert main([stored, stored]) == 2 and "broken.jsonl:1" in capsys.readouterr().err
+    for run, message in [*refused, (ran(stored, stored), "broken.jsonl:1")]:
+        assert run.exit_code == 2 and run.stderr.startswith("error: ") and message in run.stderr
 
 
 def test_profiles_variants_and_fidelities_are_compared_with_themselves_only():

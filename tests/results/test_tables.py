@@ -1,4 +1,5 @@
 """The paper's tables: transcription checked against their own totals, and cells that cannot be mistaken for one another."""
+import html
 import re
 from html.parser import HTMLParser
 
@@ -86,6 +87,7 @@ class Rows(HTMLParser):
         super().__init__()
         self.rows = []
         self.feed(text)
+        self.rows = [[cell.strip() for cell in row] for row in self.rows]
 
     def handle_starttag(self, tag, _):
         if tag == "tr":
@@ -162,7 +164,7 @@ def test_a_cell_of_ours_has_everything_that_leads_back_to_its_rows():
     assert "profile ci" in cell["reason"] and "2 × 2" in cell["reason"]
     text = to_html(cells, "caption", "t", "../evidence/")
     assert 'href="../evidence/door-human.html#door-human.ci.arq+s_psi.released"><b>9.0</b> ± 2.8</a>' in text
-    assert text.count("A smaller budget than the paper&#x27;s: profile ci") == 3       # the title, what the word opens, the list on paper
+    assert html.unescape(text).count("A smaller budget than the paper's: profile ci") == 3       # the title, what the word opens, the list on paper
 
 
 def test_a_recorded_budget_below_the_papers_is_not_the_papers():
