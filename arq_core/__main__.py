@@ -11,18 +11,8 @@ from pathlib import Path
 
 import click
 
-from arq_core.config.command import VARIABLES, Commands, Refused, profile, text
-
-NEEDED = ("data/tasks.csv", "book")                  # what a checkout is known by
-
-
-def checkout() -> Path:
-    """The checkout to work in: $ARQ_ROOT, or the folder above the package."""
-    root = Path(os.environ.get("ARQ_ROOT") or Path(__file__).parents[1]).resolve()
-    if missing := [name for name in NEEDED if not (root / name).exists()]:
-        raise Refused(f"{root}: saw no {' and no '.join(missing)}, expected a checkout of the "
-                      "project; clone it, and name its folder in ARQ_ROOT.")
-    return root
+from arq_core.config import paths
+from arq_core.config.command import Commands, Refused, profile, text
 
 
 @click.group(cls=Commands, context_settings=dict(show_default=True, max_content_width=100),
@@ -36,7 +26,7 @@ def arq():
 @click.option("--jobs", default=0, help="Notebooks at a time; 0: as many as this machine can.")
 def make_book(profile, jobs):
     """Run the notebooks whose inputs changed, then build the pages."""
-    root = checkout()
+    root = paths.root()
     from arq_core.book import pages
     pages.build(root, profile, jobs)
 
@@ -55,7 +45,7 @@ def row(**asked):
     TASK is a name in data/tasks.csv, or data of yours: an HDF5 file in the layout of D4RL or
     robomimic, a folder of Minari's, or minari:ID.
     """
-    root = checkout()
+    root = paths.root()
     from arq_core.book import pages
     pages.run_row(root, **asked)
 
@@ -80,7 +70,7 @@ def table(context, results, no_book, plan, every, configure, **asked):
     """Fill Table A.4: run what is missing, write rows, tables and book."""
     if plan and configure or every and not plan:
         raise click.UsageError("Expected --plan or --configure, not both, and --list with --plan.")
-    root = checkout()
+    root = paths.root()
     from arq_core.grid import driver, run
     request = run.read_request(root, **asked)
     if plan or configure:
@@ -94,7 +84,7 @@ def table(context, results, no_book, plan, every, configure, **asked):
 @click.option("--cards", type=Path, help="A folder for copies of the data cards.")
 def collect(names, cards):
     """Collect datasets of our own, or find them in the cache."""
-    checkout()
+    paths.root()
     from arq_core.collectors import run
     try:
         for path, card in run.collect(names, cards):
@@ -108,7 +98,7 @@ def collect(names, cards):
 @click.option("--results", type=Path, help="Folder of the rows; without it, data/results.")
 def export(folder, results):
     """Write the tables as CSV, LaTeX and Markdown into FOLDER."""
-    root = checkout()
+    root = paths.root()
     from arq_core.results import export as tables_files
     from arq_core.results import rows, tables
     results = results or root / "data/results"
@@ -140,7 +130,7 @@ def compare(context, **asked):
 @click.pass_context
 def check_links(context, offline):
     """Check every link of the built book and of the README."""
-    root = checkout()
+    root = paths.root()
     from arq_core.book import links
     if not links.check(root, offline):
         context.exit(1)
@@ -150,7 +140,7 @@ def check_links(context, offline):
 @click.argument("name")
 def task(name):
     """Show what a dataset is, whether it is here, and how to get it."""
-    checkout()
+    paths.root()
     from arq_core.datasets import at_hand, passports
     click.echo(f"{passports.passport(name)}\n")
     missing, row = at_hand.why_not(name), at_hand.known(name)
@@ -164,7 +154,7 @@ def task(name):
               "steps, and write them to data/benchmarks/grid_costs.json.")
 def show_costs(calibrate):
     """Show what each kind of step costs, by which `arq table` plans."""
-    root = checkout()
+    root = paths.root()
     from arq_core.grid import costs
     record = costs.calibrate(root) if calibrate else json.loads((root / costs.FILE).read_text())
     click.echo(json.dumps(record, indent=1))
@@ -173,16 +163,14 @@ def show_costs(calibrate):
 @arq.command(epilog="Example: arq where")
 def where():
     """Show folders and ARQ_* variables in force, and what each is for."""
-    from arq_core.config.paths import cache_folder, local_folder
-    try:
-        root = checkout()
-    except Refused as error:
-        root = f"none ({error})"
-    click.echo(f"checkout    {root}\ncache       {cache_folder()}\nlocal data  {local_folder()}\n")
-    known = VARIABLES | {name: "not one of ours" for name in sorted(os.environ)
-                         if name.startswith("ARQ_") and name not in VARIABLES}
-    for name, what in known.items():
-        click.echo(f"{name} = {os.environ.get(name, '(not set)')}\n    {what}")
+    for what, folder in {"checkout": paths.root, "cache": paths.cache_folder,
+                         "local data": paths.local_folder}.items():
+        try:
+            click.echo(f"{what:<12}{folder()}")
+        except paths.NoCheckout as error:
+            click.echo(f"{what:<12}none ({error})")
+    for name, what in paths.variables().items():
+        click.echo(f"\n{name} = {os.environ.get(name, '(not set)')}\n    {what}")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from arq_core.__main__ import arq
 from arq_core.book import pages
 from arq_core.book.notebook import RunError
-from arq_core.config import command
+from arq_core.config import command, paths
 from arq_core.datasets.fetch import FetchError
 from arq_core.results import regressions
 
@@ -159,7 +159,7 @@ def test_outside_a_checkout_one_error_says_what_was_expected(tmp_path):
                         ["task", "maze"], ["costs"],
                         ["export", "out", "--results", "rows"]):
         run = started(name, *more, **there)
-        said = f"error: {tmp_path}: saw no data/tasks.csv and no book, expected a checkout of the "
+        said = f"error: {tmp_path}: saw no data/tasks.csv and no book, expected a checkout of "
         assert run.returncode == 1 and run.stderr.startswith(said) and "ARQ_ROOT" in run.stderr
         assert run.stderr.count("\n") == 1
     assert started("book", "--help", **there).returncode == 0
@@ -191,7 +191,7 @@ def test_where_knows_every_variable_that_is_read():
     files = [ROOT / "Makefile", *(ROOT / "workflow").glob("*.*")]
     files += (ROOT / "arq_core").rglob("*.py")
     read = {name for path in files for name in re.findall(r"\bARQ_[A-Z0-9_]+", path.read_text())}
-    assert read == set(command.VARIABLES)
+    assert read == set(paths.VARIABLES)
 
 
 def test_a_passport_says_whether_the_data_are_here_and_how_to_get_them(tmp_path):

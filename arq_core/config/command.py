@@ -1,4 +1,4 @@
-"""What all commands of `arq` share: how they end, options that several have, and the variables."""
+"""What all commands of `arq` share: how they end, options that several have."""
 from __future__ import annotations
 
 import click
@@ -7,20 +7,9 @@ STOPPED = "stopped; what was finished is kept, the same command goes on from the
 ERRORS = {"arq_core.envs.vector.EnvError", "arq_core.grid.driver.GridError", "arq_core.algorithm.types.DataError",
           "arq_core.grid.slurm.QueueError", "arq_core.book.links.LinksError", "tomllib.TOMLDecodeError",
           "arq_core.results.regressions.RegressionError", "arq_core.book.notebook.RunError",
-          "arq_core.results.records.ResultsError", "arq_core.config.settings.UnknownName"}
+          "arq_core.results.records.ResultsError", "arq_core.config.settings.UnknownName",
+          "arq_core.config.paths.NoCheckout"}
 REFUSED = {"compare": 2}                             # its status 1 says that an advantage was lost
-VARIABLES = {
-    "ARQ_ROOT": "the checkout to work in; not set: the folder above the package",
-    "ARQ_CACHE": "where downloads and finished steps are kept; not set: data/cache of the checkout",
-    "ARQ_LOCAL_DATA": "files that you have already; not set: shared/data beside the checkout",
-    "ARQ_SOLVE_ROWS": "rows of a network at once, for devices with little memory",
-    "ARQ_GRID_HEAD": "set by arq table for its steps: the process that they end with",
-    "ARQ_SLURM_PORT": "first port of workflow/slurm_here.sh; not set: 17000",
-    "ARQ_D4RL_INFOS": "set by make test after make peers: d4rl's own scores, to compare ours with",
-    "ARQ_ROBOMIMIC": "set by make test after make peers: robomimic's own code",
-    "ARQ_ROBOMIMIC_REGISTRY": "set by make test after make peers: robomimic's own addresses",
-    "ARQ_RLIABLE": "set by make test after make peers: rliable's own code",
-}
 
 
 class Refused(Exception):
