@@ -3,6 +3,7 @@
 Here are the commands' options and one end for all of them; the work is in the modules they call.
 These are imported inside the commands, so that help comes at once.
 """
+
 from __future__ import annotations
 
 import json
@@ -15,8 +16,11 @@ from arq_core.config import paths
 from arq_core.config.command import Commands, Refused, profile, text
 
 
-@click.group(cls=Commands, context_settings=dict(show_default=True, max_content_width=100),
-             epilog="Example: arq table --help explains one of them, with an example of its own.")
+@click.group(
+    cls=Commands,
+    context_settings=dict(show_default=True, max_content_width=100),
+    epilog="Example: arq table --help explains one of them, with an example of its own.",
+)
 def arq():
     """Action-restricted Q-learning: its book, its table, and the data of both."""
 
@@ -28,6 +32,7 @@ def make_book(profile, jobs):
     """Run the notebooks whose inputs changed, then build the pages."""
     root = paths.root()
     from arq_core.book import pages
+
     pages.build(root, profile, jobs)
 
 
@@ -37,8 +42,11 @@ def make_book(profile, jobs):
 @text("--method", "One method; without it, those of the notebook.")
 @text("--seeds", "Seeds, as 0,1,2; without it, those of the profile.")
 @text("--group", "For data of yours: whose hyperparameters they take.")
-@text("--environment", "For data of yours: a task, or gymnasium:ID, in whose simulator to score; "
-      "without it, they are trained only.")
+@text(
+    "--environment",
+    "For data of yours: a task, or gymnasium:ID, in whose simulator to score; "
+    "without it, they are trained only.",
+)
 def row(**asked):
     """Train and evaluate one row of Table A.4.
 
@@ -47,6 +55,7 @@ def row(**asked):
     """
     root = paths.root()
     from arq_core.book import pages
+
     pages.run_row(root, **asked)
 
 
@@ -72,6 +81,7 @@ def table(context, results, no_book, plan, every, configure, **asked):
         raise click.UsageError("Expected --plan or --configure, not both, and --list with --plan.")
     root = paths.root()
     from arq_core.grid import driver, run
+
     request = run.read_request(root, **asked)
     if plan or configure:
         click.echo(run.planned(root, request, every) if plan else driver.configure(root, request))
@@ -86,6 +96,7 @@ def collect(names, cards):
     """Collect datasets of our own, or find them in the cache."""
     paths.root()
     from arq_core.collectors import run
+
     try:
         for path, card in run.collect(names, cards):
             click.echo(f"{path}\n{json.dumps(card, indent=1)}")
@@ -101,9 +112,11 @@ def export(folder, results):
     root = paths.root()
     from arq_core.results import export as tables_files
     from arq_core.results import rows, tables
+
     results = results or root / "data/results"
-    for path in tables_files.export(folder, results, rows.read_rows(results),
-                                    tables.read_runs(results), tables.read_failures()):
+    for path in tables_files.export(
+        folder, results, rows.read_rows(results), tables.read_runs(results), tables.read_failures()
+    ):
         click.echo(path)
 
 
@@ -121,6 +134,7 @@ def compare(context, **asked):
     the two cannot be compared.
     """
     from arq_core.results import regressions
+
     if not regressions.check(**asked):
         context.exit(1)
 
@@ -132,6 +146,7 @@ def check_links(context, offline):
     """Check every link of the built book and of the README."""
     root = paths.root()
     from arq_core.book import links
+
     if not links.check(root, offline):
         context.exit(1)
 
@@ -142,6 +157,7 @@ def task(name):
     """Show what a dataset is, whether it is here, and how to get it."""
     paths.root()
     from arq_core.datasets import at_hand, passports
+
     click.echo(f"{passports.passport(name)}\n")
     missing, row = at_hand.why_not(name), at_hand.known(name)
     click.echo(missing or f"It is here: {at_hand.file_of(row) or 'computed when it is loaded'}")
@@ -150,12 +166,17 @@ def task(name):
 
 
 @arq.command("costs", epilog="Example: arq costs --calibrate")
-@click.option("--calibrate", is_flag=True, help="Take them anew from the finished "
-              "steps, and write them to data/benchmarks/grid_costs.json.")
+@click.option(
+    "--calibrate",
+    is_flag=True,
+    help="Take them anew from the finished "
+    "steps, and write them to data/benchmarks/grid_costs.json.",
+)
 def show_costs(calibrate):
     """Show what each kind of step costs, by which `arq table` plans."""
     root = paths.root()
     from arq_core.grid import costs
+
     record = costs.calibrate(root) if calibrate else json.loads((root / costs.FILE).read_text())
     click.echo(json.dumps(record, indent=1))
 
@@ -163,8 +184,11 @@ def show_costs(calibrate):
 @arq.command(epilog="Example: arq where")
 def where():
     """Show folders and ARQ_* variables in force, and what each is for."""
-    for what, folder in {"checkout": paths.root, "cache": paths.cache_folder,
-                         "local data": paths.local_folder}.items():
+    for what, folder in {
+        "checkout": paths.root,
+        "cache": paths.cache_folder,
+        "local data": paths.local_folder,
+    }.items():
         try:
             click.echo(f"{what:<12}{folder()}")
         except paths.NoCheckout as error:

@@ -1,4 +1,5 @@
 """The command `arq`: help with examples, near misses, exit statuses, what it needs."""
+
 import os
 import pkgutil
 import re
@@ -30,15 +31,21 @@ def ran(*arguments, **environment):
 
 def started(*arguments, folder=ROOT, **environment):
     """The command in a process of its own."""
-    return subprocess.run([sys.executable, "-m", "arq_core", *arguments], cwd=folder, text=True,
-                          env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
-                          capture_output=True)
+    return subprocess.run(
+        [sys.executable, "-m", "arq_core", *arguments],
+        cwd=folder,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+    )
 
 
 def fails(monkeypatch, error):
     """`arq book` raises this, wherever it would."""
+
     def build(*_):
         raise error
+
     monkeypatch.setattr(pages, "build", build)
 
 
@@ -65,35 +72,48 @@ def test_help_lists_every_command_in_whole_sentences():
 
 
 def test_help_imports_nothing_heavy():
-    code = ("import sys\nfrom arq_core.__main__ import arq\n"
-            "arq.main(['--help'], standalone_mode=False)\nprint(*sys.modules)")
+    code = (
+        "import sys\nfrom arq_core.__main__ import arq\n"
+        "arq.main(['--help'], standalone_mode=False)\nprint(*sys.modules)"
+    )
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert "Commands:" in run.stdout and not HEAVY & set(run.stdout.split()), run.stderr
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["tabel"], "No such command 'tabel'. Did you mean 'table'?"),
-    (["table", "--taks", "maze"], "--tasks"),
-    (["book", "--job", "2"], "Did you mean '--jobs'?"),
-    (["row"], "Missing argument 'TASK'"),
-    (["collect"], "Missing argument 'TASK...'"),
-    (["book", "--jobs", "two"], "'two' is not a valid integer"),
-    (["table", "--plan", "--configure"], "not both"),
-    (["table", "--list"], "--list with --plan")])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["tabel"], "No such command 'tabel'. Did you mean 'table'?"),
+        (["table", "--taks", "maze"], "--tasks"),
+        (["book", "--job", "2"], "Did you mean '--jobs'?"),
+        (["row"], "Missing argument 'TASK'"),
+        (["collect"], "Missing argument 'TASK...'"),
+        (["book", "--jobs", "two"], "'two' is not a valid integer"),
+        (["table", "--plan", "--configure"], "not both"),
+        (["table", "--list"], "--list with --plan"),
+    ],
+)
 def test_what_cannot_be_read_ends_with_2_and_with_what_comes_near(arguments, message):
     run = ran(*arguments)
     assert run.exit_code == 2 and message in run.stderr, run.stderr
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["row", "door-humna"], "task .*saw 'door-humna'.*Did you mean 'door-human'"),
-    (["row", "maze", "--method", "arq+spsi"], r"method: saw .*Did you mean 'arq\+s_psi'"),
-    (["row", "maze", "--profile", "lit"], "profile: saw 'lit'.*Did you mean 'lite'"),
-    (["row", ""], "task .*saw '', expected one of"),
-    (["table", "--plan", "--tasks", "mase"], "task: saw 'mase'.*Did you mean 'maze'"),
-    (["collect", "hopper-recollected"], "task: saw 'hopper-recollected'.*Did you mean 'hopper-"),
-    (["collect", "maze"], "task: saw 'maze', expected one of 'pointmaze-umaze-recollected'"),
-    (["task", "hopper-medium-v3"], "task: saw .*Did you mean 'hopper-medium-v2'")])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["row", "door-humna"], "task .*saw 'door-humna'.*Did you mean 'door-human'"),
+        (["row", "maze", "--method", "arq+spsi"], r"method: saw .*Did you mean 'arq\+s_psi'"),
+        (["row", "maze", "--profile", "lit"], "profile: saw 'lit'.*Did you mean 'lite'"),
+        (["row", ""], "task .*saw '', expected one of"),
+        (["table", "--plan", "--tasks", "mase"], "task: saw 'mase'.*Did you mean 'maze'"),
+        (
+            ["collect", "hopper-recollected"],
+            "task: saw 'hopper-recollected'.*Did you mean 'hopper-",
+        ),
+        (["collect", "maze"], "task: saw 'maze', expected one of 'pointmaze-umaze-recollected'"),
+        (["task", "hopper-medium-v3"], "task: saw .*Did you mean 'hopper-medium-v2'"),
+    ],
+)
 def test_an_unknown_name_ends_with_1_and_with_what_comes_near(arguments, message):
     run = ran(*arguments)
     assert run.exit_code == 1 and re.match(f"error: {message}", run.stderr), run.output
@@ -123,6 +143,7 @@ def test_no_other_error_is_hidden(monkeypatch, error):
 def test_the_status_of_a_comparison_that_cannot_be_made_is_2(monkeypatch):
     def check(**_):
         raise regressions.RegressionError("saw none")
+
     monkeypatch.setattr(regressions, "check", check)
     run = ran("compare", "a", "b")
     assert run.exit_code == 2 and run.stderr == "error: saw none\n"
@@ -137,12 +158,19 @@ def test_an_interrupt_says_what_is_kept_and_ends_with_130(monkeypatch):
 
 def test_a_process_that_is_interrupted_ends_with_130():
     """As a shell starts it: one in the background would ignore the signal."""
-    code = ("import time\nfrom arq_core import __main__ as command, book\n"
-            "book.build = lambda *_: (print('began', flush=True), time.sleep(300))\n"
-            "command.main(['book'])")
-    run = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True,
-                           stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                           preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    code = (
+        "import time\nfrom arq_core import __main__ as command, book\n"
+        "book.build = lambda *_: (print('began', flush=True), time.sleep(300))\n"
+        "command.main(['book'])"
+    )
+    run = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert run.stdout.readline() == "began\n"
     time.sleep(0.1)
     run.send_signal(signal.SIGINT)
@@ -152,12 +180,20 @@ def test_a_process_that_is_interrupted_ends_with_130():
 
 def test_outside_a_checkout_one_error_says_what_was_expected(tmp_path):
     """The package alone, as a wheel installs it: what needs a checkout says how to name one."""
-    shutil.copytree(ROOT / "arq_core", tmp_path / "arq_core",
-                    ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        ROOT / "arq_core", tmp_path / "arq_core", ignore=shutil.ignore_patterns("__pycache__")
+    )
     there = dict(folder=tmp_path, PYTHONPATH=str(tmp_path))
-    for name, *more in (["book"], TABLE, ["row", "maze"], ["collect", "maze"], ["links"],
-                        ["task", "maze"], ["costs"],
-                        ["export", "out", "--results", "rows"]):
+    for name, *more in (
+        ["book"],
+        TABLE,
+        ["row", "maze"],
+        ["collect", "maze"],
+        ["links"],
+        ["task", "maze"],
+        ["costs"],
+        ["export", "out", "--results", "rows"],
+    ):
         run = started(name, *more, **there)
         said = f"error: {tmp_path}: saw no data/tasks.csv and no book, expected a checkout of "
         assert run.returncode == 1 and run.stderr.startswith(said) and "ARQ_ROOT" in run.stderr
@@ -182,8 +218,13 @@ def test_the_checkout_is_the_one_that_is_named(tmp_path, monkeypatch):
 def test_where_names_folders_and_variables_and_what_is_not_ours(tmp_path):
     run = ran("where", ARQ_CACHE=str(tmp_path), ARQ_LOCAL_DATA=str(tmp_path / "l"), ARQ_CAHCE="x")
     assert run.exit_code == 0
-    for line in (f"checkout    {ROOT}", f"cache       {tmp_path}", f"local data  {tmp_path / 'l'}",
-                 f"ARQ_CACHE = {tmp_path}", "ARQ_CAHCE = x\n    not one of ours"):
+    for line in (
+        f"checkout    {ROOT}",
+        f"cache       {tmp_path}",
+        f"local data  {tmp_path / 'l'}",
+        f"ARQ_CACHE = {tmp_path}",
+        "ARQ_CAHCE = x\n    not one of ours",
+    ):
         assert f"{line}\n" in run.stdout
 
 
@@ -210,6 +251,7 @@ def test_a_passport_says_whether_the_data_are_here_and_how_to_get_them(tmp_path)
 
 def test_collecting_shows_cards_and_copies_them(tmp_path, monkeypatch):
     from arq_core.collectors import pointmaze, run
+
     (tmp_path / "a.json").write_text('{"key": 1, "episodes": 2}')
     monkeypatch.setattr(pointmaze, "recipe", lambda name: name)
     monkeypatch.setattr(run, "record", lambda recipe: tmp_path / "a.hdf5")
@@ -236,19 +278,32 @@ def test_costs_are_not_taken_from_nothing(tmp_path):
     assert run.exit_code == 1 and "saw no finished step dataset" in run.stderr
 
 
-@pytest.mark.parametrize("target, wanted", [
-    (["book"], 'book --profile "ci" --jobs "0"'),
-    (["row", "TASK=my data.hdf5", "GROUP=adroit"],
-     'row --profile "ci" --method "" --seeds "" --group "adroit" --environment "" '
-     '-- "my data.hdf5"'),
-    (["table", "TASKS=maze bridge", "DRY=1"],
-     'table --profile "ci" --tasks "maze bridge" --methods "" --seeds "" --engine "laptop" '
-     '--variant "released" --threads "1" --gpus "0" --cores "0" --plan'),
-    (["table", "BOOK=0"], '--cores "0" --no-book'),
-    (["collect", "TASK=a b"], "collect a b")])
+@pytest.mark.parametrize(
+    "target, wanted",
+    [
+        (["book"], 'book --profile "ci" --jobs "0"'),
+        (
+            ["row", "TASK=my data.hdf5", "GROUP=adroit"],
+            'row --profile "ci" --method "" --seeds "" --group "adroit" --environment "" '
+            '-- "my data.hdf5"',
+        ),
+        (
+            ["table", "TASKS=maze bridge", "DRY=1"],
+            'table --profile "ci" --tasks "maze bridge" --methods "" --seeds "" --engine "laptop" '
+            '--variant "released" --threads "1" --gpus "0" --cores "0" --plan',
+        ),
+        (["table", "BOOK=0"], '--cores "0" --no-book'),
+        (["collect", "TASK=a b"], "collect a b"),
+    ],
+)
 def test_make_calls_the_command_with_todays_variables(target, wanted):
-    run = subprocess.run(["make", "--no-print-directory", "-n", *target], cwd=ROOT, text=True,
-                         capture_output=True, check=True)
+    run = subprocess.run(
+        ["make", "--no-print-directory", "-n", *target],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        check=True,
+    )
     last = re.sub(r"\\\n", " ", run.stdout).strip().splitlines()[-1]
     said = " ".join(last.split())
     assert "-m arq_core " in said and said.endswith(wanted)
@@ -263,8 +318,14 @@ def test_the_old_ways_to_call_it_are_named_nowhere():
     """`python -m arq_core.x` of the modules that had a parser of their own."""
     old = re.compile(r"-m arq_core\.(book|grid|collectors|tables|regressions|links)(?![.\w])")
     texts = [ROOT / "README.md", ROOT / "Makefile", ROOT / "data/tasks.csv"]
-    for top, kinds in (("arq_core", "*.py"), ("book", "*.md"), ("notebooks", "*.ipynb"),
-                       ("workflow", "*"), (".github", "*.yml"), ("benchmarks", "*.*")):
+    for top, kinds in (
+        ("arq_core", "*.py"),
+        ("book", "*.md"),
+        ("notebooks", "*.ipynb"),
+        ("workflow", "*"),
+        (".github", "*.yml"),
+        ("benchmarks", "*.*"),
+    ):
         texts += [path for path in (ROOT / top).rglob(kinds) if path.is_file()]
     for path in texts:
         assert not old.search(path.read_text(errors="replace")), path.name

@@ -1,4 +1,7 @@
-"""Who may know whom: a module of the mathematics imports only what comes before it in Algorithm 1, and none of the world around it."""
+"""Who may know whom: a module of the mathematics imports only what comes before it in Algorithm 1,
+and none of the world around it.
+"""
+
 import ast
 from pathlib import Path
 
@@ -7,22 +10,63 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "arq_core"
 
-# Each line may import the lines above it, not its neighbours. `baselines` and `methods` are at the end: no method knows another.
-LAYERS = [["choices", "streams"], ["machine", "types"], ["penalties", "sde", "densities", "nets", "train"], ["samplers", "quality", "bandits"], ["likelihood", "sharpness", "penalty_study"],
-          ["behavior"], ["support", "figure_a1", "clones"], ["qlearning", "proxies"], ["policies", "penalty_models"], ["dqp", "arq"]]
+# Each line may import the lines above it, not its neighbours. `baselines` and `methods` are at the
+# end: no method knows another.
+LAYERS = [
+    ["choices", "streams"],
+    ["machine", "types"],
+    ["penalties", "sde", "densities", "nets", "train"],
+    ["samplers", "quality", "bandits"],
+    ["likelihood", "sharpness", "penalty_study"],
+    ["behavior"],
+    ["support", "figure_a1", "clones"],
+    ["qlearning", "proxies"],
+    ["policies", "penalty_models"],
+    ["dqp", "arq"],
+]
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
-BASELINES_KNOW = {"types", "streams", "machine", "nets", "train", "policies", "penalties", "proxies"}
+BASELINES_KNOW = {
+    "types",
+    "streams",
+    "machine",
+    "nets",
+    "train",
+    "policies",
+    "penalties",
+    "proxies",
+}
 MATHEMATICS = {*RANK, "baselines", "methods"}
-WORLD = {"pandas", "gymnasium", "gymnasium_robotics", "mujoco", "h5py", "requests", "urllib3", "filelock", "pathlib", "os", "matplotlib", "seaborn",
-         "papermill", "sphinx", "csv", "tomllib", "safetensors"}
-SHARED = {"choices", "types", "streams"}                       # what readers, environments and evaluation may know of the mathematics
-EVALUATION_KNOWS = SHARED | {"machine"}     # the policy's part of a step is replayed on a GPU
-COLLECTORS_KNOW = SHARED | {"machine", "nets", "train"}   # their behaviour policies are networks too
-BOTH_SIDES = {"book", "experiment", "steps"}                 # the workflow, like the notebooks
+WORLD = {
+    "pandas",
+    "gymnasium",
+    "gymnasium_robotics",
+    "mujoco",
+    "h5py",
+    "requests",
+    "urllib3",
+    "filelock",
+    "pathlib",
+    "os",
+    "matplotlib",
+    "seaborn",
+    "papermill",
+    "sphinx",
+    "csv",
+    "tomllib",
+    "safetensors",
+}
+# what readers, environments and evaluation may know of the mathematics
+SHARED = {"choices", "types", "streams"}
+EVALUATION_KNOWS = SHARED | {"machine"}  # the policy's part of a step is replayed on a GPU
+# their behaviour policies are networks too
+COLLECTORS_KNOW = SHARED | {"machine", "nets", "train"}
+BOTH_SIDES = {"book", "experiment", "steps"}  # the workflow, like the notebooks
 
 
 def modules():
-    return sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py" or p.read_text().strip())
+    return sorted(
+        p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py" or p.read_text().strip()
+    )
 
 
 def name_of(path):
@@ -30,7 +74,9 @@ def name_of(path):
 
 
 def imported(path):
-    """(top-level packages from outside, our own modules by their first name) that a file imports, wherever in it."""
+    """(top-level packages from outside, our own modules by their first name) that a file imports,
+    wherever in it.
+    """
     outside, ours = set(), set()
     for node in ast.walk(ast.parse(path.read_text())):
         assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}: relative import"
@@ -64,7 +110,7 @@ def test_a_module_imports_only_what_it_may_know(path):
         assert not (ours & MATHEMATICS) - EVALUATION_KNOWS
     elif name not in BOTH_SIDES:
         assert not (ours & MATHEMATICS) - SHARED, f"{name} is outside the mathematics"
-    if name in MATHEMATICS - {"machine"}:           # which asks the machine, and nothing else does
+    if name in MATHEMATICS - {"machine"}:  # which asks the machine, and nothing else does
         assert not outside & WORLD, f"{name} belongs to the mathematics"
 
 
@@ -79,10 +125,22 @@ def test_nothing_loads_pickles_by_itself():
     for path in [*modules(), *sorted((ROOT / "benchmarks").glob("*.py"))]:
         for node in ast.walk(ast.parse(path.read_text())):
             call = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
-            assert call not in {"torch.load", "pickle.load", "pickle.loads", "joblib.load", "eval", "exec"}, f"{path.name}: {call}"
+            assert call not in {
+                "torch.load",
+                "pickle.load",
+                "pickle.loads",
+                "joblib.load",
+                "eval",
+                "exec",
+            }, f"{path.name}: {call}"
 
 
 def test_no_path_of_a_machine_is_written_down():
-    for path in [*modules(), *sorted((ROOT / "book").glob("*.md")), *sorted((ROOT / "notebooks").glob("*.ipynb")), ROOT / "Makefile"]:
+    for path in [
+        *modules(),
+        *sorted((ROOT / "book").glob("*.md")),
+        *sorted((ROOT / "notebooks").glob("*.ipynb")),
+        ROOT / "Makefile",
+    ]:
         for start in ("/root/", "/home/", "/work/", "/Users/", "/tmp/"):
             assert start not in path.read_text(), f"{path.name}: {start}"

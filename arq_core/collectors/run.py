@@ -1,4 +1,5 @@
 """`arq collect`: datasets of our own, each by the recipe of its module."""
+
 from __future__ import annotations
 
 import json

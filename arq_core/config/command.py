@@ -1,15 +1,24 @@
 """What all commands of `arq` share: how they end, options that several have."""
+
 from __future__ import annotations
 
 import click
 
 STOPPED = "stopped; what was finished is kept, the same command goes on from there"
-ERRORS = {"arq_core.envs.vector.EnvError", "arq_core.grid.driver.GridError", "arq_core.algorithm.types.DataError",
-          "arq_core.grid.slurm.QueueError", "arq_core.book.links.LinksError", "tomllib.TOMLDecodeError",
-          "arq_core.results.regressions.RegressionError", "arq_core.book.notebook.RunError",
-          "arq_core.results.records.ResultsError", "arq_core.config.settings.UnknownName",
-          "arq_core.config.paths.NoCheckout"}
-REFUSED = {"compare": 2}                             # its status 1 says that an advantage was lost
+ERRORS = {
+    "arq_core.envs.vector.EnvError",
+    "arq_core.grid.driver.GridError",
+    "arq_core.algorithm.types.DataError",
+    "arq_core.grid.slurm.QueueError",
+    "arq_core.book.links.LinksError",
+    "tomllib.TOMLDecodeError",
+    "arq_core.results.regressions.RegressionError",
+    "arq_core.book.notebook.RunError",
+    "arq_core.results.records.ResultsError",
+    "arq_core.config.settings.UnknownName",
+    "arq_core.config.paths.NoCheckout",
+}
+REFUSED = {"compare": 2}  # its status 1 says that an advantage was lost
 
 
 class Refused(Exception):
@@ -31,7 +40,7 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             click.echo(STOPPED, err=True)
             context.exit(130)
-        except EOFError as error:                    # click would say "Aborted!" and no more
+        except EOFError as error:  # click would say "Aborted!" and no more
             raise RuntimeError("saw a file or a pipe end too early") from error
         except Exception as error:
             if not is_told(error):

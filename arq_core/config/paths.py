@@ -2,13 +2,14 @@
 
 The only place that asks the environment for a folder, and the list of all ARQ_* variables.
 """
+
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-NEEDED = ("data/tasks.csv", "book")      # what a checkout is known by
-VARIABLES = {                            # each ARQ_* variable that is read, and what it is for
+NEEDED = ("data/tasks.csv", "book")  # what a checkout is known by
+VARIABLES = {  # each ARQ_* variable that is read, and what it is for
     "ARQ_ROOT": "the checkout to work in; not set: the folder above the package",
     "ARQ_CACHE": "where downloads and finished steps are kept; not set: data/cache of the checkout",
     "ARQ_LOCAL_DATA": "files that you have already; not set: shared/data beside the checkout",
@@ -62,5 +63,7 @@ def local_folder() -> Path:
 
 def variables() -> dict[str, str]:
     """What each ARQ_* variable is for; one that is set, and that nothing reads, is named too."""
-    unknown = sorted(name for name in os.environ if name.startswith("ARQ_") and name not in VARIABLES)
+    unknown = sorted(
+        name for name in os.environ if name.startswith("ARQ_") and name not in VARIABLES
+    )
     return VARIABLES | dict.fromkeys(unknown, "not one of ours")

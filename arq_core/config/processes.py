@@ -1,4 +1,5 @@
 """What this process may use of its machine, and whether another process still runs."""
+
 from __future__ import annotations
 
 import os
@@ -8,7 +9,7 @@ import psutil
 
 def cores() -> int:
     """Cores that this process may use: a container or `taskset` may leave it fewer than all."""
-    if hasattr(psutil.Process, "cpu_affinity"):               # macOS has none
+    if hasattr(psutil.Process, "cpu_affinity"):  # macOS has none
         return len(psutil.Process().cpu_affinity())
     return psutil.cpu_count() or 1
 

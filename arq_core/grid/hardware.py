@@ -2,6 +2,7 @@
 
 The devices are asked through `pynvml`, NVIDIA's own binding to the library of its driver.
 """
+
 from __future__ import annotations
 
 import os
@@ -85,9 +86,12 @@ def _device(driver: ModuleType, word: str) -> GPU:
 
 def hardware(driver: ModuleType = pynvml) -> dict[str, str]:
     """processor, cores (those this process may use), memory, system, and gpu where there is one."""
-    out = {"processor": processor(), "cores": str(processes.cores()),
-           "system": f"{platform.system()} {platform.release()}",
-           "memory": f"{processes.memory() / 2**30:.1f} GiB"}
+    out = {
+        "processor": processor(),
+        "cores": str(processes.cores()),
+        "system": f"{platform.system()} {platform.release()}",
+        "memory": f"{processes.memory() / 2**30:.1f} GiB",
+    }
     try:
         told = [f"{gpu.name}, {gpu.memory / 2**30:.1f} GiB" for gpu in gpus(driver)]
         if told:

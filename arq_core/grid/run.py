@@ -1,4 +1,5 @@
 """`arq table`: the table from the notebooks, on this machine or on a cluster."""
+
 from __future__ import annotations
 
 import json
@@ -14,13 +15,14 @@ from arq_core.grid import costs, driver, plan, slurm
 from arq_core.grid.driver import ENGINES, Request
 from arq_core.grid.publish import lost, publish, scores
 
-BOOK_PROFILE = "ci"            # of the book's own notebooks, whatever the rows' profile is
+BOOK_PROFILE = "ci"  # of the book's own notebooks, whatever the rows' profile is
 
 
 def _seeds(text: str) -> tuple[int, ...]:
     if text and not all(s.strip().isdecimal() for s in text.split(",")):
-        raise settings.UnknownName(f"seeds: saw {text!r}, expected integers >= 0 separated by "
-                                   "commas, such as 0,1,2.")
+        raise settings.UnknownName(
+            f"seeds: saw {text!r}, expected integers >= 0 separated by commas, such as 0,1,2."
+        )
     return tuple(int(s) for s in text.split(",")) if text else ()
 
 
@@ -35,14 +37,26 @@ def _names(text: str) -> list[str]:
     return [plan.SLUGS.get(name, name) for name in text.split()]
 
 
-def read_request(root: Path, *, profile: str, tasks: str = "", methods: str = "", seeds: str = "",
-                 engine: str = "laptop", variant: str = "released", threads: int = 1, gpus: int = 0,
-                 cores: int = 0) -> Request:
+def read_request(
+    root: Path,
+    *,
+    profile: str,
+    tasks: str = "",
+    methods: str = "",
+    seeds: str = "",
+    engine: str = "laptop",
+    variant: str = "released",
+    threads: int = 1,
+    gpus: int = 0,
+    cores: int = 0,
+) -> Request:
     """What is asked for, from texts as they are typed; no tasks or methods are the profile's."""
     settings.pick("profile", profile, dict.fromkeys(settings.profiles()))
     settings.pick("engine", engine, dict.fromkeys(ENGINES))
-    chosen = {what: _names(text) or driver.defaults(root, profile, what)
-              for what, text in (("tasks", tasks), ("methods", methods))}
+    chosen = {
+        what: _names(text) or driver.defaults(root, profile, what)
+        for what, text in (("tasks", tasks), ("methods", methods))
+    }
     cells = plan.cells(chosen["tasks"], chosen["methods"], profile, variant)
     return Request(tuple(cells), profile, variant, _seeds(seeds), engine, threads, gpus, cores)
 
@@ -51,18 +65,24 @@ def run(root: Path, request: Request, to_book: bool, results_folder: Path) -> bo
     """All of `arq table`: whether all cells are finished and none lost its advantage."""
     with driver.only_one(root) as lock:
         if request.engine == "slurm" and (left := slurm.cancel_left_over(root)):
-            print(f"cancelled what a run that was killed left in the queue: {', '.join(left)}",
-                  flush=True)
+            print(
+                f"cancelled what a run that was killed left in the queue: {', '.join(left)}",
+                flush=True,
+            )
         began, todo = time.monotonic(), driver.planned(root, request)
         cost = _cost(root, request, todo)
-        print(f"{len(request.cells)} cells of profile {request.profile}. {_shown(request, cost)}",
-              flush=True)
+        print(
+            f"{len(request.cells)} cells of profile {request.profile}. {_shown(request, cost)}",
+            flush=True,
+        )
         driver.room(root, cost)
         code = driver.execute(root, request, len(todo), lock) if todo else 0
         good = _report(root, request, results_folder, began)
         if code and good:
-            print(f"error: Snakemake ended with {code}; see {plan.GRID / 'snakemake.log'}",
-                  file=sys.stderr)
+            print(
+                f"error: Snakemake ended with {code}; see {plan.GRID / 'snakemake.log'}",
+                file=sys.stderr,
+            )
         if to_book:
             pages.build(root, BOOK_PROFILE)
     return good and not code
@@ -71,8 +91,11 @@ def run(root: Path, request: Request, to_book: bool, results_folder: Path) -> bo
 def planned(root: Path, request: Request, every: bool = False) -> str:
     """What there is to do and what that costs; with `every`, after a line for each step."""
     todo = driver.planned(root, request)
-    lines = [" ".join([step, c.task, *([] if step in plan.SHARED else [c.method])])
-             for step, c in todo if every]
+    lines = [
+        " ".join([step, c.task, *([] if step in plan.SHARED else [c.method])])
+        for step, c in todo
+        if every
+    ]
     cost = _shown(request, _cost(root, request, todo))
     return "\n".join([*lines, f"{len(request.cells)} cells. {cost}"])
 
@@ -96,15 +119,20 @@ def _report(root: Path, request: Request, folder: Path, began: float) -> bool:
     said = publish(root, [c for c in request.cells if c not in gone], folder)
     print(scores(root, request.cells), watched, *said["kept"], sep="\n")
     done = len(request.cells) - len(failed)
-    print(f"{done} of {len(request.cells)} cells finished, "
-          f"{len(said['written'])} files of rows written, {time.monotonic() - began:.0f} s",
-          flush=True)
+    print(
+        f"{done} of {len(request.cells)} cells finished, "
+        f"{len(said['written'])} files of rows written, {time.monotonic() - began:.0f} s",
+        flush=True,
+    )
     if failed:
-        print(f"error: {len(failed)} cells are not finished:\n{driver.tell(failed)}",
-              file=sys.stderr)
+        print(
+            f"error: {len(failed)} cells are not finished:\n{driver.tell(failed)}", file=sys.stderr
+        )
     if gone:
-        print(f"error: {', '.join(f'{c.task} {c.method}' for c in gone)}: saw no clear advantage "
-              f"over behaviour cloning, which the rows in {folder} show; they were not replaced. "
-              "Find what changed; if the change is meant, delete those rows and run again.",
-              file=sys.stderr)
+        print(
+            f"error: {', '.join(f'{c.task} {c.method}' for c in gone)}: saw no clear advantage "
+            f"over behaviour cloning, which the rows in {folder} show; they were not replaced. "
+            "Find what changed; if the change is meant, delete those rows and run again.",
+            file=sys.stderr,
+        )
     return not failed and not gone

@@ -1,4 +1,7 @@
-"""Cores are those that are left to this process, and a process lives as long as it runs and is ours."""
+"""Cores are those that are left to this process, and a process lives as long as it runs and is
+ours.
+"""
+
 import os
 import subprocess
 import sys
@@ -11,8 +14,10 @@ SLEEPS = [sys.executable, "-c", "import time; time.sleep(60)"]
 
 
 def test_cores_are_those_of_the_affinity():
-    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); " \
-           "from arq_core import processes; print(processes.cores())"
+    code = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
+        "from arq_core.config import processes; print(processes.cores())"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.stdout == "1\n" and 1 <= processes.cores() <= os.cpu_count()
 
@@ -25,7 +30,7 @@ def test_a_process_lives_until_it_ends_even_if_nobody_asked_how():
     with subprocess.Popen(SLEEPS) as child:
         assert processes.alive(child.pid) and processes.alive(os.getpid())
         child.kill()
-        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)          # it stays as a zombie
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it stays as a zombie
         assert psutil.pid_exists(child.pid) and not processes.alive(child.pid)
     assert not processes.alive(child.pid)
 

@@ -1,4 +1,7 @@
-"""Joules are counted where the machine counts them, and are None with a reason where it does not."""
+"""Joules are counted where the machine counts them, and are None with a reason where it does
+not.
+"""
+
 import os
 import threading
 import time
@@ -9,23 +12,38 @@ import pytest
 
 from arq_core.grid import energy, hardware
 
-RANGE = 262_143_328_850          # microjoules: max_energy_range_uj of a common processor
+RANGE = 262_143_328_850  # microjoules: max_energy_range_uj of a common processor
 
 
 def zone(root, name, label, microjoules, limit=RANGE):
     folder = root / name
     folder.mkdir(parents=True)
-    for file, text in {"name": label, "energy_uj": microjoules, "max_energy_range_uj": limit}.items():
+    for file, text in {
+        "name": label,
+        "energy_uj": microjoules,
+        "max_energy_range_uj": limit,
+    }.items():
         (folder / file).write_text(f"{text}\n")
     return folder / "energy_uj"
 
 
 @pytest.fixture
 def rapl(tmp_path):
-    """A machine of two packages, each with a zone inside; a zone of the platform, and a second way to the first package."""
-    for name, label in {"intel-rapl:0:0": "core", "intel-rapl:2": "psys", "intel-rapl-mmio:0": "package-0", "intel-rapl:1:0": "dram"}.items():
+    """A machine of two packages, each with a zone inside; a zone of the platform, and a second way
+    to the first package.
+    """
+    for name, label in {
+        "intel-rapl:0:0": "core",
+        "intel-rapl:2": "psys",
+        "intel-rapl-mmio:0": "package-0",
+        "intel-rapl:1:0": "dram",
+    }.items():
         zone(tmp_path, name, label, 10)
-    return tmp_path, zone(tmp_path, "intel-rapl:0", "package-0", 5_000_000), zone(tmp_path, "intel-rapl:1", "package-1", 0)
+    return (
+        tmp_path,
+        zone(tmp_path, "intel-rapl:0", "package-0", 5_000_000),
+        zone(tmp_path, "intel-rapl:1", "package-1", 0),
+    )
 
 
 class NoDriver:
@@ -96,7 +114,8 @@ def test_a_counter_that_starts_again_loses_nothing(rapl):
     root, first, _ = rapl
     first.write_text(str(RANGE - 1_000_000))
     with energy.meter(root, none) as m:
-        for reading in (2_000_000, RANGE - 3_000_000, 4_000_000):          # over the end twice; readings in between see both
+        # over the end twice; readings in between see both
+        for reading in (2_000_000, RANGE - 3_000_000, 4_000_000):
             first.write_text(str(reading))
             m.read()
     assert m.joules == pytest.approx(1 + RANGE / 1e6 + 4)
@@ -133,12 +152,21 @@ def test_joules_are_counted_up_to_an_error_in_the_work(rapl):
 def test_no_counter_is_none_and_says_so(tmp_path):
     with energy.meter(tmp_path, none) as m:
         pass
-    assert m.joules is None and m.source == f"no readable counter (processor: no package in {tmp_path})"
+    assert (
+        m.joules is None
+        and m.source == f"no readable counter (processor: no package in {tmp_path})"
+    )
 
 
-@pytest.mark.parametrize("damage, reason", [
-    (lambda file: file.unlink(), "No such file"), (lambda file: file.write_text(""), "expected microjoules"),
-    (lambda file: file.write_text("-1"), "expected microjoules"), (lambda file: (file.unlink(), file.mkdir()), "Is a directory")])
+@pytest.mark.parametrize(
+    "damage, reason",
+    [
+        (lambda file: file.unlink(), "No such file"),
+        (lambda file: file.write_text(""), "expected microjoules"),
+        (lambda file: file.write_text("-1"), "expected microjoules"),
+        (lambda file: (file.unlink(), file.mkdir()), "Is a directory"),
+    ],
+)
 @pytest.mark.parametrize("during", [False, True])
 def test_an_unreadable_counter_is_none_with_its_reason(rapl, damage, reason, during):
     root, first, second = rapl
@@ -152,15 +180,24 @@ def test_an_unreadable_counter_is_none_with_its_reason(rapl, damage, reason, dur
 
 
 def test_a_counter_for_root_only_is_none_with_its_reason(rapl, monkeypatch):
-    """As Linux has had it since 5.10. Root may read every file, so the refusal is put in its place."""
+    """As Linux has had it since 5.10.
+
+    Root may read every file, so the refusal is put in its place.
+    """
+
     def refuse(self, *arguments, **named):
         if self.name == "energy_uj":
             raise PermissionError(13, os.strerror(13), str(self))
         return open(self).read()
+
     monkeypatch.setattr("pathlib.Path.read_text", refuse)
     with energy.meter(rapl[0], none) as m:
         pass
-    assert m.joules is None and m.source.startswith("no readable counter (processor: ") and "Permission denied" in m.source
+    assert (
+        m.joules is None
+        and m.source.startswith("no readable counter (processor: ")
+        and "Permission denied" in m.source
+    )
 
 
 def test_devices_are_added_to_the_processor(rapl, monkeypatch):
@@ -170,7 +207,10 @@ def test_devices_are_added_to_the_processor(rapl, monkeypatch):
     with energy.meter(root, driver) as m:
         first.write_text("6000000")
         driver.millijoules = [4_000, 50_500]
-    assert m.joules == pytest.approx(1 + 3 + 0.5) and m.source == "processor: package-0, package-1; gpu: Device 1, Device 2"
+    assert (
+        m.joules == pytest.approx(1 + 3 + 0.5)
+        and m.source == "processor: package-0, package-1; gpu: Device 1, Device 2"
+    )
 
 
 def test_a_device_without_counter_is_named_as_not_counted(rapl, monkeypatch):
@@ -179,10 +219,21 @@ def test_a_device_without_counter_is_named_as_not_counted(rapl, monkeypatch):
     with energy.meter(root, Driver(1_000, refuses=ENERGY)) as m:
         first.write_text("6000000")
     assert m.joules == pytest.approx(1)
-    assert m.source.endswith(f"; not counted: gpu: {ENERGY} of the NVIDIA driver answered: Not Supported")
+    assert m.source.endswith(
+        f"; not counted: gpu: {ENERGY} of the NVIDIA driver answered: Not Supported"
+    )
 
 
-@pytest.mark.parametrize("visible, names", [("", []), ("-1", []), ("1", ["Device 2"]), ("1,0", ["Device 2", "Device 1"]), ("GPU-5f", ["Device 1"])])
+@pytest.mark.parametrize(
+    "visible, names",
+    [
+        ("", []),
+        ("-1", []),
+        ("1", ["Device 2"]),
+        ("1,0", ["Device 2", "Device 1"]),
+        ("GPU-5f", ["Device 1"]),
+    ],
+)
 def test_only_devices_that_a_program_here_may_use_are_counted(visible, names):
     driver = Driver(0, 0)
     assert [gpu.name for gpu in hardware.gpus(driver, visible)] == names
@@ -214,7 +265,12 @@ def test_hardware_names_what_the_machine_has(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     told = hardware.hardware(Driver(0, 0))
     assert told["gpu"] == "Device 1, 80.0 GiB; Device 2, 80.0 GiB; driver 600.1"
-    assert 1 <= int(told["cores"]) <= os.cpu_count() and float(told["memory"].removesuffix(" GiB")) > 0 and told["processor"] and told["system"]
+    assert (
+        1 <= int(told["cores"]) <= os.cpu_count()
+        and float(told["memory"].removesuffix(" GiB")) > 0
+        and told["processor"]
+        and told["system"]
+    )
     assert "gpu" not in hardware.hardware(none)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1")
     assert hardware.hardware(Driver(0))["gpu"] == "not known: MIG-1 is a slice of a device"
