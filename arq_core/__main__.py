@@ -157,11 +157,13 @@ def task(name):
     """Show what a dataset is, whether it is here, and how to get it."""
     paths.root()
     from arq_core.datasets import at_hand, passports
+    from arq_core.datasets.find import find
 
     click.echo(f"{passports.passport(name)}\n")
-    missing, row = at_hand.why_not(name), at_hand.known(name)
+    source = find(name)
+    missing, row = source.why_not(), source.task
     click.echo(missing or f"It is here: {at_hand.file_of(row) or 'computed when it is loaded'}")
-    if missing and (others := at_hand.stands_for(row)):
+    if missing and (others := at_hand.stand_ins(row)):
         click.echo(f"Collected in its place: `make collect TASK={others[0]}`")
 
 

@@ -30,13 +30,13 @@ COMPARED = {"transitions": "steps", "episodes": "episodes", "return_mean": "mean
 
 def state(row: Task) -> str:
     """A key of STATES: how the task's data can be had on this machine."""
-    if row.simulator == at_hand.IN_NUMPY:
+    if row.made == "compute":
         return "computed"
     if at_hand.file_of(row):
         return "here"
-    if at_hand.is_collected(row):
+    if row.made == "collect":
         return "collect"
-    stand_ins = [name for name in at_hand.stands_for(row) if at_hand.file_of(task(name))]
+    stand_ins = [name for name in at_hand.stand_ins(row) if at_hand.file_of(task(name))]
     return "stand-in" if stand_ins else "download"
 
 
@@ -46,7 +46,7 @@ def layout(row: Task) -> str:
 
 
 def _suite(row: Task) -> str:
-    return "recollected" if at_hand.is_collected(row) else row.suite
+    return "recollected" if row.made == "collect" else row.suite
 
 
 def scale(row: Task) -> str:
@@ -102,7 +102,7 @@ def _linked(text: str) -> Markup:
 
 def passport_facts(row: Task) -> dict[str, str]:
     """How to have it and what an episode is, here; then its passport as published (datasets.passports)."""
-    here = {"how to have it here": STATES[state(row)], "stand-in": ", ".join(at_hand.stands_for(row)), "layout": layout(row),
+    here = {"how to have it here": STATES[state(row)], "stand-in": ", ".join(at_hand.stand_ins(row)), "layout": layout(row),
             "where episodes end": f"by the rule {row.cuts}" if row.cuts else "", "simulator": row.simulator,
             "an episode": f"at most {row.horizon:,} steps; it ends earlier: {row.termination}", "recorded reward": row.reward}
     return here | dict(passports_of_tasks.of(row).lines())

@@ -11,7 +11,6 @@ from pathlib import Path
 from arq_core.collectors.recording import record
 from arq_core.config.settings import pick
 from arq_core.config.tasks import tasks
-from arq_core.datasets import at_hand
 
 
 def collect(names: Sequence[str], cards: Path | None = None) -> Iterator[tuple[Path, dict]]:
@@ -19,7 +18,7 @@ def collect(names: Sequence[str], cards: Path | None = None) -> Iterator[tuple[P
 
     All names are checked before the first is collected. Ctrl-C keeps finished parts.
     """
-    recipes = {name: row.loader for name, row in tasks().items() if at_hand.is_collected(row)}
+    recipes = {name: row.loader for name, row in tasks().items() if row.made == "collect"}
     loaders = [pick("task", name, recipes) for name in names]
     for name, loader in zip(names, loaders, strict=True):
         path = record(import_module(loader.split(":")[0]).recipe(name))

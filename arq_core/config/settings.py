@@ -60,6 +60,11 @@ def profiles() -> list[str]:
     return list(_table("profiles.toml"))
 
 
+def groups() -> list[str]:
+    """Names of task groups in hyperparameters.toml."""
+    return [name for name in _table("hyperparameters.toml") if name != "default"]
+
+
 def hyper(group: str) -> Hyper:
     """Tables A.1 to A.3 for a task group."""
     groups = _table("hyperparameters.toml")

@@ -21,6 +21,14 @@ if TYPE_CHECKING:  # a list of tasks needs no torch
     from arq_core.envs.vector import VectorEnv
 
 
+MADE = {
+    "compute": "computed when it is loaded",
+    "rebuild": "rebuilt from a file that is fetched",
+    "download": "downloaded from its publisher",
+    "collect": "collected by a recipe of ours, on request",
+}
+
+
 @dataclass(frozen=True)
 class Task:
     """One row. `loader` and `environment` are "module:function", imported when they are first
@@ -31,7 +39,9 @@ class Task:
     published_name: str  # the paper's name of the dataset; "" where the paper has none
     suite: str
     group: str  # of hyperparameters.toml
+    stands_for: str  # the task that these data are collected in place of; "" for none
     loader: str  # called with the task's name -> Dataset
+    made: str  # how the data come here: a key of MADE
     # called with a number of episodes -> VectorEnv; "" where there is none
     environment: str
     simulator: str
@@ -120,7 +130,9 @@ def for_own_data(name: str, group: str, like: str = "") -> Task:
     nothing = dict.fromkeys(
         (
             "published_name",
+            "stands_for",
             "loader",
+            "made",
             "version",
             "cuts",
             "source",

@@ -24,7 +24,7 @@ from arq_core.config.paths import cache_folder
 from arq_core.config.tasks import Task, task
 from arq_core.datasets.dataset import Dataset, thin
 from arq_core.datasets.fetch import FetchError
-from arq_core.datasets.own import is_own, own_name, read_own
+from arq_core.datasets.find import find
 from arq_core.datasets.rewards import REWARDS
 from arq_core.engine.filestore import FileStore
 from arq_core.engine.machine import SOLVE_ROWS, fast_precision
@@ -95,21 +95,18 @@ def prepare(
     (datasets.own.from_arrays). `seeds` are the seeds themselves, or their number (None: the
     profile's). `changes` replaces hyperparameters by name. `device` is a torch device, or "auto".
     """
-    given = isinstance(name, Dataset)
-    own = given or is_own(name)
-    if not own and (group or environment):
+    source = find(name)
+    if source.task and (group or environment):
         raise settings.UnknownName(
             f"group, environment: saw {group!r}, {environment!r} with task {name!r}, "
             "expected none: data/tasks.csv says them."
         )
-    chosen = (
-        own_task("own-data" if given else own_name(name), group, environment) if own else task(name)
-    )
+    chosen = source.task or own_task(source.title, group, environment)
     hyper = settings.with_changes(settings.hyper(chosen.group), changes or {}, "hyperparameter")
     budget = settings.budget(profile, chosen.group)
     check_values(hyper, budget)
     seeds = _seeds(seeds, budget)
-    dataset = name if given else read_own(name) if own else chosen.load()
+    dataset = source.load()
     device = _device(device)
     budget = replace(budget, precision=fast_precision(budget.precision, device))
     dataset = thin(

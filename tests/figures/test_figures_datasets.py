@@ -146,11 +146,11 @@ def test_of_the_paper_s_forty_each_has_one_line_in_the_overview():
 
 def test_a_dataset_is_at_hand_only_when_its_file_lies_in_the_cache(few):
     row = tasks()["hopper-medium-v2"]
-    assert catalogue.state(row) == "download" and "not in the cache" in at_hand.why_not(row.task)
+    assert catalogue.state(row) == "download" and "not in the cache" in at_hand.why_not(row)
     path = few / "cache/downloads" / official.file_name(row)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"")
-    assert catalogue.state(row) == "here" and at_hand.why_not(row.task) == ""
+    assert catalogue.state(row) == "here" and at_hand.why_not(row) == ""
     assert catalogue.state(tasks()["maze"]) == "computed"
 
 
