@@ -1,4 +1,4 @@
-"""The book's HTML from Jinja2 templates (the folder arq_core/book/templates).
+"""The book's HTML from Jinja2 templates (the folder arq_core.book.pages.templates).
 
 There tables get what makes them accessible: captions, heads with scope, regions that the keyboard
 scrolls. A template escapes the texts that it is given; HTML that is ready is `Markup`.
