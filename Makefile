@@ -21,12 +21,13 @@ export GOMP_SPINCOUNT := 3000
 export PYTHONUNBUFFERED := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help book test row table collect peers bench links clean
+.PHONY: help book test check row table collect peers bench links clean
 
 help:
 	@echo "These call the command arq of $(VENV), which has more: $(VENV)/bin/arq --help"
 	@echo "make book [PROFILE=ci] [JOBS=1]             run the notebooks that changed (JOBS at a time) and build the book"
 	@echo "make test                                   run the tests"
+	@echo "make check                                  what a change must pass besides: ruff, lint-imports, pyright"
 	@echo "make row TASK=door-human PROFILE=lite       train and evaluate one row of Table A.4"
 	@echo "         [METHOD=arq+s_psi] [SEEDS=0,1,2]   TASK may be an HDF5 file of yours: add GROUP=adroit,"
 	@echo "                                            and ENVIRONMENT=door-human to score it in that task's simulator"
@@ -54,6 +55,16 @@ test: $(STAMP)
 	@test ! -e _build/peers/.installed || export ARQ_D4RL_INFOS=$$PWD/_build/peers/d4rl/infos.py ARQ_ROBOMIMIC=$$PWD/_build/peers \
 	    ARQ_ROBOMIMIC_REGISTRY=$$PWD/_build/peers/robomimic/__init__.py; \
 	 test ! -e _build/peers/.rliable || export ARQ_RLIABLE=$$PWD/_build/peers; $(RUN) -m pytest
+
+# The same three as in CONTRIBUTING.md and .pre-commit-config.yaml.
+check: $(STAMP) $(VENV)/.lint
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/pyright
+
+$(VENV)/.lint: $(STAMP)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[lint]"
+	@touch $@
 
 row: $(STAMP)
 	@$(ARQ) row --profile "$(PROFILE)" --method "$(METHOD)" --seeds "$(SEEDS)" --group "$(GROUP)" \

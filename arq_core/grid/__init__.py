@@ -3,4 +3,3 @@
 """
 
 # environment variable: the process of the run, for the steps it began on its own machine
-HEAD = "ARQ_GRID_HEAD"

@@ -30,7 +30,8 @@ from arq_core.config import processes, settings
 from arq_core.config.files import sweep, write_atomic
 from arq_core.config.paths import cache_folder
 from arq_core.config.tasks import tasks
-from arq_core.grid import HEAD, costs, plan
+from arq_core.grid import costs, plan
+from arq_core.grid.job import HEAD
 from arq_core.grid.plan import Cell
 
 ENGINES = ("laptop", "slurm", "kubernetes")

@@ -20,7 +20,9 @@ from arq_core.book import notebook
 from arq_core.book.notebook import Job, RunError
 from arq_core.book.side_by_side import stop_with
 from arq_core.config.files import write_atomic
-from arq_core.grid import HEAD
+
+# environment variable: the process of the run, for the steps it began on its own machine
+HEAD = "ARQ_GRID_HEAD"
 
 
 def run(root: Path, job: dict) -> float:
