@@ -65,6 +65,11 @@ def groups() -> list[str]:
     return [name for name in _table("hyperparameters.toml") if name != "default"]
 
 
+def paper_steps(group: str) -> dict[str, int]:
+    """The paper's training steps of a task group, by the kind of step; {} for an unknown group."""
+    return _table("hyperparameters.toml").get(group, {}).get("steps", {})
+
+
 def hyper(group: str) -> Hyper:
     """Tables A.1 to A.3 for a task group."""
     groups = _table("hyperparameters.toml")

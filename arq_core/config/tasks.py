@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass, replace
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
@@ -92,13 +93,18 @@ NUMBERS = {
 }
 
 
+def listed(path: str | Path = DATA / "tasks.csv") -> dict[str, dict[str, str]]:
+    """The rows of tasks.csv as texts, by the task's name."""
+    with open(path, newline="", encoding="utf-8") as f:
+        return {row["task"]: row for row in csv.DictReader(f)}
+
+
 def tasks() -> dict[str, Task]:
     """All rows of `data/tasks.csv`, by name."""
-    with open(DATA / "tasks.csv", newline="") as f:
-        return {
-            row["task"]: Task(**{name: NUMBERS.get(name, str)(text) for name, text in row.items()})
-            for row in csv.DictReader(f)
-        }
+    return {
+        task: Task(**{name: NUMBERS.get(name, str)(text) for name, text in row.items()})
+        for task, row in listed().items()
+    }
 
 
 def task(name: str) -> Task:

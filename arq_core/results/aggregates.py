@@ -16,6 +16,7 @@ import pandas as pd
 
 from arq_core.config.labels import GROUPS, METHODS, OWN_SUITES
 from arq_core.config.paths import DATA
+from arq_core.config.tasks import listed
 from arq_core.results.bootstrap import (
     NOTHING,
     REPS,
@@ -103,9 +104,10 @@ def groups(tasks: Iterable[str], path: str | Path = DATA / "tasks.csv") -> dict[
     A task that data/tasks.csv does not list belongs to none: nobody says that its scale is the
     others'.
     """
-    suites, tasks = pd.read_csv(path, dtype=str).set_index("task")["suite"], set(tasks)
-    listed = [(suite, [t for t in suites.index[suites == suite] if t in tasks]) for suite in LABELS]
-    out = {suite: members for suite, members in listed if members}
+    wanted = set(tasks)
+    suite_of = {task: row["suite"] for task, row in listed(path).items() if task in wanted}
+    members = {suite: [t for t, its in suite_of.items() if its == suite] for suite in LABELS}
+    out = {suite: found for suite, found in members.items() if found}
     common = [suite for suite in out if suite not in SMALL]
     return out | ({OVERALL: [t for suite in common for t in out[suite]]} if len(common) > 1 else {})
 
@@ -122,15 +124,15 @@ def inventory(rows: Sequence[dict], path: str | Path = DATA / "tasks.csv") -> pd
     """How many `datasets` each `group` has, and how many of them have runs in each setting (the
     other columns).
     """
-    listed = groups(pd.read_csv(path, dtype=str)["task"], path)
-    listed.pop(OVERALL, None)
+    every = groups(listed(path), path)
+    every.pop(OVERALL, None)
     counts = {
-        "group": [LABELS[group] for group in listed],
-        "datasets": [len(tasks) for tasks in listed.values()],
+        "group": [LABELS[group] for group in every],
+        "datasets": [len(tasks) for tasks in every.values()],
     }
     for name, part in by_setting(runs(rows)).items():
         here = groups(part["task"].unique(), path)
-        counts[name] = [len(here.get(group, [])) for group in listed]
+        counts[name] = [len(here.get(group, [])) for group in every]
     return pd.DataFrame(counts)
 
 

@@ -1,5 +1,5 @@
-"""The paper's tables beside ours: one frame of cells. `tables_html` shows it in the book,
-`tables_files` writes it for papers.
+"""The paper's tables beside ours: one frame of cells. `book.tables` shows it in
+the book, `export` writes it for papers.
 
 A cell is `value`, `illegible` (the paper has it, the available copy does not show it), `not
 reported` (the paper leaves it empty), `not run` or `failed` (ours). Only a value has a number: a
@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import json
 import math
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from arq_core.config import settings
 from arq_core.config.labels import METHODS, OWN_SUITES, PROFILES
 from arq_core.config.paths import DATA
+from arq_core.config.tasks import listed
 from arq_core.results import verdicts
 from arq_core.results.paper import BLANK, CELL, paper_cells, paper_lines, published
 from arq_core.results.records import ResultsError, read_run
@@ -27,16 +28,13 @@ from arq_core.results.verdicts import COMPARABLE, Ours, Paper
 FAILED = DATA.parent / "_build/grid/failed.json"
 
 
-def _tasks(path: str | Path = DATA / "tasks.csv") -> pd.DataFrame:
-    """tasks.csv, by the task's name."""
-    return pd.read_csv(path, dtype=str).fillna("").set_index("task")
-
-
 def task_names(path: str | Path = DATA / "tasks.csv") -> dict[str, str]:
     """Our task names and the paper's names of the same datasets, for the tasks that the paper
     has.
     """
-    return {task: name for task, name in _tasks(path)["published_name"].items() if name}
+    return {
+        task: row["published_name"] for task, row in listed(path).items() if row["published_name"]
+    }
 
 
 def read_runs(folder: str | Path) -> dict[str, dict]:
@@ -70,10 +68,10 @@ def read_failures(path: str | Path = FAILED) -> list[dict]:
     return failures
 
 
-def _steps(tasks: pd.DataFrame) -> dict[str, dict[str, int]]:
+def _steps(tasks: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, int]]:
     """The paper's training steps of each task, from its group of hyperparameters.toml."""
-    groups = tomllib.loads((DATA / "hyperparameters.toml").read_text())
-    return {task: groups.get(group, {}).get("steps", {}) for task, group in tasks["group"].items()}
+    steps = {row["group"]: settings.paper_steps(row["group"]) for row in tasks.values()}
+    return {task: steps[row["group"]] for task, row in tasks.items()}
 
 
 def _sources(rows: Iterable[dict]) -> dict[tuple[str, ...], dict]:
@@ -117,7 +115,7 @@ def _our_lines(
     tasks: Mapping[str, str],
     groups: Mapping[str, str],
     papers: Mapping,
-    known: pd.DataFrame,
+    known: Mapping[str, Mapping[str, str]],
     runs: Mapping[str, dict],
     failures: Sequence[dict],
 ) -> list[dict]:
@@ -133,7 +131,7 @@ def _our_lines(
         if not math.isnan(j.score)
     }
     failed = {
-        (f["task"], known["fidelity"][f["task"]], f["profile"], f["variant"], f["method"]): f
+        (f["task"], known[f["task"]]["fidelity"], f["profile"], f["variant"], f["method"]): f
         for f in failures
         if f["task"] in tasks
     }
@@ -207,7 +205,7 @@ def table_a4(
     paper, groups_of = paper_lines(cells), dict(zip(cells["dataset"], cells["group"], strict=True))
     comparable = [row for row in rows if row["fidelity"] in COMPARABLE]
     ours = _our_lines(
-        comparable, shown, groups_of, paper_cells(paper), _tasks(), runs or {}, failures
+        comparable, shown, groups_of, paper_cells(paper), listed(), runs or {}, failures
     )
     return _in_order(paper + ours, names)
 
@@ -222,9 +220,9 @@ def table_own(
     """Our lines for datasets that the paper does not have: no number of the paper's is beside them,
     since none is of the same data.
     """
-    known = _tasks(path)
-    listed = known[known["suite"].isin(OWN_SUITES)]
-    suites = dict(sorted(listed["suite"].items(), key=lambda item: list(OWN_SUITES).index(item[1])))
+    known = listed(path)
+    suites = {task: row["suite"] for task, row in known.items() if row["suite"] in OWN_SUITES}
+    suites = dict(sorted(suites.items(), key=lambda item: list(OWN_SUITES).index(item[1])))
     return _in_order(
         _our_lines(rows, {name: name for name in suites}, suites, {}, known, runs or {}, failures),
         suites,
