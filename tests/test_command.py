@@ -104,7 +104,7 @@ def test_what_cannot_be_read_ends_with_2_and_with_what_comes_near(arguments, mes
         (["row", "door-humna"], "task .*saw 'door-humna'.*Did you mean 'door-human'"),
         (["row", "maze", "--method", "arq+spsi"], r"method: saw .*Did you mean 'arq\+s_psi'"),
         (["row", "maze", "--profile", "lit"], "profile: saw 'lit'.*Did you mean 'lite'"),
-        (["row", ""], "task .*saw '', expected one of"),
+        (["row", ""], "task: saw none, expected a name"),
         (["table", "--plan", "--tasks", "mase"], "task: saw 'mase'.*Did you mean 'maze'"),
         (
             ["collect", "hopper-recollected"],
@@ -159,8 +159,8 @@ def test_an_interrupt_says_what_is_kept_and_ends_with_130(monkeypatch):
 def test_a_process_that_is_interrupted_ends_with_130():
     """As a shell starts it: one in the background would ignore the signal."""
     code = (
-        "import time\nfrom arq_core import __main__ as command, book\n"
-        "book.build = lambda *_: (print('began', flush=True), time.sleep(300))\n"
+        "import time\nfrom arq_core import __main__ as command\nfrom arq_core.book import pages\n"
+        "pages.build = lambda *_: (print('began', flush=True), time.sleep(300))\n"
         "command.main(['book'])"
     )
     run = subprocess.Popen(

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from arq_core.config.tasks import Task, task
+from arq_core.config.settings import pick
+from arq_core.config.tasks import Task, tasks
 from arq_core.datasets import at_hand
 from arq_core.datasets.dataset import Dataset
 from arq_core.datasets.own import MINARI, is_own, own_name, read_own
@@ -58,4 +59,4 @@ def find(name: str | Path | Dataset) -> Source:
     if is_own(str(name)):
         where = str(name) if str(name).startswith(MINARI) else str(Path(name).resolve())
         return Source(own_name(str(name)), None, where)
-    return Source(str(name), task(str(name)))
+    return Source(str(name), pick("task (or a file or folder of yours)", str(name), tasks()))

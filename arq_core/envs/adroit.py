@@ -150,7 +150,7 @@ class AdroitEnvs:
                 f"make {name}({len(seeds)})."
             )
         states, self.kept = [], []
-        for data, seed in zip(self.data, seeds, strict=True):
+        for data, seed in zip(self.data, seeds, strict=False):
             self.sim.data = data
             states.append(self.sim.reset(seed=int(seed))[0])
             self.kept.append(
@@ -187,9 +187,9 @@ class AdroitEnvs:
         """Makes the simulator that of episode i."""
         self.sim.data = self.data[i]
         rows, measures = self.kept[i]
-        for row, value in zip(self.rows, rows, strict=True):
+        for row, value in zip(self.rows, rows, strict=False):
             row[:] = value
-        for name, value in zip(self.hand.measured, measures, strict=True):
+        for name, value in zip(self.hand.measured, measures, strict=False):
             setattr(self.sim, name, value)
 
 

@@ -68,7 +68,7 @@ class GymEnvs:
         self.states = np.stack(
             [
                 self.flatten(env.reset(seed=int(seed))[0])
-                for env, seed in zip(self.envs, seeds, strict=True)
+                for env, seed in zip(self.envs, seeds, strict=False)
             ]
         )
         self.over = np.zeros(len(seeds), bool)

@@ -104,7 +104,7 @@ class KitchenEnvs:
             )
         states, self.noise, self.seen = [], [], []
         self.left = [set(self.tasks) for _ in seeds]
-        for data, seed in zip(self.data, seeds, strict=True):
+        for data, seed in zip(self.data, seeds, strict=False):
             self.robot.data = data
             robot = self.robot.reset(seed=int(seed))[0][:ROBOT]
             self.noise.append(self.robot.np_random)

@@ -89,7 +89,7 @@ class LocomotionEnvs:
                 f"{len(self.data)}; make one for {len(seeds)}."
             )
         self.running = self.data[: len(seeds)]
-        for data, seed in zip(self.running, seeds, strict=True):
+        for data, seed in zip(self.running, seeds, strict=False):
             self.sim.data = data
             self.sim.reset(seed=int(seed))
         self.keep(np.ones(len(seeds), bool))
@@ -132,7 +132,7 @@ class LocomotionEnvs:
             )
         actions, model, frames = actions.clip(-1, 1), self.sim.model, self.sim.frame_skip
         before = np.array([positions[0] for positions in self._views[0]])
-        for data, action in zip(self.running, actions, strict=True):
+        for data, action in zip(self.running, actions, strict=False):
             data.ctrl[:] = action
             self._step(model, data, nstep=frames)
         positions, velocities = self.positions_and_velocities()

@@ -209,7 +209,7 @@ class ParallelEnvs:
         stops, others = np.cumsum(self.sizes).tolist(), set(active_children())
         bundles = [
             partial(_bundle, self.kind, slice(stop - size, stop), self.sizes[0])
-            for stop, size in zip(stops, self.sizes, strict=True)
+            for stop, size in zip(stops, self.sizes, strict=False)
         ]
         try:
             with _worker_start():

@@ -180,7 +180,7 @@ class RobosuiteEnvs:
             )
         self.running = len(seeds)
         states = []
-        for sim, seed in zip(self.sims, seeds, strict=True):
+        for sim, seed in zip(self.sims, seeds, strict=False):
             with _numpy_seeded(int(seed)):
                 states.append(self._state(sim.reset()))
         return np.stack(states)
@@ -206,7 +206,7 @@ class RobosuiteEnvs:
         states = np.stack(
             [
                 self._state(sim.step(action)[0])
-                for sim, action in zip(self.sims, np.clip(actions, -1, 1), strict=True)
+                for sim, action in zip(self.sims, np.clip(actions, -1, 1), strict=False)
             ]
         )
         done = np.array([bool(sim._check_success()) for sim in self.sims[: self.running]])

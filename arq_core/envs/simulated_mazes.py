@@ -143,7 +143,7 @@ class SimulatedMazes:
 
         self.goals = np.array(goals, np.float64)
         self.qpos, self.qvel = self.to_simulator(np.asarray(states, np.float64))
-        for data, qpos, qvel in zip(self.data, self.qpos, self.qvel, strict=True):
+        for data, qpos, qvel in zip(self.data, self.qpos, self.qvel, strict=False):
             mujoco.mj_resetData(self.model, data)
             data.qpos[:], data.qvel[:] = qpos, qvel
             mujoco.mj_forward(self.model, data)
@@ -175,7 +175,7 @@ class SimulatedMazes:
         controls = self.controls(np.clip(actions, -1.0, 1.0).astype(np.float64))
         for i in np.flatnonzero((np.abs(self.qvel) > self.speed_limit).any(1)):
             self.data[i].qvel[:] = np.clip(self.qvel[i], -self.speed_limit, self.speed_limit)
-        for i, (data, control) in enumerate(zip(self.data, controls, strict=True)):
+        for i, (data, control) in enumerate(zip(self.data, controls, strict=False)):
             data.ctrl[:] = control
             mujoco.mj_step(self.model, data, self.frame_skip)
             self.qpos[i], self.qvel[i] = data.qpos, data.qvel
