@@ -1,8 +1,10 @@
-"""The library in the book: code under an equation leads to its file, and the rooms' functions have a reference.
+"""The library in the book: code under an equation leads to its file, rooms have a reference.
 
-Sphinx's own `literalinclude`, `autodoc` and `viewcode` do the work. Here stands what they lack: a role that leads to a
-source page, a directive that lists a room of the package, and docstrings in plain English, whose single backticks are code.
+Sphinx's own `literalinclude`, `autodoc` and `viewcode` do the work. Here stands what they lack: a
+role that leads to a source page, a directive that lists a room of the package, and docstrings in
+plain English, whose single backticks are code.
 """
+
 from __future__ import annotations
 
 import ast
@@ -10,10 +12,12 @@ import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from docutils import nodes
 from docutils.parsers.rst import directives
+from docutils.statemachine import StringList
 from sphinx import addnodes
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
@@ -26,7 +30,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Module:
-    """A module by its text: `members` are (name, kind, first paragraph of the docstring) of what is public in it."""
+    """A module by its text: `members` are (name, kind, first paragraph) of what is public in it."""
 
     name: str
     said: str
@@ -35,10 +39,16 @@ class Module:
 
 def read_module(path: Path) -> Module:
     """What a file of the package holds, without importing it."""
-    tree, parts = ast.parse(path.read_text()), path.relative_to(PACKAGE.parent).with_suffix("").parts
+    tree, parts = (
+        ast.parse(path.read_text()),
+        path.relative_to(PACKAGE.parent).with_suffix("").parts,
+    )
     kinds = {ast.FunctionDef: "func", ast.ClassDef: "class"}
-    members = [(node.name, kinds[type(node)], _opening(node)) for node in tree.body
-               if type(node) in kinds and not node.name.startswith("_")]
+    members = [
+        (node.name, kinds[type(node)], _opening(node))
+        for node in tree.body
+        if type(node) in kinds and not node.name.startswith("_")
+    ]
     return Module(".".join(parts), _opening(tree), tuple(members))
 
 
@@ -48,7 +58,7 @@ def _opening(node: ast.AST) -> str:
 
 
 def room(name: str) -> list[Module]:
-    """The modules of a room (a folder of the package) in the reading order that its docstring gives, then any others."""
+    """The modules of a room in the reading order that its docstring gives, then any others."""
     folder = PACKAGE / name
     said = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
     said = said.partition("Reading order:")[2] or said
@@ -69,26 +79,33 @@ def words(text: str) -> Iterator[nodes.Node]:
 
 
 class Source(SphinxRole):
-    """{source}`arq_core.algorithm.support:kth_largest`: a link to the page of that file, at that definition."""
+    """{source}`arq_core.algorithm.support:kth_largest`: a link to that definition's file."""
 
     def run(self):
         module, _, name = self.text.partition(":")
         path = PACKAGE.parent.joinpath(*module.split(".")).with_suffix(".py")
         if not path.is_file() or name and not _defines(path, name):
-            logger.warning("source %r: saw no such definition, expected `module:name` of arq_core", self.text,
-                           location=self.get_location())
+            logger.warning(
+                "source %r: saw no such definition, expected `module:name` of arq_core",
+                self.text,
+                location=self.get_location(),
+            )
             return [nodes.Text("?")], []
         self.env.note_dependency(str(path))
         page = "_modules/" + module.replace(".", "/")
-        address = self.env.app.builder.get_relative_uri(self.env.docname, page) + f"#{name}" * bool(name)
+        address = self.env.app.builder.get_relative_uri(self.env.docname, page)
+        address += f"#{name}" if name else ""
         file = nodes.literal("", path.relative_to(PACKAGE.parent).as_posix())
-        return [nodes.reference("", "", nodes.Text("the whole file: "), file, refuri=address, internal=True)], []
+        said = nodes.Text("the whole file: ")
+        return [nodes.reference("", "", said, file, refuri=address, internal=True)], []
 
 
 def _defines(path: Path, dotted: str) -> bool:
     body = ast.parse(path.read_text()).body
     for part in dotted.split("."):
-        found = [n for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name == part]
+        found = [
+            n for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name == part
+        ]
         if not found:
             return False
         body = found[0].body
@@ -96,7 +113,7 @@ def _defines(path: Path, dotted: str) -> bool:
 
 
 class Library(SphinxDirective):
-    """{library} algorithm: a section for each module of a room; with `:summary:` a table of its public names alone."""
+    """{library} algorithm: a section a module; with `:summary:` its names in a table."""
 
     required_arguments = 1
     option_spec = {"summary": directives.flag}
@@ -108,15 +125,21 @@ class Library(SphinxDirective):
             self.env.note_dependency(str(path))
             short = module.name.split(".", 2)[2]
             if "summary" in self.options:
-                sections += [nodes.paragraph("", "", self._link(short, "mod", module.name), nodes.Text(": "), *words(module.said)),
-                             self._table(module)]
+                link = self._link(short, "mod", module.name)
+                opening = nodes.paragraph("", "", link, nodes.Text(": "), *words(module.said))
+                sections += [opening, self._table(module)]
                 continue
             section = nodes.section(ids=[f"module-{short.replace('.', '-')}"], names=[module.name])
             section += nodes.title("", "", nodes.literal("", short))
-            content = ["````{eval-rst}", f".. automodule:: {module.name}", "   :members:", "   :undoc-members:",
-                       "   :ignore-module-all:", "````"]
-            self.content.data[:], self.content.items[:] = content, [(self.env.docname, self.lineno)] * len(content)
-            self.state.nested_parse(self.content, self.content_offset, section)
+            content = [
+                "````{eval-rst}",
+                f".. automodule:: {module.name}",
+                "   :members:",
+                "   :undoc-members:",
+                "   :ignore-module-all:",
+                "````",
+            ]
+            self.state.nested_parse(StringList(content, str(path)), self.content_offset, section)
             sections.append(section)
         return sections
 
@@ -124,20 +147,31 @@ class Library(SphinxDirective):
         table, group, body = nodes.table(classes=["arq-api"]), nodes.tgroup(cols=2), nodes.tbody()
         group += [nodes.colspec(colwidth=30), nodes.colspec(colwidth=70), body]
         for name, kind, said in module.members:
-            entries = [nodes.paragraph("", "", self._link(name, kind, f"{module.name}.{name}")), nodes.paragraph("", "", *words(said))]
+            entries = [
+                nodes.paragraph("", "", self._link(name, kind, f"{module.name}.{name}")),
+                nodes.paragraph("", "", *words(said)),
+            ]
             body += nodes.row("", *(nodes.entry("", entry) for entry in entries))
         table += group
         return table
 
     def _link(self, shown: str, kind: str, target: str) -> nodes.Node:
-        link = addnodes.pending_xref("", nodes.literal("", shown), refdomain="py", reftype=kind, reftarget=target, refdoc=self.env.docname,
-                                     refwarn=True, refexplicit=True)
+        link = addnodes.pending_xref(
+            "",
+            nodes.literal("", shown),
+            refdomain="py",
+            reftype=kind,
+            reftarget=target,
+            refdoc=self.env.docname,
+            refwarn=True,
+            refexplicit=True,
+        )
         link.line = self.lineno
         return link
 
 
 def plain_docstring(app, what, name, obj, options, lines: list[str]) -> None:
-    """A docstring in plain English becomes reStructuredText: paragraphs are escaped, what is aligned stays as it stands."""
+    """Plain English becomes reStructuredText: signs are escaped, what is aligned stays as it is."""
     out: list[str] = []
     for block in "\n".join(lines).strip().split("\n\n"):
         rows = block.splitlines()
@@ -155,37 +189,44 @@ def _escaped(text: str) -> str:
 
 
 def source_signature(app, what, name, obj, options, signature, returns):
-    """Annotations as they are written in the file: Float[Tensor, "E B A"] and not what it evaluates to."""
+    """Annotations as the file writes them: Float[Tensor, "E B A"], not what it evaluates to."""
     if what not in ("function", "method", "class") or signature is None:
         return None
     try:
         written = inspect.signature(obj)
     except (TypeError, ValueError):
         return None
-    if what == "method" and "self" in written.parameters:
-        written = written.replace(parameters=[p for p in written.parameters.values() if p.name != "self"])
+    if what == "method":
+        parameters = [p for p in written.parameters.values() if p.name != "self"]
+        written = written.replace(parameters=parameters)
     if what == "class":
-        anything = [p.name for p in written.parameters.values()] == ["args", "kwargs"]           # a protocol's
-        return "" if anything else stringify_signature(written, show_return_annotation=False), None
-    returned = stringify_signature(written.replace(parameters=[])).removeprefix("()").removeprefix(" -> ")
-    return stringify_signature(written, show_return_annotation=False), returned or None
+        protocol = list(written.parameters) == ["args", "kwargs"]
+        return "" if protocol else stringify_signature(written, show_return_annotation=False), None
+    returned = stringify_signature(written.replace(parameters=[])).removeprefix("()")
+    shown = stringify_signature(written, show_return_annotation=False)
+    return shown, returned.removeprefix(" -> ") or None
 
 
 def is_left_out(app, what, name, obj, skip, options) -> bool | None:
-    """Constants and fields of records are left out: signatures and tables of hyperparameters show them."""
-    public = inspect.isroutine(obj) or inspect.isclass(obj) or isinstance(obj, property) or hasattr(obj, "func")
-    return None if public else True
+    """Constants and fields of records are left out: signatures show the latter."""
+    shown = inspect.isroutine(obj) or inspect.isclass(obj)
+    return None if shown or isinstance(obj, property | cached_property) else True
 
 
 def find_type(app, env, node, content):
-    """A type of ours in a signature leads to where it is described, and any other is just its name."""
-    if node.get("refdomain") != "py" or node.get("reftype") != "class" or node.get("refexplicit"):
+    """A type of ours in a signature leads to its description; any other is just its name."""
+    written_by_hand = "refwarn" in node
+    if node.get("refdomain") != "py" or node.get("reftype") != "class" or written_by_hand:
         return None
     objects = env.get_domain("py").objects
-    found = [(name, o) for name, o in objects.items() if o.objtype == "class" and name.endswith(f".{node['reftarget']}")]
+    found = [
+        (name, o)
+        for name, o in objects.items()
+        if o.objtype == "class" and name.endswith(f".{node['reftarget']}")
+    ]
     if len(found) != 1:
         return content
-    (name, entry), = found
+    ((name, entry),) = found
     return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, content, name)
 
 
