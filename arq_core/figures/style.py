@@ -4,12 +4,12 @@ from __future__ import annotations
 import matplotlib
 import seaborn
 
+from arq_core.config.labels import LABELS
+
 # Okabe and Ito's colours without yellow (too light for lines), by what they stand for in every figure of the book.
 COLORS = {"blue": "#0072B2", "orange": "#D55E00", "green": "#009E73", "pink": "#CC79A7", "amber": "#E69F00", "sky": "#56B4E9",
           "black": "#222222", "grey": "#767676"}
-METHOD_COLORS = {"random": COLORS["grey"], "bc": COLORS["black"], "unconstrained": COLORS["amber"], "s_psi": COLORS["sky"],
-                 "q_beta+s_psi": COLORS["pink"], "arq+pi": COLORS["green"], "arq+s_psi": COLORS["blue"],
-                 "arq+s_psi unfiltered": COLORS["orange"]}
+METHOD_COLORS = {method: COLORS[label.color] for method, label in LABELS.items() if label.color}
 MAP = "viridis"            # ordered quantities; perceptually uniform
 WIDTH = 6.8                # inches, the width of the book's text column: 10 pt in a figure is about 10 pt on the page
 

@@ -37,7 +37,6 @@ GPU_LINE, GPU_NETWORKS, GPU_BATCH = "behavior, float32", (3, 9), 512      # of G
 FLOP = {"behavior": 2 * 0.86e6 * HIDDEN_STEP, "support": 2 * 0.86e6, "q": 4 * 0.07e6 * HIDDEN_STEP, "q_beta": 2 * 0.07e6 * HIDDEN_STEP,
         "policy": 2 * PERCEPTRON * HIDDEN_STEP, "evaluate": 2 * 0.86e6}            # a unit's, from the networks' numbers of weights
 STEPS_OF = {"behavior": "score_steps", "q": "q_steps", "q_beta": "q_beta_steps", "policy": "policy_steps"}
-IMPLICIT = {"s_psi", "q_beta+s_psi", "arq+s_psi", "arq+s_psi unfiltered"}      # methods that sample the score model at every step of an episode
 
 
 @dataclass(frozen=True)
@@ -85,11 +84,10 @@ def units(s: Size, step: str, method: str) -> float:
     if step == "q_beta":
         return s.seeds * b.q_beta_steps * h.batch
     if step == "policy":
-        critic = units(s, "q", "") if method in ("unconstrained", "arq+s_psi unfiltered") or method.startswith("dqp") else 0
+        critic = units(s, "q", "") if "q_steps" in plan.step_of(step, method).budget else 0
         return s.seeds * b.policy_steps * h.batch * _policy_weights(s) / PERCEPTRON + critic
-    candidates = 1 if method == "s_psi" else h.n
-    acts = candidates * h.ensemble * (b.sampler_steps if method == "s_psi" else evaluations(s)) if method in IMPLICIT else 1
-    return s.seeds * b.episodes * s.horizon * (acts + ACT_AND_STEP)
+    passes = {"nothing": 1, "one": h.ensemble * b.sampler_steps, "n": h.n * h.ensemble * evaluations(s)}
+    return s.seeds * b.episodes * s.horizon * (passes[plan.METHODS[method].draws] + ACT_AND_STEP)
 
 
 def _policy_weights(s: Size) -> float:

@@ -56,27 +56,38 @@ EPISODES = ("episodes", "precision")
 
 @dataclass(frozen=True)
 class Method:
-    """How a method of methods.METHODS goes on from the shared steps: `policy` where it trains more, and its evaluation."""
+    """How a method of methods.METHODS goes on from the shared steps, one line a method.
+
+    `policy` where it trains more, its evaluation, and what it `draws` from the score model at every
+    step of an episode: "nothing", "one" action, or "n" candidates with their densities.
+    """
 
     evaluate: Step
     policy: Step | None = None
+    draws: str = "nothing"
 
 
 def _scored(*after: str, hyper: tuple[str, ...] = ()) -> Step:
     return Step(after, hyper, EPISODES)
 
 
+UNFILTERED = tuple(field for field in ARQ if field != "log_epsilon")
+Q_STEPS = ("q_steps", "target_every", "precision")
+ROWS = ("none", "brac-kl", "brac-mmd", "td3+bc", "anti-exploration", "ploff", "mopo")
 METHODS = {
     "random": Method(Step(("dataset",), (), (*SEEDS, *EPISODES))),
     "bc": Method(_scored("policy"), Step(("dataset",), HEAD, HEAD_STEPS)),
-    "unconstrained": Method(_scored("policy", hyper=("n",)), Step(("dataset",), ("n", "variant", "q_lr", *CRITIC), (*SEEDS, "q_steps", "target_every", "precision"))),
-    "s_psi": Method(Step(("behavior",), (), ("sampler", "sampler_steps", *EPISODES))),
-    "q_beta+s_psi": Method(_scored("support", "q_beta", hyper=("alpha_q_beta", "log_epsilon"))),
+    "unconstrained": Method(_scored("policy", hyper=("n",)),
+                            Step(("dataset",), ("n", "variant", "q_lr", *CRITIC),
+                                 (*SEEDS, *Q_STEPS))),
+    "s_psi": Method(Step(("behavior",), (), ("sampler", "sampler_steps", *EPISODES)), draws="one"),
+    "q_beta+s_psi": Method(_scored("support", "q_beta", hyper=("alpha_q_beta", "log_epsilon")),
+                           draws="n"),
     "arq+pi": Method(_scored("policy"), Step(("q",), ("alpha_pi", *HEAD), HEAD_STEPS)),
-    "arq+s_psi": Method(_scored("q", hyper=("alpha_arq",))),
+    "arq+s_psi": Method(_scored("q", hyper=("alpha_arq",)), draws="n"),
     "arq+s_psi unfiltered": Method(_scored("policy", hyper=("alpha_arq", "log_epsilon")),
-                                   Step(("support",), tuple(f for f in ARQ if f != "log_epsilon"), ("q_steps", "target_every", "precision"))),
-    **{f"dqp {row}": Method(_scored("policy"), PENALISED) for row in ("none", "brac-kl", "brac-mmd", "td3+bc", "anti-exploration", "ploff", "mopo")},
+                                   Step(("support",), UNFILTERED, Q_STEPS), draws="n"),
+    **{f"dqp {row}": Method(_scored("policy"), PENALISED) for row in ROWS},
 }
 SLUGS = {method.replace(" ", "-"): method for method in METHODS}
 
