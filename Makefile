@@ -13,6 +13,7 @@ BOOK    ?= 1
 VENV    := .venv
 STAMP   := $(VENV)/.installed
 RUN     := $(VENV)/bin/python
+ARQ     := $(RUN) -m arq_core
 
 # How long an idle thread spins before it sleeps. Never (passive) makes steps of small networks up to three times slower on free cores; the
 # default, a hundred times this, makes them ten times slower on cores that others use too. OMP_NUM_THREADS=1 is best there.
@@ -20,11 +21,13 @@ export GOMP_SPINCOUNT := 3000
 export PYTHONUNBUFFERED := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help book test row table collect peers bench links clean
+.PHONY: help book test check row table collect peers bench links clean
 
 help:
+	@echo "These call the command arq of $(VENV), which has more: $(VENV)/bin/arq --help"
 	@echo "make book [PROFILE=ci] [JOBS=1]             run the notebooks that changed (JOBS at a time) and build the book"
 	@echo "make test                                   run the tests"
+	@echo "make check                                  what a change must pass besides: ruff, lint-imports, pyright"
 	@echo "make row TASK=door-human PROFILE=lite       train and evaluate one row of Table A.4"
 	@echo "         [METHOD=arq+s_psi] [SEEDS=0,1,2]   TASK may be an HDF5 file of yours: add GROUP=adroit,"
 	@echo "                                            and ENVIRONMENT=door-human to score it in that task's simulator"
@@ -46,19 +49,31 @@ $(STAMP): constraints.txt pyproject.toml
 	@touch $@
 
 book: $(STAMP)
-	@$(RUN) -m arq_core.book.pages build --profile "$(PROFILE)" --jobs "$(JOBS)"
+	@$(ARQ) book --profile "$(PROFILE)" --jobs "$(JOBS)"
 
 test: $(STAMP)
 	@test ! -e _build/peers/.installed || export ARQ_D4RL_INFOS=$$PWD/_build/peers/d4rl/infos.py ARQ_ROBOMIMIC=$$PWD/_build/peers \
 	    ARQ_ROBOMIMIC_REGISTRY=$$PWD/_build/peers/robomimic/__init__.py; \
 	 test ! -e _build/peers/.rliable || export ARQ_RLIABLE=$$PWD/_build/peers; $(RUN) -m pytest
 
+# The same three as in CONTRIBUTING.md and .pre-commit-config.yaml.
+check: $(STAMP) $(VENV)/.lint
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/pyright
+
+$(VENV)/.lint: $(STAMP)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[lint]"
+	@touch $@
+
 row: $(STAMP)
-	@$(RUN) -m arq_core.book.pages row --task "$(TASK)" --profile "$(PROFILE)" --method "$(METHOD)" --group "$(GROUP)" --environment "$(ENVIRONMENT)" --seeds "$(SEEDS)"
+	@$(ARQ) row --profile "$(PROFILE)" --method "$(METHOD)" --seeds "$(SEEDS)" --group "$(GROUP)" \
+	    --environment "$(ENVIRONMENT)" -- "$(TASK)"
 
 table: $(STAMP)
-	@$(RUN) -m arq_core.grid $(if $(DRY),plan,run) --profile "$(PROFILE)" --tasks "$(TASKS)" --methods "$(METHODS)" --seeds "$(SEEDS)" --engine "$(ENGINE)" \
-	    --variant "$(VARIANT)" --threads "$(THREADS)" --gpus "$(GPUS)" --cores "$(CORES)" $(if $(filter 0,$(BOOK)),--no-book)
+	@$(ARQ) table --profile "$(PROFILE)" --tasks "$(TASKS)" --methods "$(METHODS)" \
+	    --seeds "$(SEEDS)" --engine "$(ENGINE)" --variant "$(VARIANT)" --threads "$(THREADS)" \
+	    --gpus "$(GPUS)" --cores "$(CORES)" $(if $(DRY),--plan) $(if $(filter 0,$(BOOK)),--no-book)
 
 # In an environment of its own: d3rlpy pins another gymnasium. torch comes first, so that nothing else chooses a build of it.
 .venv-bench/.installed: benchmarks/peers.txt
@@ -68,7 +83,7 @@ table: $(STAMP)
 	@touch $@
 
 collect: $(STAMP)
-	@$(RUN) -m arq_core.collectors $(TASK)
+	@$(ARQ) collect $(TASK)
 
 bench: $(STAMP) .venv-bench/.installed
 	@$(RUN) benchmarks/speed.py --write
@@ -81,7 +96,7 @@ peers: $(STAMP)
 	@test -e $(PEERS)/.rliable || { $(FETCH) rliable==1.2.0 arch==7.2.0 absl-py==2.5.1 && touch $(PEERS)/.rliable; }
 
 links: $(STAMP)
-	@$(RUN) -m arq_core.book.links $(if $(OFFLINE),--offline)
+	@$(ARQ) links $(if $(OFFLINE),--offline)
 
 clean:
 	rm -rf _build book/executed build *.egg-info .pytest_cache .hypothesis

@@ -1,9 +1,12 @@
-"""The training loops in JAX, float32: jit around lax.scan, so that a call runs `chunk` steps with nothing of Python between them.
+"""The training loops in JAX, float32: jit around lax.scan, so that a call runs `chunk` steps with
+nothing of Python between them.
 
-Same networks, batches, data and random choices as straightforward.py, written as JAX code usually is: parameters in dicts, optax's Adam,
-default random bits (threefry). Each function of SERVED returns `step`, which runs `chunk` steps and says so as "count". The first call
-compiles. Nothing here is tuned for a CPU.
+Same networks, batches, data and random choices as straightforward.py, written as JAX code usually
+is: parameters in dicts, optax's Adam, default random bits (threefry). Each function of SERVED
+returns `step`, which runs `chunk` steps and says so as "count". The first call compiles. Nothing
+here is tuned for a CPU.
 """
+
 import math
 
 import jax
@@ -16,6 +19,7 @@ SERVED = ("score_step", "arq_step", "iql_step")
 
 def scanned(one_step, carry, data, chunk):
     """`step` of one_step(carry, data) -> (carry, results)."""
+
     @jax.jit
     def many(carry, data):
         return jax.lax.scan(lambda carry, _: one_step(carry, data), carry, length=chunk)
@@ -26,6 +30,7 @@ def scanned(one_step, carry, data, chunk):
         nonlocal carry
         carry, results = jax.block_until_ready(many(carry, data))
         return {"count": chunk} | {k: v[-1] for k, v in results.items()}
+
     return step
 
 
@@ -33,8 +38,10 @@ def linear(key, inputs, outputs):
     """Weights and biases within 1/sqrt(inputs), as torch.nn.Linear starts."""
     w, b = jax.random.split(key)
     bound = 1 / math.sqrt(inputs)
-    return {"w": jax.random.uniform(w, (inputs, outputs), minval=-bound, maxval=bound),
-            "b": jax.random.uniform(b, (outputs,), minval=-bound, maxval=bound)}
+    return {
+        "w": jax.random.uniform(w, (inputs, outputs), minval=-bound, maxval=bound),
+        "b": jax.random.uniform(b, (outputs,), minval=-bound, maxval=bound),
+    }
 
 
 def affine(p, x):
@@ -68,8 +75,13 @@ def score_net(key, state_dim, action_dim, width, blocks):
     """Parameters of straightforward.ScoreNet."""
     frequencies, time, inputs, out, *rest = jax.random.split(key, 4 + 4 * blocks)
     layers = [linear(k, width, width) for k in rest]
-    return {"time": linear(time, width, width), "inputs": linear(inputs, action_dim + state_dim, width), "of_time": layers[::2],
-            "dense": layers[1::2], "out": linear(out, width, action_dim)}, 30 * jax.random.normal(frequencies, (width // 2,))
+    return {
+        "time": linear(time, width, width),
+        "inputs": linear(inputs, action_dim + state_dim, width),
+        "of_time": layers[::2],
+        "dense": layers[1::2],
+        "out": linear(out, width, action_dim),
+    }, 30 * jax.random.normal(frequencies, (width // 2,))
 
 
 def score_times_sigma(p, frequencies, a, s, t):
@@ -83,7 +95,18 @@ def score_times_sigma(p, frequencies, a, s, t):
     return affine(p["out"], h)
 
 
-def score_step(state_dim, action_dim, batch=512, width=256, blocks=3, lr=1e-4, ema=0.999, rows=20_000, chunk=10, seed=0):
+def score_step(
+    state_dim,
+    action_dim,
+    batch=512,
+    width=256,
+    blocks=3,
+    lr=1e-4,
+    ema=0.999,
+    rows=20_000,
+    chunk=10,
+    seed=0,
+):
     """straightforward.score_step."""
     key, init = jax.random.split(jax.random.key(seed))
     net, frequencies = score_net(init, state_dim, action_dim, width, blocks)
@@ -93,19 +116,39 @@ def score_step(state_dim, action_dim, batch=512, width=256, blocks=3, lr=1e-4, e
         net, average, moments, key = carry
         key, rows_key, t_key, z_key = jax.random.split(key, 4)
         m = jax.random.randint(rows_key, (batch,), 0, rows)
-        s, a, z = data["states"][m], data["actions"][m], jax.random.normal(z_key, (batch, action_dim))
+        s, a, z = (
+            data["states"][m],
+            data["actions"][m],
+            jax.random.normal(z_key, (batch, action_dim)),
+        )
         t = jax.random.uniform(t_key, (batch,), minval=1e-5, maxval=1)
         integral = (BETA_MIN * t + (BETA_MAX - BETA_MIN) / 2 * t**2)[:, None]
         x = jnp.exp(-integral / 2) * a + jnp.sqrt(-jnp.expm1(-integral)) * z
-        loss, gradient = jax.value_and_grad(lambda p: jnp.square(score_times_sigma(p, frequencies, x, s, t) + z).sum(-1).mean())(net)
+        loss, gradient = jax.value_and_grad(
+            lambda p: jnp.square(score_times_sigma(p, frequencies, x, s, t) + z).sum(-1).mean()
+        )(net)
         update, moments = adam.update(gradient, moments)
         net = optax.apply_updates(net, update)
         return (net, lerp(average, net, ema), moments, key), {"loss": loss}
 
-    return scanned(one_step, (net, net, adam.init(net), key), synthetic(rows, state_dim, action_dim), chunk)
+    return scanned(
+        one_step, (net, net, adam.init(net), key), synthetic(rows, state_dim, action_dim), chunk
+    )
 
 
-def arq_step(state_dim, action_dim, batch=512, candidates=30, k=9, gamma=0.99, lr=3e-4, polyak=0.995, rows=20_000, chunk=10, seed=0):
+def arq_step(
+    state_dim,
+    action_dim,
+    batch=512,
+    candidates=30,
+    k=9,
+    gamma=0.99,
+    lr=3e-4,
+    polyak=0.995,
+    rows=20_000,
+    chunk=10,
+    seed=0,
+):
     """straightforward.arq_step."""
     key, *init = jax.random.split(jax.random.key(seed), 3)
     critics = [mlp(i, state_dim + action_dim, 1) for i in init]
@@ -115,31 +158,67 @@ def arq_step(state_dim, action_dim, batch=512, candidates=30, k=9, gamma=0.99, l
         critics, targets, moments, key = carry
         key, rows_key = jax.random.split(key)
         m = jax.random.randint(rows_key, (batch,), 0, rows)
-        a_next = jnp.concatenate([data["candidates"][m], data["next_actions"][m][:, None]], 1)           # [B, n+1, A]
-        s_next = jnp.broadcast_to(data["next_states"][m][:, None], (batch, candidates + 1, state_dim))
-        values = jnp.minimum(critic(targets[0], s_next, a_next), critic(targets[1], s_next, a_next))     # [B, n+1]
+        # [B, n+1, A]
+        a_next = jnp.concatenate([data["candidates"][m], data["next_actions"][m][:, None]], 1)
+        s_next = jnp.broadcast_to(
+            data["next_states"][m][:, None], (batch, candidates + 1, state_dim)
+        )
+        # [B, n+1]
+        values = jnp.minimum(critic(targets[0], s_next, a_next), critic(targets[1], s_next, a_next))
         inside = jnp.where(data["in_support"][m], values[:, :-1], -jnp.inf)
         v_next = jnp.maximum(jax.lax.top_k(inside, k)[0][:, -1], values[:, -1])
         target = data["rewards"][m] + gamma * ~data["terminals"][m] * v_next
         s, a = data["states"][m], data["actions"][m]
-        loss, gradient = jax.value_and_grad(lambda ps: sum(0.5 * jnp.square(critic(p, s, a) - target).mean() for p in ps))(critics)
+        loss, gradient = jax.value_and_grad(
+            lambda ps: sum(0.5 * jnp.square(critic(p, s, a) - target).mean() for p in ps)
+        )(critics)
         update, moments = adam.update(gradient, moments)
         critics = optax.apply_updates(critics, update)
         return (critics, lerp(targets, critics, polyak), moments, key), {"loss": loss}
 
-    return scanned(one_step, (critics, critics, adam.init(critics), key), synthetic(rows, state_dim, action_dim, candidates), chunk)
+    return scanned(
+        one_step,
+        (critics, critics, adam.init(critics), key),
+        synthetic(rows, state_dim, action_dim, candidates),
+        chunk,
+    )
 
 
-def iql_step(state_dim, action_dim, batch=256, width=256, gamma=0.99, lr=3e-4, polyak=0.995, expectile=0.7, temperature=3.0,
-             rows=20_000, decay_steps=1_000_000, chunk=10, seed=0):
-    """One step of IQL (Kostrikov et al. 2022): V, the actor, two critics, their targets, in the order of the authors' algorithm.
+def iql_step(
+    state_dim,
+    action_dim,
+    batch=256,
+    width=256,
+    gamma=0.99,
+    lr=3e-4,
+    polyak=0.995,
+    expectile=0.7,
+    temperature=3.0,
+    rows=20_000,
+    decay_steps=1_000_000,
+    chunk=10,
+    seed=0,
+):
+    """One step of IQL (Kostrikov et al. 2022): V, the actor, two critics, their targets, in the
+    order of the authors' algorithm.
 
-    The actor is a Gaussian with its mean squashed by tanh and a log-std without the state, on a cosine schedule, as in peers.iql.
+    The actor is a Gaussian with its mean squashed by tanh and a log-std without the state, on a
+    cosine schedule, as in peers.iql.
     """
     key, v_key, actor_key, *q_keys = jax.random.split(jax.random.key(seed), 5)
-    nets = {"v": mlp(v_key, state_dim, 1, width), "q": [mlp(i, state_dim + action_dim, 1, width) for i in q_keys],
-            "actor": {"mean": mlp(actor_key, state_dim, action_dim, width), "log_std": jnp.zeros(action_dim)}}
-    adams = {"v": optax.adam(lr), "q": optax.adam(lr), "actor": optax.adam(optax.cosine_decay_schedule(lr, decay_steps))}
+    nets = {
+        "v": mlp(v_key, state_dim, 1, width),
+        "q": [mlp(i, state_dim + action_dim, 1, width) for i in q_keys],
+        "actor": {
+            "mean": mlp(actor_key, state_dim, action_dim, width),
+            "log_std": jnp.zeros(action_dim),
+        },
+    }
+    adams = {
+        "v": optax.adam(lr),
+        "q": optax.adam(lr),
+        "actor": optax.adam(optax.cosine_decay_schedule(lr, decay_steps)),
+    }
 
     def one_step(carry, data):
         nets, targets, moments, key = carry
@@ -150,20 +229,28 @@ def iql_step(state_dim, action_dim, batch=256, width=256, gamma=0.99, lr=3e-4, p
 
         def v_loss(p):
             difference = q - perceptron(p, s)[:, 0]
-            return (jnp.where(difference < 0, 1 - expectile, expectile) * jnp.square(difference)).mean()
+            return (
+                jnp.where(difference < 0, 1 - expectile, expectile) * jnp.square(difference)
+            ).mean()
 
         def actor_loss(p):
             log_std = jnp.clip(p["log_std"], -5, 2)
             z = (a - jnp.tanh(perceptron(p["mean"], s))) / jnp.exp(log_std)
             weight = jnp.minimum(jnp.exp(temperature * (q - perceptron(nets["v"], s)[:, 0])), 100)
-            return (weight * (0.5 * jnp.square(z) + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)).mean()
+            return (
+                weight * (0.5 * jnp.square(z) + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
+            ).mean()
 
         def q_loss(ps):
-            target = data["rewards"][m] + gamma * ~data["terminals"][m] * perceptron(nets["v"], s_next)[:, 0]
+            target = (
+                data["rewards"][m]
+                + gamma * ~data["terminals"][m] * perceptron(nets["v"], s_next)[:, 0]
+            )
             return sum(jnp.square(critic(p, s, a) - target).mean() for p in ps)
 
         losses = {}
-        for name, loss in (("v", v_loss), ("actor", actor_loss), ("q", q_loss)):      # the later ones see the V just updated
+        # the later ones see the V just updated
+        for name, loss in (("v", v_loss), ("actor", actor_loss), ("q", q_loss)):
             losses[name], gradient = jax.value_and_grad(loss)(nets[name])
             update, changed = adams[name].update(gradient, moments[name])
             nets = nets | {name: optax.apply_updates(nets[name], update)}
@@ -171,4 +258,6 @@ def iql_step(state_dim, action_dim, batch=256, width=256, gamma=0.99, lr=3e-4, p
         return (nets, lerp(targets, nets["q"], polyak), moments, key), losses
 
     moments = {name: adam.init(nets[name]) for name, adam in adams.items()}
-    return scanned(one_step, (nets, nets["q"], moments, key), synthetic(rows, state_dim, action_dim), chunk)
+    return scanned(
+        one_step, (nets, nets["q"], moments, key), synthetic(rows, state_dim, action_dim), chunk
+    )

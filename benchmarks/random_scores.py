@@ -2,9 +2,11 @@
 
     OMP_NUM_THREADS=1 python benchmarks/random_scores.py [--most 100] [environment ...]
 
-Prints a JSON line an environment and writes data/benchmarks/random_scores.json after each; named environments replace their rows in it. All
-episodes take about a quarter of an hour of one core; `--most` bounds them for each environment.
+Prints a JSON line an environment and writes data/benchmarks/random_scores.json after each; named
+environments replace their rows in it. All episodes take about a quarter of an hour of one core;
+`--most` bounds them for each environment.
 """
+
 import argparse
 import json
 
@@ -23,12 +25,23 @@ def main() -> None:
     parser.add_argument("environment", nargs="*", default=list(REFERENCES))
     given = parser.parse_args()
     for name in given.environment:
-        row = measure(name, min(given.most, REFERENCES[name].episodes)) | {k: provenance()[k] for k in ("created", "commit")}
+        row = measure(name, min(given.most, REFERENCES[name].episodes)) | {
+            k: provenance()[k] for k in ("created", "commit")
+        }
         print(json.dumps(row), flush=True)
-        rows = {r["environment"]: r for r in measured("random_scores")["rows"]} if FILE.exists() else {}
+        rows = (
+            {r["environment"]: r for r in measured("random_scores")["rows"]}
+            if FILE.exists()
+            else {}
+        )
         rows[name] = row
         kept = [rows[n] for n in REFERENCES if n in rows]
-        write_atomic(FILE, json.dumps(dict(provenance(), policy="uniform in the box", rows=kept), indent=1).encode())
+        write_atomic(
+            FILE,
+            json.dumps(
+                dict(provenance(), policy="uniform in the box", rows=kept), indent=1
+            ).encode(),
+        )
 
 
 if __name__ == "__main__":

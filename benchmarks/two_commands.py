@@ -1,10 +1,13 @@
-"""What the README's commands cost on a fresh machine: a clone of HEAD with an empty environment, timed step by step.
+"""What the README's commands cost on a fresh machine: a clone of HEAD with an empty environment,
+timed step by step.
 
     python benchmarks/two_commands.py [folder for the clone]
 
-Writes data/benchmarks/two_commands.json and the table between the cost marks of README.md, after each step what is measured by then. Nothing else
-should be running. Given the folder of a run that failed, it updates the clone and goes on with the step that failed.
+Writes data/benchmarks/two_commands.json and the table between the cost marks of README.md, after
+each step what is measured by then. Nothing else should be running. Given the folder of a run that
+failed, it updates the clone and goes on with the step that failed.
 """
+
 import json
 import os
 import re
@@ -22,49 +25,97 @@ from arq_core.results.provenance import provenance
 
 ROOT = root()
 
-STEPS = {"install": ["make", ".venv/.installed"], "table": ["make", "table"], "table_again": ["make", "table"], "test": ["make", "test"], "book": ["make", "book"],
-         "book_again": ["make", "book"]}
-MADE = ("_build", "book/executed", "data/cache")       # removed before the book: nothing that the table trained is there for it
+STEPS = {
+    "install": ["make", ".venv/.installed"],
+    "table": ["make", "table"],
+    "table_again": ["make", "table"],
+    "test": ["make", "test"],
+    "book": ["make", "book"],
+    "book_again": ["make", "book"],
+}
+# removed before the book: nothing that the table trained is there for it
+MADE = ("_build", "book/executed", "data/cache")
 MARKS = re.compile(r"(<!-- costs[^>]*-->\n).*?(\n<!-- end of costs -->)", re.S)
 
 
 def megabytes(folder: Path) -> int:
-    return int(subprocess.run(["du", "-sm", folder], capture_output=True, text=True, check=True).stdout.split()[0])
+    return int(
+        subprocess.run(
+            ["du", "-sm", folder], capture_output=True, text=True, check=True
+        ).stdout.split()[0]
+    )
 
 
 def table(cost: dict) -> str:
     """The rows of what was measured."""
     s, mb = cost["seconds"], cost["megabytes"]
     rows = {
-        "install": "| installation, once | {:.1f} min | " + f"{mb['.venv']:,} MB (the CUDA build of torch is several times larger) |",
-        "book": "| `make book`, first time | {:.1f} min | " + f"{mb.get('_build', 0) + mb.get('data/cache', 0):,} MB |",
+        "install": "| installation, once | {:.1f} min | "
+        + f"{mb['.venv']:,} MB (the CUDA build of torch is several times larger) |",
+        "book": "| `make book`, first time | {:.1f} min | "
+        + f"{mb.get('_build', 0) + mb.get('data/cache', 0):,} MB |",
         "book_again": "| `make book`, nothing changed | {:.1f} min | |",
-        "table": f"| `make table`, first time: the {cost['cells']} cells of profile ci, and the book with them | " + "{:.1f} min | |",
+        "table": f"| `make table`, first time: the {cost['cells']} cells of profile ci, and "
+        "the book with them | " + "{:.1f} min | |",
         "table_again": "| `make table`, nothing changed | {:.1f} min | |",
-        "test": "| `make test` | {:.1f} min | |"}
-    return "\n".join(["| command | time | disk |", "|---|---|---|", *(line.format(s[name] / 60) for name, line in rows.items() if name in s)])
+        "test": "| `make test` | {:.1f} min | |",
+    }
+    return "\n".join(
+        [
+            "| command | time | disk |",
+            "|---|---|---|",
+            *(line.format(s[name] / 60) for name, line in rows.items() if name in s),
+        ]
+    )
 
 
 def commit_of(clone: Path) -> str:
-    return subprocess.run(["git", "-C", clone, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        ["git", "-C", clone, "rev-parse", "--short", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
 
 
 def publish(clone: Path, kept: dict) -> None:
-    """Write what was measured so far to data/benchmarks and into README.md; `kept` has (seconds, commit) of each step, which may be days apart."""
-    sizes = {part: megabytes(clone / part) for part in (".venv", "_build", "data/cache") if (clone / part).exists()}
-    cells = len(driver.defaults(clone, "ci", "tasks")) * len(driver.defaults(clone, "ci", "methods"))
+    """Write what was measured so far to data/benchmarks and into README.md; `kept` has (seconds,
+    commit) of each step, which may be days apart.
+    """
+    sizes = {
+        part: megabytes(clone / part)
+        for part in (".venv", "_build", "data/cache")
+        if (clone / part).exists()
+    }
+    cells = len(driver.defaults(clone, "ci", "tasks")) * len(
+        driver.defaults(clone, "ci", "methods")
+    )
     seconds, commits = ({name: pair[i] for name, pair in kept.items()} for i in (0, 1))
-    cost = provenance() | dict(commit=commit_of(clone), seconds=seconds, commits=commits, megabytes=sizes, cells=cells)
-    write_atomic(DATA / "benchmarks" / "two_commands.json", (json.dumps(cost, indent=1) + "\n").encode())
+    cost = provenance() | dict(
+        commit=commit_of(clone), seconds=seconds, commits=commits, megabytes=sizes, cells=cells
+    )
+    write_atomic(
+        DATA / "benchmarks" / "two_commands.json", (json.dumps(cost, indent=1) + "\n").encode()
+    )
     readme = ROOT / "README.md"
-    write_atomic(readme, MARKS.sub(lambda m: m[1] + table(cost) + m[2], readme.read_text()).encode())
+    write_atomic(
+        readme, MARKS.sub(lambda m: m[1] + table(cost) + m[2], readme.read_text()).encode()
+    )
 
 
 def main(folder: str) -> None:
     clone, kept = Path(folder) / "arq-book", Path(folder) / "seconds.json"
-    command = ["git", "-C", clone, "pull", "--quiet"] if clone.exists() else ["git", "clone", "--quiet", ROOT, clone]
+    command = (
+        ["git", "-C", clone, "pull", "--quiet"]
+        if clone.exists()
+        else ["git", "clone", "--quiet", ROOT, clone]
+    )
     subprocess.run(command, check=True)
-    environment = {k: v for k, v in os.environ.items() if k == "ARQ_LOCAL_DATA" or not k.startswith(("ARQ_", "VIRTUAL_ENV", "PYTHON"))}
+    environment = {
+        k: v
+        for k, v in os.environ.items()
+        if k == "ARQ_LOCAL_DATA" or not k.startswith(("ARQ_", "VIRTUAL_ENV", "PYTHON"))
+    }
     done = json.loads(kept.read_text()) if kept.exists() else {}
     for name, command in STEPS.items():
         if name in done:

@@ -1,4 +1,8 @@
-"""Fixtures of the tests in a browser. They skip with a reason where a program is missing; the summary of pytest shows it (-rs)."""
+"""Fixtures of the tests in a browser.
+
+They skip with a reason where a program is missing; the summary of pytest shows it (-rs).
+"""
+
 import json
 import shutil
 import signal
@@ -8,17 +12,27 @@ from contextlib import ExitStack
 import browser
 import pytest
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:          # as a shell starts what runs behind it: the programs under test would never see Ctrl-C
+# as a shell starts what runs behind it: the programs under test would never see Ctrl-C
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture(scope="module")        # not the session: while it runs, other tests of this thread could not run asyncio
+# not the session: while it runs, other tests of this thread could not run asyncio
+@pytest.fixture(scope="module")
 def chromium():
     """A headless Chromium with a fresh profile and no way to any other host."""
-    path = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
+    path = next(
+        filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None
+    )
     if path is None:
-        pytest.skip("BROWSER TEST NOT RUN: saw no chromium, google-chrome or chromium-browser; install one (Debian: apt-get install chromium)")
-    sync_playwright = pytest.importorskip("playwright.sync_api", reason="BROWSER TEST NOT RUN: saw no playwright; install the extra `dev`").sync_playwright
+        pytest.skip(
+            "BROWSER TEST NOT RUN: saw no chromium, google-chrome or chromium-browser; "
+            "install one (Debian: apt-get install chromium)"
+        )
+    sync_playwright = pytest.importorskip(
+        "playwright.sync_api",
+        reason="BROWSER TEST NOT RUN: saw no playwright; install the extra `dev`",
+    ).sync_playwright
     with sync_playwright() as play:
         running = play.chromium.launch(executable_path=path, args=browser.FLAGS)
         yield running
@@ -33,11 +47,15 @@ def widget_book(tmp_path_factory):
 
 @pytest.fixture
 def offline_page(chromium, widget_book):
-    """offline_page(scheme, folder, **context): a new browser.Watched over the pages of a folder; scheme is "file" or "http"."""
+    """offline_page(scheme, folder, **context): a new browser.Watched over the pages of a folder;
+    scheme is "file" or "http".
+    """
     with ExitStack() as stack:
+
         def make(scheme="file", folder=widget_book, **context):
             home = stack.enter_context(browser.served(folder, scheme))
             return browser.Watched(stack.enter_context(chromium.new_context(**context)), home)
+
         yield make
 
 
@@ -46,10 +64,25 @@ def axe_source():
     """The text of axe-core, fetched once by npm at the version of tests/browser/package.json."""
     wanted = json.loads((browser.TOOLS / "package.json").read_text())["dependencies"]["axe-core"]
     folder = browser.TOOLS / "node_modules/axe-core"
-    if not (folder / "package.json").exists() or json.loads((folder / "package.json").read_text())["version"] != wanted:
+    if (
+        not (folder / "package.json").exists()
+        or json.loads((folder / "package.json").read_text())["version"] != wanted
+    ):
         if shutil.which("npm") is None:
-            pytest.skip("BROWSER TEST NOT RUN: saw no npm, which fetches axe-core; install it (Debian: apt-get install npm)")
-        run = subprocess.run(["npm", "ci", "--ignore-scripts"], cwd=browser.TOOLS, capture_output=True, text=True, timeout=120)
+            pytest.skip(
+                "BROWSER TEST NOT RUN: saw no npm, which fetches axe-core; install it "
+                "(Debian: apt-get install npm)"
+            )
+        run = subprocess.run(
+            ["npm", "ci", "--ignore-scripts"],
+            cwd=browser.TOOLS,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         if run.returncode:
-            pytest.skip(f"BROWSER TEST NOT RUN: npm ci could not fetch axe-core: {run.stderr.strip()[-300:]}")
+            pytest.skip(
+                "BROWSER TEST NOT RUN: npm ci could not fetch axe-core: "
+                f"{run.stderr.strip()[-300:]}"
+            )
     return (folder / "axe.min.js").read_text(encoding="utf-8")

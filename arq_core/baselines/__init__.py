@@ -1,1 +1,3 @@
-"""What ARQ is compared with, learned: explicit clones, critics with a penalty of Table 1, a uniform proposal. No method knows another."""
+"""What ARQ is compared with, learned: explicit clones, critics with a penalty of Table 1, a uniform
+proposal. No method knows another.
+"""

@@ -1,7 +1,9 @@
 """Uniform actions in the place of the behaviour model: what ARQ is without its restriction.
 
-With these candidates Eq. 5 becomes ordinary Q-learning, whose maximum ranges over the whole box, and Eq. 6 its greedy policy.
+With these candidates Eq. 5 becomes ordinary Q-learning, whose maximum ranges over the whole box,
+and Eq. 6 its greedy policy.
 """
+
 from __future__ import annotations
 
 import math
@@ -15,7 +17,10 @@ from arq_core.engine.streams import Streams
 
 @dataclass(frozen=True)
 class UniformBehavior:
-    """Uniform density on the box [-1, 1]^A: log_prob = -A log 2 nats everywhere inside. See `types.Behavior`."""
+    """Uniform density on the box [-1, 1]^A: log_prob = -A log 2 nats everywhere inside.
+
+    See `types.Behavior`.
+    """
 
     action_dim: int
 

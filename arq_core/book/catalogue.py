@@ -9,9 +9,12 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from pathlib import Path
 
+from markupsafe import Markup, escape
+
+from arq_core.book import html
+from arq_core.book.html import Row
 from arq_core.config.labels import SUITES
 from arq_core.config.paths import DATA
 from arq_core.config.tasks import Task, task, tasks
@@ -27,13 +30,13 @@ COMPARED = {"transitions": "steps", "episodes": "episodes", "return_mean": "mean
 
 def state(row: Task) -> str:
     """A key of STATES: how the task's data can be had on this machine."""
-    if row.simulator == at_hand.IN_NUMPY:
+    if row.made == "compute":
         return "computed"
     if at_hand.file_of(row):
         return "here"
-    if at_hand.is_collected(row):
+    if row.made == "collect":
         return "collect"
-    stand_ins = [name for name in at_hand.stands_for(row) if at_hand.file_of(task(name))]
+    stand_ins = [name for name in at_hand.stand_ins(row) if at_hand.file_of(task(name))]
     return "stand-in" if stand_ins else "download"
 
 
@@ -43,7 +46,7 @@ def layout(row: Task) -> str:
 
 
 def _suite(row: Task) -> str:
-    return "recollected" if at_hand.is_collected(row) else row.suite
+    return "recollected" if row.made == "collect" else row.suite
 
 
 def scale(row: Task) -> str:
@@ -51,12 +54,13 @@ def scale(row: Task) -> str:
     return f"{row.score_min:,.6g} to {row.score_max:,.6g}".replace("-", "−")
 
 
-def shown(name: str) -> str:
-    """A name in a heading of a row, that may break after a hyphen."""
-    return escape(name).replace("-", "-<wbr>")
+def shown(name: str, small: str) -> Markup:
+    """A heading of a row: a name that may break after a hyphen, and a word below it."""
+    breaks = escape(name).replace("-", Markup("-<wbr>"))
+    return Markup("{}<br><small>{}</small>").format(breaks, small)
 
 
-def overview(rows: Iterable[Task] | None = None) -> str:
+def overview(rows: Iterable[Task] | None = None) -> Markup:
     """One line a dataset, by suite."""
     rows = list(tasks().values() if rows is None else rows)
     heads = ("dataset", "how to have it here", "layout", "simulator", "state, action", "horizon", "scores 0 to 100 at",
@@ -65,58 +69,57 @@ def overview(rows: Iterable[Task] | None = None) -> str:
     for suite in SUITES:
         some = [r for r in rows if _suite(r) == suite]
         if some:
-            body.append(f'<tr class="arq-group"><th scope="rowgroup" colspan="{len(heads)}"><span>{escape(SUITES[suite])}, {len(some)}'
-                        "</span></th></tr>")
+            body.append(Row(f"{SUITES[suite]}, {len(some)}"))
         for r in some:
-            cells = (f"<b>{escape(STATES[state(r)])}</b>", escape(layout(r)), escape(r.simulator), f"{r.state_dim}, {r.action_dim}",
-                     f"{r.horizon:,}", scale(r), escape(r.licence) or "not stated")
-            body.append(_row(f"{shown(r.task)}<br><small>{escape(r.fidelity)}</small>", cells))
+            cells = (_bold(STATES[state(r)]), layout(r), r.simulator,
+                     f"{r.state_dim}, {r.action_dim}", f"{r.horizon:,}", scale(r),
+                     r.licence or "not stated")
+            body.append(Row(shown(r.task, r.fidelity), cells))
     caption = "The datasets of the paper's Table A.4 and our own, and what can be had on the machine that made this page"
-    return _table("datasets-overview", caption, heads, body, "arq-catalogue")
+    return _table("datasets-overview", caption, heads, body, kind="arq-catalogue")
 
 
-def _row(head: str, cells: Iterable[str], kind: str = "") -> str:
-    """A line of ready HTML; `kind` is its class."""
-    return f'<tr{f" class={kind}" if kind else ""}><th scope="row">{head}</th>' + "".join(f"<td>{c}</td>" for c in cells) + "</tr>"
+def _bold(text: str) -> Markup:
+    return Markup("<b>{}</b>").format(text)
 
 
-def _table(name: str, caption: str, heads: Sequence[str], body: Iterable[str], kind: str = "") -> str:
-    head = f'<thead><tr>{"".join(f"""<th scope="col">{escape(h)}</th>""" for h in heads)}</tr></thead>' if heads else ""
-    return (f'<figure class="arq-table {kind}" id="{name}"><figcaption id="{name}-caption">{escape(caption)}</figcaption>'
-            f'<div class="arq-scroll" role="region" tabindex="0" aria-labelledby="{name}-caption"><table>{head}<tbody>{"".join(body)}'
-            "</tbody></table></div></figure>")
+def _table(name: str, caption: str, heads: Sequence[str], body: Iterable[Row], **about) -> Markup:
+    return html.table(caption, body, heads, name=name, label=f"{name}-caption", **about)
 
 
-def facts_table(facts: Mapping[str, str], caption: str) -> str:
+def facts_table(facts: Mapping[str, str], caption: str) -> Markup:
     """Two columns: what, and its value."""
     name = "facts-" + "".join(c if c.isalnum() else "-" for c in caption.lower())
-    return _table(name, caption, (), (_row(escape(k), [_linked(v)]) for k, v in facts.items() if v), "arq-facts")
+    body = (Row(k, [_linked(v)]) for k, v in facts.items() if v)
+    return _table(name, caption, (), body, kind="arq-facts")
 
 
-def _linked(text: str) -> str:
+def _linked(text: str) -> Markup:
     """Escaped text whose addresses are links."""
-    return re.sub(r"https?://[^\s<>&]*[^\s<>&.,;:)]", r'<a href="\g<0>">\g<0></a>', escape(text))
+    link = r'<a href="\g<0>">\g<0></a>'
+    return Markup(re.sub(r"https?://[^\s<>&]*[^\s<>&.,;:)]", link, str(escape(text))))
 
 
 def passport_facts(row: Task) -> dict[str, str]:
     """How to have it and what an episode is, here; then its passport as published (datasets.passports)."""
-    here = {"how to have it here": STATES[state(row)], "stand-in": ", ".join(at_hand.stands_for(row)), "layout": layout(row),
+    here = {"how to have it here": STATES[state(row)], "stand-in": ", ".join(at_hand.stand_ins(row)), "layout": layout(row),
             "where episodes end": f"by the rule {row.cuts}" if row.cuts else "", "simulator": row.simulator,
             "an episode": f"at most {row.horizon:,} steps; it ends earlier: {row.termination}", "recorded reward": row.reward}
     return here | dict(passports_of_tasks.of(row).lines())
 
 
-def passport(name: str) -> str:
+def passport(name: str) -> Markup:
     """A dataset's facts as a table."""
     return facts_table(passport_facts(task(name)), f"Passport of {name}")
 
 
-def passports(rows: Iterable[Task] | None = None) -> str:
+def passports(rows: Iterable[Task] | None = None) -> Markup:
     """Every passport, folded."""
     rows = tasks().values() if rows is None else rows
-    folded = (f'<details class="arq-passport" id="passport-{escape(r.task)}"><summary>{escape(r.task)} <small>{escape(STATES[state(r)])}'
-              f"</small></summary>{passport(r.task)}</details>" for r in rows)
-    return f'<figure class="arq-table arq-passports">{"".join(folded)}</figure>'
+    one = Markup('<details class="arq-passport" id="passport-{0}"><summary>{0} <small>{1}</small>'
+                 "</summary>{2}</details>")
+    folded = Markup().join(one.format(r.task, STATES[state(r)], passport(r.task)) for r in rows)
+    return Markup('<figure class="arq-table arq-passports">{}</figure>').format(folded)
 
 
 def counts(rows: Iterable[Task] | None = None) -> dict[str, int]:
@@ -138,20 +141,21 @@ def card_numbers(card: Mapping) -> dict[str, float]:
             "return_max": r["max"]}
 
 
-def comparison(cards: Mapping[str, Mapping], said: Sequence[Mapping[str, str]]) -> str:
+def comparison(cards: Mapping[str, Mapping], said: Sequence[Mapping[str, str]]) -> Markup:
     """Ours beside the published: a line for each collected dataset, then one for each dataset that it stands for (column `for`)."""
     body, notes = [], {}
     for name, card in cards.items():
         ours = card_numbers(card)
-        body.append(_row(f"{shown(name)}<br><small>ours</small>", (f"<b>{_amount(ours[k])}</b>" for k in COMPARED), "arq-ours"))
+        cells = [_bold(_amount(ours[k])) for k in COMPARED]
+        body.append(Row(shown(name, "ours"), cells, "arq-ours"))
         for dataset in dict.fromkeys(s["dataset"] for s in said if s["for"] == name):
             lines = {s["statistic"]: s for s in said if (s["for"], s["dataset"]) == (name, dataset)}
-            cells = (_published_cell(lines.get(k), notes) for k in COMPARED)
-            body.append(_row(f"{shown(dataset)}<br><small>published</small>", cells, "arq-paper"))
-    foot = "".join(f"<li>{_linked(source)}</li>" for source in notes)
+            cells = [_published_cell(lines.get(k), notes) for k in COMPARED]
+            body.append(Row(shown(dataset, "published"), cells, "arq-paper"))
     caption = "Collected datasets beside what is published of those that they stand for"
-    table = _table("datasets-compared", caption, ("dataset", *COMPARED.values()), body)
-    return table.replace("</figure>", f'<ol class="arq-notes">{foot}</ol></figure>') if foot else table
+    heads = ("dataset", *COMPARED.values())
+    sources = [_linked(note) for note in notes]
+    return _table("datasets-compared", caption, heads, body, notes=sources)
 
 
 def _amount(x: float) -> str:
@@ -159,10 +163,11 @@ def _amount(x: float) -> str:
     return f"{x:,.0f}" if float(x).is_integer() else f"{x:,.5g}"
 
 
-def _published_cell(line: Mapping[str, str] | None, notes: dict[str, int]) -> str:
+def _published_cell(line: Mapping[str, str] | None, notes: dict[str, int]) -> Markup:
     if line is None:
-        return '<span aria-hidden="true">–</span><span class="arq-hidden">not reported</span>'
-    return f"{_amount(float(line['value']))}<sup>{notes.setdefault(line['source'], len(notes) + 1)}</sup>"
+        return html.dash("not reported")
+    number = notes.setdefault(line["source"], len(notes) + 1)
+    return Markup("{}<sup>{}</sup>").format(_amount(float(line["value"])), number)
 
 
 def cards(folder: Path = DATA / "cards") -> dict[str, dict]:
@@ -179,14 +184,16 @@ def card_facts(card: Mapping) -> dict[str, str]:
             "steps of an episode": f"{t['min']:,} to {t['max']:,}", "SHA-256": card["sha256"]} | dict(card["card"])
 
 
-def versions_table(family: str, path: Path = DATA / "dataset_versions.csv") -> str:
+def versions_table(family: str, path: Path = DATA / "dataset_versions.csv") -> Markup:
     """Files that go by one name ("d4rl" or "robomimic"): what is different, and who says so."""
     with open(path, newline="") as f:
         rows = [r for r in csv.DictReader(f) if r["family"] == family]
-    body = (_row(escape(r["files"]), [escape(r["what is different"]), _source(r["source"])]) for r in rows)
-    return _table(f"versions-{family}", "Files of one name", ("files", "what is different", "who says so"), body, "arq-versions")
+    body = (Row(r["files"], [r["what is different"], _source(r["source"])]) for r in rows)
+    heads = ("files", "what is different", "who says so")
+    return _table(f"versions-{family}", "Files of one name", heads, body, kind="arq-versions")
 
 
-def _source(address: str) -> str:
+def _source(address: str) -> Markup:
     """A link that shows whose page it is."""
-    return f'<a href="{escape(address, quote=True)}">{escape(address.removeprefix("https://").split("/")[0])}</a>'
+    host = address.removeprefix("https://").split("/")[0]
+    return Markup('<a href="{}">{}</a>').format(address, host)

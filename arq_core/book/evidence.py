@@ -9,13 +9,15 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 import pandas as pd
+from markupsafe import Markup, escape
 
+from arq_core.book import html
+from arq_core.book.html import Row
 from arq_core.results.records import read_run, run_path
 from arq_core.results.rows import STD_DDOF, read_file, summary
 
@@ -49,60 +51,64 @@ def jobs(folder: Path) -> dict[str, list[Job]]:
     return out
 
 
-def _facts(caption: str, facts: Mapping[str, str], kind: str = "") -> str:
-    """A table of two columns; the values are HTML."""
-    lines = "".join(f'<tr><th scope="row">{escape(k)}</th><td>{v}</td></tr>' for k, v in facts.items())
-    return f'<figure class="arq-table arq-facts {kind}"><figcaption>{escape(caption)}</figcaption><table><tbody>{lines}</tbody></table></figure>'
+def _facts(caption: str, facts: Mapping[str, str]) -> Markup:
+    """A table of two columns."""
+    return html.table(caption, (Row(k, [v]) for k, v in facts.items()), kind="arq-facts")
 
 
-def _grid(caption: str, name: str, frame: pd.DataFrame) -> str:
-    """A table with heads, in a region that scrolls; the cells are HTML."""
-    head = "".join(f'<th scope="col">{escape(c)}</th>' for c in frame)
-    body = "".join(f'<tr><th scope="row">{first}</th>{"".join(f"<td>{c}</td>" for c in rest)}</tr>' for first, *rest in frame.itertuples(index=False))
-    return (f'<figure class="arq-table"><figcaption id="{name}">{escape(caption)}</figcaption><div class="arq-scroll" role="region" tabindex="0" '
-            f'aria-labelledby="{name}"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></figure>')
+def _grid(caption: str, name: str, heads: Iterable[str], lines: Iterable[Iterable]) -> Markup:
+    """A table with heads, in a region that scrolls."""
+    rows = (Row(head, cells) for head, *cells in lines)
+    return html.table(caption, rows, list(heads), label=name)
 
 
 def _text(x) -> str:
-    return escape(f"{x:,}" if isinstance(x, int) and not isinstance(x, bool) else x if isinstance(x, str) else json.dumps(x, ensure_ascii=False))
+    if isinstance(x, int) and not isinstance(x, bool):
+        return f"{x:,}"
+    return x if isinstance(x, str) else json.dumps(x, ensure_ascii=False)
 
 
-def _file(name: str) -> str:
-    return f'<a href="{escape(name)}" download>{escape(name)}</a>'
+def _file(name: str) -> Markup:
+    return Markup('<a href="{0}" download>{0}</a>').format(name)
 
 
 def _score(frame: pd.Series) -> str:
     if pd.isna(frame["score"]):
         return "none: the task has no scale"
     spread = "" if pd.isna(frame["score_std"]) else f" ± {frame['score_std']:.2f} (standard deviation over seeds, divisor n − {STD_DDOF})"
-    return f"<b>{frame['score']:.2f}</b>{spread}".replace("-", "−")
+    return Markup("<b>{:.2f}</b>{}").format(frame["score"], spread).replace("-", "−")
 
 
 def _data(first: Mapping, data: Mapping) -> str:
     """Where the data came from, by the rows and by the record of the run."""
     size = f"{data['transitions']:,} transitions" if data.get("transitions") else ""
-    return escape("; ".join(map(str, filter(None, (first["fidelity"], data.get("source"), size, *data.get("notes", []))))))
+    said = (first["fidelity"], data.get("source"), size, *data.get("notes", []))
+    return "; ".join(map(str, filter(None, said)))
 
 
 def _energy(run: Mapping) -> str:
     source = run.get("energy_source") or ""
-    return escape(f"{run['energy_j']:,.0f} J ({source or 'source not recorded'})" if run.get("energy_j") is not None else source or "not recorded")
+    if run.get("energy_j") is None:
+        return source or "not recorded"
+    return f"{run['energy_j']:,.0f} J ({source or 'source not recorded'})"
 
 
 def _what(job: Job) -> str:
     """What was measured, and on what."""
     frame, first, run = summary(job.rows).iloc[0], job.rows[0], job.run or {}
-    several = lambda key: escape(", ".join(dict.fromkeys(str(row[key]) for row in job.rows)))
+    several = lambda key: ", ".join(dict.fromkeys(str(row[key]) for row in job.rows))
+    code, rows_sha256 = Markup("<code>{}</code>"), hashlib.sha256(job.path.read_bytes()).hexdigest()
     facts = {
         "score": _score(frame), "seeds × episodes": f"{frame['seeds']} × {frame['episodes']}",
-        "method": f"{escape(first['method'])}, variant {escape(first['variant'])}, profile {escape(first['profile'])}",
+        "method": f"{first['method']}, variant {first['variant']}, profile {first['profile']}",
         "data": _data(first, run.get("dataset", {})),
-        "hash of the data (SHA-256)": f"<code>{escape(first['dataset_sha256'])}</code>", "commit": several("commit"),
-        "device": several("device"), "versions": escape(", ".join(f"{k} {v}" for k, v in first["versions"].items())),
+        "hash of the data (SHA-256)": code.format(first["dataset_sha256"]),
+        "commit": several("commit"), "device": several("device"),
+        "versions": ", ".join(f"{k} {v}" for k, v in first["versions"].items()),
         "wall time": f"{run.get('wall_s', first['wall_s']):,.0f} s",
-        "finished": escape(max(row["created"] for row in job.rows)),
+        "finished": max(row["created"] for row in job.rows),
         "energy": _energy(run),
-        "rows": f"{_file(job.path.name)}, SHA-256 <code>{hashlib.sha256(job.path.read_bytes()).hexdigest()}</code>",
+        "rows": Markup("{}, SHA-256 {}").format(_file(job.path.name), code.format(rows_sha256)),
         "record of the run": _file(run_path(job.path).name) if job.run else NOT_RECORDED}
     return _facts("What was measured, and on what", facts)
 
@@ -113,7 +119,8 @@ def _seeds(job: Job) -> str:
     out = frame[measured].mean().map(lambda x: "–" if pd.isna(x) else f"{x:,.3f}".replace("-", "−"))
     out.insert(0, "episodes", frame.size())
     out = out.rename(columns={"return_": "return", "in_support": "in support"}).reset_index()
-    return _grid("Each seed: means over its episodes", f"{job.name}-seeds", out)
+    return _grid("Each seed: means over its episodes", f"{job.name}-seeds", out,
+                 out.itertuples(index=False))
 
 
 def _configuration(job: Job) -> str:
@@ -127,16 +134,19 @@ def _configuration(job: Job) -> str:
 def _steps(job: Job, folder: Path) -> str:
     if not job.run or not job.run.get("steps"):
         return f"<p>Steps and executed notebooks: {NOT_RECORDED}.</p>"
-    lines = []
+    links = Markup('<a href="{}.html">read</a>, <a href="{}" download>download</a>')
+    tensors, lines = Markup("{}, SHA-256 <code>{}</code>"), []
     for step in job.run["steps"]:
         kept = step.get("notebook") and (folder / step["notebook"]).is_file()
         page = step["notebook"].removeprefix("evidence/") if kept else ""
-        read = f'<a href="{escape(page.removesuffix(".ipynb"))}.html">read</a>, <a href="{escape(page)}" download>download</a>'
-        made = "<br>".join(f"{_text(f['file'])}, SHA-256 <code>{escape(f['sha256'][:16])}</code>" for f in step.get("files", []))
+        read = links.format(page.removesuffix(".ipynb"), page)
+        made = Markup("<br>").join(tensors.format(f["file"], f["sha256"][:16])
+                                   for f in step.get("files", []))
         lines.append({"step": _text(step["step"]), "executed notebook": read if kept else "not kept",
                       "seconds": f"{step['seconds']:,.1f}" if step.get("seconds") is not None else "–", "kept tensors": made or "–",
                       "device, commit": _text(", ".join(filter(None, [step.get("device"), step.get("commit")])))})
-    return _grid("Steps of the run, with the notebook of each as it was executed", f"{job.name}-steps", pd.DataFrame(lines))
+    return _grid("Steps of the run, with the notebook of each as it was executed",
+                 f"{job.name}-steps", lines[0], map(dict.values, lines))
 
 
 def body(task: str, found: Sequence[Job], folder: Path) -> str:

@@ -1,11 +1,10 @@
-"""`make links`: every link of the built book and of the README leads somewhere.
+"""`arq links`: every link of the built book and of the README leads somewhere.
 
 Files and fragments are looked up here, without a network. Links to other hosts are those of the built pages, so that tables and figures made of
 HTML count too; Sphinx's own builder `linkcheck` follows them, from one document that lists each address once.
 """
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import subprocess
@@ -18,7 +17,6 @@ from docutils import nodes
 from markdown_it import MarkdownIt
 from mdit_py_plugins.anchors import anchors_plugin
 
-ROOT = Path(__file__).resolve().parents[2]
 ADDRESSES = {"a": "href", "area": "href", "link": "href", "image": "href", "use": "href", "object": "data", "img": "src", "script": "src",
              "source": "src", "video": "src", "audio": "src", "iframe": "src", "embed": "src", "track": "src"}
 NOT_FOLLOWED = {"link": {"canonical", "preconnect", "dns-prefetch"}}        # what these name is not read, or not by a person
@@ -157,27 +155,17 @@ def _judged(answers: list[dict], wanted: list[tuple[str, list[str]]]) -> tuple[l
     return sorted(problems + [f"{line}: was not followed" for line in left.values()]), sorted(remarks)
 
 
-def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
-    parser = argparse.ArgumentParser(prog="python -m arq_core.book.links", description=__doc__)
-    parser.add_argument("--offline", action="store_true", help="do not follow links to other hosts")
-    offline = parser.parse_args(arguments).offline
-    try:
-        book, front = pages(root / "_build/html"), readme(root / "README.md")
-        wanted = {} if offline else addresses(book, front)
-        found = inside(book, root / "_build/html") + inside(front, root, folders=True)
-        broken, remarks = outside(wanted, root / "_build/links") if wanted else ([], [])
-    except LinksError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 1
+def check(root: Path, offline: bool = False) -> bool:
+    """All of `arq links`: print what is broken; whether nothing is. `offline`: ask no other host."""
+    book, front = pages(root / "_build/html"), readme(root / "README.md")
+    far = addresses(book, front)
+    found = inside(book, root / "_build/html") + inside(front, root, folders=True)
+    broken, remarks = outside(far, root / "_build/links") if far and not offline else ([], [])
     for line in remarks:
         print(f"  note    {line}")
     for line in [*found, *broken]:
         print(f"  broken  {line}")
-    links, far = sum(len(page.links) for page in [*book.values(), *front.values()]), len(addresses(book, front))
-    print(f"{len(book)} pages and the README: {links} links, {far} addresses on other hosts{' (not followed)' * offline}; "
-          f"{len(found) + len(broken)} broken")
-    return 1 if found or broken else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    links = sum(len(page.links) for page in [*book.values(), *front.values()])
+    print(f"{len(book)} pages and the README: {links} links, {len(far)} addresses on other hosts"
+          f"{' (not followed)' * offline}; {len(found) + len(broken)} broken")
+    return not found and not broken

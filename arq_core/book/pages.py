@@ -1,12 +1,10 @@
-"""`make book` and `make row`: run the notebooks whose inputs changed, then build the pages.
+"""`arq book` and `arq row`: run the notebooks whose inputs changed, then build the pages.
 
 book/notebooks.toml lists the notebooks. A run is kept in book/executed/, pages are built beside the last good book and take its place only
 when the build was clean.
 """
 from __future__ import annotations
 
-import argparse
-import csv
 import hashlib
 import json
 import os
@@ -19,24 +17,14 @@ from pathlib import Path
 
 from arq_core.book import links, notebook, side_by_side
 from arq_core.book.notebook import Job, RunError
+from arq_core.config import settings
+from arq_core.config.tasks import tasks
 
-ROOT = Path(__file__).resolve().parents[2]
 MISSING = "_build/missing.json"
 ENTRY = {"source", "page", "parameters", "profiles", "inputs", "row", "collect"}
 PAGE_INPUTS = ("_config.yml", "book", "data", "constraints.txt", "arq_core/algorithm", "arq_core/book", "arq_core/config", "arq_core/datasets",
                "arq_core/engine", "arq_core/experiments", "arq_core/results")           # of arq_core: what the pages show, and what draws them
 FAILED = "_build/grid/failed.json"      # they show it where it is there
-
-
-def _choose(kind: str, name: str, known) -> str:
-    if name not in known:
-        raise RunError(f"{kind}: saw {name!r}, expected one of {', '.join(known)}.")
-    return name
-
-
-def profiles(root: Path) -> list[str]:
-    """Names in data/profiles.toml."""
-    return list(tomllib.loads((root / "data/profiles.toml").read_text()))
 
 
 def manifest(root: Path) -> list[dict]:
@@ -68,15 +56,14 @@ def note_missing(root: Path) -> None:
     What is small is fetched: the source of a rebuilt dataset. What is large is neither fetched nor collected for a book, but taken where
     it is at hand; except for a page whose entry in book/notebooks.toml says collect = true.
     """
-    from arq_core.config import tasks
     from arq_core.config.files import write_atomic
     from arq_core.datasets import at_hand
     from arq_core.experiments import experiment
     collected = {entry["parameters"]["task"] for entry in manifest(root) if entry.get("collect")}
     missing = {}
-    for name, row in tasks.tasks().items():
-        large = row.fidelity == "official" or at_hand.is_collected(row) and name not in collected
-        missing[name] = at_hand.why_not(name) if large else experiment.missing(name)
+    for name, row in tasks().items():
+        large = row.fidelity == "official" or row.made == "collect" and name not in collected
+        missing[name] = at_hand.why_not(row) if large else experiment.missing(name)
         if missing[name] and not large:
             print(f"  {name} cannot be run here, its pages show committed rows: {missing[name]}")
     text, path = json.dumps(missing, indent=1).encode(), root / MISSING
@@ -89,7 +76,7 @@ def run_notebooks(root: Path, profile: str, workers: int = 0) -> None:
 
     All are checked before the first runs. None reads what another writes.
     """
-    _choose("profile", profile, profiles(root))
+    settings.pick("profile", profile, dict.fromkeys(settings.profiles()))
     jobs = [make_job(root, entry, profile) for entry in manifest(root)]
     for job in jobs:
         notebook.refuse_unknown(job.source, job.parameters)
@@ -154,29 +141,31 @@ def row_job(root: Path, task: str, profile: str, method: str, group: str, enviro
     "minari:" and an id. Then `group` names its hyperparameters, and `environment` the task in whose simulator its policies are scored, or
     "gymnasium:" and an id ("": they are trained only).
     """
-    from arq_core.datasets.own import MINARI, is_own, own_name
+    from arq_core.datasets.find import find
     from arq_core.envs.gym import PREFIX
     from arq_core.experiments.methods import METHODS
-    _choose("profile", profile, profiles(root))
-    with open(root / "data/tasks.csv", newline="") as f:
-        tasks = [r["task"] for r in csv.DictReader(f)]
-    groups = [g for g in tomllib.loads((root / "data/hyperparameters.toml").read_text()) if g != "default"]
+    settings.pick("profile", profile, dict.fromkeys(settings.profiles()))
+    if not task:
+        raise RunError("task: saw none, expected a name of data/tasks.csv, or a file or folder of yours.")
+    source = find(task)
     more: dict = {"results": "data/results"}
-    if is_own(task):
-        if not task.startswith(MINARI) and not Path(task).exists():
-            raise RunError(f"task: saw {task!r}, expected a file that exists.")
-        more |= {"task": task if task.startswith(MINARI) else str(Path(task).resolve()),
-                 "group": _choose("group (whose hyperparameters your data take)", group, groups)}
-        if environment:
-            more["environment"] = environment if environment.startswith(PREFIX) else _choose(
-                f"environment (the task in whose simulator to score, or {PREFIX}<id>)", environment, tasks)
-    else:
-        more["task"] = _choose("task (or a file or folder of yours)", task, tasks)
+    if source.task:
+        more["task"] = task
         for kind, name in (("group", group), ("environment", environment)):
             if name:
                 raise RunError(f"{kind}: saw {name!r} with task {task!r}, expected none: data/tasks.csv says it.")
+    else:
+        if not source.exists():
+            raise RunError(f"task: saw {task!r}, expected a file that exists.")
+        settings.pick("group (whose hyperparameters your data take)", group, dict.fromkeys(settings.groups()))
+        more |= {"task": source.own, "group": group}
+        if environment:
+            if not environment.startswith(PREFIX):
+                settings.pick(f"environment (the task in whose simulator to score, or {PREFIX}<id>)", environment, tasks())
+            more["environment"] = environment
     if method:
-        more["method"] = _choose("method", method, list(METHODS))
+        settings.pick("method", method, METHODS)
+        more["method"] = method
     if seeds:
         if not all(s.strip().isdecimal() for s in seeds.split(",")):
             raise RunError(f"seeds: saw {seeds!r}, expected integers >= 0 separated by commas, such as 0,1,2.")
@@ -184,36 +173,18 @@ def row_job(root: Path, task: str, profile: str, method: str, group: str, enviro
     entry = next((e for e in manifest(root) if e.get("row")), None)
     if entry is None:
         raise RunError("book/notebooks.toml: no entry has row = true, expected one: the notebook that trains and evaluates.")
-    name = ".".join(filter(None, [own_name(task), profile, method or "all"])).replace(" ", "-")
+    name = ".".join(filter(None, [source.title, profile, method or "all"])).replace(" ", "-")
     return make_job(root, entry, profile, root / "_build/rows" / f"{name}.ipynb", **more)
 
 
-def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
-    parser = argparse.ArgumentParser(prog="python -m arq_core.book.pages", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    build = commands.add_parser("build")
-    build.add_argument("--profile", default="ci")
-    build.add_argument("--jobs", type=int, default=0)
-    row = commands.add_parser("row")
-    for name, default in (("task", None), ("profile", "lite"), ("method", ""), ("group", ""), ("environment", ""), ("seeds", "")):
-        row.add_argument(f"--{name}", default=default, required=default is None)
-    given = vars(parser.parse_args(arguments))
-    try:
-        if given.pop("command") == "build":
-            note_missing(root)
-            run_notebooks(root, given["profile"], given["jobs"])
-            print(f"The book is at {build_pages(root).as_uri()}")
-        else:
-            job = row_job(root, **given)
-            print(f"  done in {notebook.run(root, job, notebook.job_key(root, job)):.0f} s: {job.target}")
-    except (RunError, tomllib.TOMLDecodeError) as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; what was finished is kept, the same command goes on from there", file=sys.stderr)
-        return 130
-    return 0
+def build(root: Path, profile: str, jobs: int = 0) -> None:
+    """All of `arq book`: note what cannot be run here, run the notebooks, build the pages."""
+    note_missing(root)
+    run_notebooks(root, profile, jobs)
+    print(f"The book is at {build_pages(root).as_uri()}")
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def run_row(root: Path, **asked: str) -> None:
+    """All of `arq row`; `asked` is what `row_job` takes."""
+    job = row_job(root, **asked)
+    print(f"  done in {notebook.run(root, job, notebook.job_key(root, job)):.0f} s: {job.target}")

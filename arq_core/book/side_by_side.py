@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from arq_core.book import notebook
 from arq_core.book.notebook import Job, RunError
+from arq_core.config import processes
 
 MOST = 4                       # notebooks at a time; beyond it, more threads each
 MEMORY = 2e9                   # bytes that a notebook may need
@@ -31,33 +32,15 @@ def how_many(cores: int, memory: float) -> int:
     return max(1, min(MOST, cores, int(memory // MEMORY)))
 
 
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def here() -> int:
     """how_many of this machine."""
-    return how_many(cores(), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-
-
-def _lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:                                   # somebody else's, under a number that was used again
-        return False
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"      # ended, but nobody asked yet how
-    except OSError:
-        return True                                           # a system without /proc
+    return how_many(processes.cores(), processes.memory())
 
 
 def stop_with(head: int) -> None:
     """Interrupt this process, as Ctrl-C would, when the process `head` has ended: what was begun for a run that was killed must not go on for hours alone."""
     def watch():
-        while _lives(head):
+        while processes.alive(head):
             time.sleep(LOOK_EVERY)
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -99,7 +82,8 @@ def run(root: Path, jobs: Sequence[tuple[Job, str]], workers: int, logs: Path) -
 
     A failure leaves the others going; all failures are in the RunError at the end. Ctrl-C stops all of them and leaves no kernel.
     """
-    context, waiting, running, failed, threads = multiprocessing.get_context("spawn"), list(jobs), {}, [], max(1, cores() // workers)
+    context, waiting, running, failed = multiprocessing.get_context("spawn"), list(jobs), {}, []
+    threads = max(1, processes.cores() // workers)
     logs.mkdir(parents=True, exist_ok=True)
     quiet = not sys.stderr.isatty()                                           # in the log of a server a bar is a line each time
     try:

@@ -5,11 +5,12 @@ A block is a dataset: the paper's line and ours below it. A number of ours links
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from html import escape
+from collections.abc import Iterator
 
 import pandas as pd
+from markupsafe import Markup
 
+from arq_core.book import html
 from arq_core.book.evidence import address
 from arq_core.config.labels import GROUPS, METHODS, OWN_SUITES
 from arq_core.results.verdicts import WORDS
@@ -39,105 +40,48 @@ def facts(cell) -> str:
             f"{paper}{apart}.")
 
 
-def _class(state: str) -> str:
-    return f"arq-{state.replace(' ', '-')}"
-
-
-def _verdict(cell, links: str = "") -> str:
-    told = f"{facts(cell)} {cell.reason}" if cell.state == "value" else cell.reason
-    sign = f'<span aria-hidden="true">{SIGNS[cell.verdict]} </span>' if SIGNS[cell.verdict] else ""
-    return (f'<details class="arq-verdict {_class("is-" + cell.verdict)}"><summary title="{escape(cell.reason)}">{sign}{cell.verdict}</summary>'
-            f"<p>{escape(told)}{links}</p></details>")
-
-
-def _ours(cell, evidence: str) -> str:
-    """A cell of ours. One job: the number is the link; a total links to the evidence of all it adds up."""
-    if cell.state == "not run":
-        return f'<td class="arq-not-run" title="{escape(cell.reason)}">not run</td>'
-    if cell.state == "failed":
-        return f'<td class="arq-failed">{_verdict(cell)}</td>'
-    links = [f'<a href="{escape(evidence + address(job))}">{escape(job.split(".")[0])}</a>' for job in cell.jobs]
-    text = f"<b>{number(cell.mean, 1)}</b>" + (f" ± {number(cell.std, 1)}" if _known(cell.std) else "")
-    if len(cell.jobs) == 1:
-        text = f'<a href="{escape(evidence + address(cell.jobs[0]))}">{text}</a>'
-    apart = f"<small>Δ {number(cell.difference, 1, True)}</small>" if _known(cell.difference) else ""
-    keys = f' data-mean="{cell.mean:.6g}"' + (f' data-difference="{cell.difference:.6g}"' if _known(cell.difference) else "")
-    more = f" Evidence: {', '.join(links)}." if len(links) > 1 else f' <a href="{escape(evidence + address(cell.jobs[0]))}">Evidence</a>'
-    return f'<td class="arq-value"{keys}>{text}<small>{cell.n}</small>{apart}{_verdict(cell, more)}</td>'
-
-
-def _paper(cell, notes: dict[str, int]) -> str:
-    text = {"not reported": '<span aria-hidden="true">–</span><span class="arq-hidden">not reported</span>'}.get(cell.state, cell.state)
-    if cell.state == "value":
-        text = f"<b>{number(cell.mean, 0)}</b>"
-    if _known(cell.std):
-        text += f" ± {number(cell.std, 1)}"
-    if cell.note:
-        text += f"<sup>{notes.setdefault(cell.note, len(notes) + 1)}</sup>"
-    key = f' data-mean="{cell.mean:.6g}"' if cell.state == "value" else ""
-    return f'<td class="{_class(cell.state)}"{key}>{text}</td>'
-
-
-def _line(head: str, part: pd.DataFrame, shown: list[str], notes: dict[str, int], evidence: str) -> str:
+def _line(part: pd.DataFrame, shown: list[str]) -> dict:
+    """A line of a dataset; only ours has `words`, and `nothing` where no cell of it was run."""
     cells = {cell.method: cell for cell in part.itertuples()}
     first = next(iter(cells.values()))
-    row = f'<tr class="arq-{"ours" if first.line == "ours" else "paper"}"'
+    about = ", ".join(filter(None, [first.line, first.detail]))
+    line = dict(about=about, cells=[cells[m] for m in shown])
     if first.line != "ours":
-        return f'{row}><th scope="row">{head}</th>' + "".join(_paper(cells[m], notes) for m in shown) + "</tr>"
-    words = set(part["verdict"]) - {"not run"} or {"not run"}
-    keys = {"profile": first.profile, "fidelity": first.fidelity, "verdict": "|".join(sorted(words))}
-    row += "".join(f' data-{key}="{escape(value)}"' for key, value in keys.items()) + f'><th scope="row">{head}</th>'
-    if words == {"not run"}:
-        most = max(part["reason"], key=list(part["reason"]).count)
-        return f'{row}<td class="arq-not-run" colspan="{len(shown)}"><span>not run. {escape(most)}</span></td></tr>'
-    return row + "".join(_ours(cells[m], evidence) for m in shown) + "</tr>"
+        return line | dict(words=[])
+    words = set(part["verdict"]) - {"not run"}
+    reasons = list(part["reason"])
+    return line | dict(profile=first.profile, fidelity=first.fidelity,
+                       words=sorted(words) or ["not run"],
+                       nothing="" if words else max(reasons, key=reasons.count))
 
 
-def _blocks(cells: pd.DataFrame, shown: list[str], notes: dict[str, int], evidence: str) -> Iterable[str]:
+def _blocks(cells: pd.DataFrame, shown: list[str]) -> Iterator[dict]:
+    """The datasets; the first of a group has its heading."""
     group = None
     for (g, dataset), block in cells.groupby(["group", "dataset"], sort=False):
-        label = escape((GROUPS | OWN_SUITES).get(g, dataset))
-        if g and g != group:
-            yield (f'<tbody class="arq-heads"><tr class="arq-group"><th scope="rowgroup" colspan="{len(shown) + 1}"><span>{label}</span></th></tr>'
-                   "</tbody>")
-            group = g
-        lines = []
-        for (line, detail), part in block.groupby(["line", "detail"], sort=False):
-            about = ", ".join(filter(None, [line, detail]))
-            called = f'<span class="arq-hidden">{escape(dataset)}: </span>' if lines else f"{escape(dataset)}<br>"    # seen once a block
-            lines.append(_line(f"{called}<small>{escape(about)}</small>", part, shown, notes, evidence))
-        yield f'<tbody data-dataset="{escape(dataset)}" data-group="{label}">{"".join(lines)}</tbody>'
+        label = (GROUPS | OWN_SUITES).get(g, dataset)
+        lines = block.groupby(["line", "detail"], sort=False)
+        yield dict(dataset=dataset, group=label, heading=label if g and g != group else "",
+                   lines=[_line(part, shown) for _, part in lines])
+        group = g or group
 
 
-def to_html(cells: pd.DataFrame, caption: str, name: str, evidence: str = "evidence/") -> str:
+def to_html(cells: pd.DataFrame, caption: str, name: str, evidence: str = "evidence/") -> Markup:
     """An accessible table: heads with scope, a caption, a focusable region that scrolls sideways, notes below; on paper all reasons as a list.
 
     `name` is its id, `evidence` the way from its page to the folder of the evidence.
     """
-    notes: dict[str, int] = {}
-    shown = [m for m in METHODS if cells.loc[cells["method"] == m, "state"].isin(["value", "illegible", "failed"]).any()] or list(METHODS)
-    body = "".join(_blocks(cells, shown, notes, evidence))
-    head = '<th scope="col">dataset</th>' + "".join(f'<th scope="col">{METHODS[m]}</th>' for m in shown)
-    told = [f"<li>{escape(c.dataset)}, {METHODS[c.method]}: {c.verdict}. {escape(facts(c) if c.state == 'value' else '')} {escape(c.reason)}</li>"
-            for c in cells.itertuples() if c.verdict not in ("", "not run")]
-    foot = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    return (f'<figure class="arq-table arq-results" id="{name}"><figcaption id="{name}-caption">{escape(caption)}</figcaption>'
-            f'<div class="arq-scroll" role="region" tabindex="0" aria-labelledby="{name}-caption"><table><thead><tr>{head}</tr></thead>'
-            f"{body}</table></div>" + (f'<ol class="arq-notes">{foot}</ol>' if foot else "")
-            + (f'<ul class="arq-notes arq-printed">{"".join(told)}</ul>' if told else "") + "</figure>")
+    filled = set(cells.loc[cells["state"].isin(["value", "illegible", "failed"]), "method"])
+    methods = {m: Markup(METHODS[m]) for m in METHODS if m in filled or not filled}
+    return html.figure(
+        "results", caption, ["dataset", *methods.values()], name=name, label=f"{name}-caption",
+        kind="arq-results", notes={}, blocks=_blocks(cells, list(methods)), evidence=evidence,
+        methods=methods, signs=SIGNS,
+        told=[c for c in cells.itertuples() if c.verdict not in ("", "not run")],
+        number=number, known=_known, facts=facts, address=address)
 
 
-def legend_html() -> str:
+def legend_html() -> Markup:
     """What a cell can look like, and what it then means."""
-    lines = [('<td class="arq-value"><b>9.4</b> ± 1.2<small>3 × 100</small><small>Δ +0.3</small></td>',
-              "Ours: mean ± spread over seeds; seeds × episodes; Δ is the difference from the paper's number in combined spreads. The number leads to "
-              "its evidence, the word below it opens the reason of the verdict.")]
-    for word, meaning in WORDS.items():
-        verdict = f'<td><span class="arq-verdict {_class("is-" + word)}"><span aria-hidden="true">{SIGNS[word]}</span> {word}</span></td>'
-        lines.append(('<td class="arq-not-run">not run</td>' if word == "not run" else verdict, f"{meaning[0].upper()}{meaning[1:]}."))
-    lines += [('<td class="arq-illegible">illegible</td>', "The paper has a number here that cannot be read in the copy this book was made from."),
-              ('<td class="arq-not-reported"><span aria-hidden="true">–</span><span class="arq-hidden">a dash</span></td>',
-               "The paper reports nothing here.")]
-    body = "".join(f"<tr>{cell}<td>{escape(meaning)}</td></tr>" for cell, meaning in lines)
-    return ('<figure class="arq-table arq-legend"><figcaption>How to read a cell</figcaption><table><thead><tr><th scope="col">a cell</th>'
-            f'<th scope="col">what it says</th></tr></thead><tbody>{body}</tbody></table></figure>')
+    return html.figure("legend", "How to read a cell", ["a cell", "what it says"],
+                       kind="arq-legend", words=WORDS, signs=SIGNS)

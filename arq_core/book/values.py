@@ -7,13 +7,15 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from html import escape
 from pathlib import Path
 
 from docutils import nodes
+from markupsafe import Markup
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
+from arq_core.book import html
+from arq_core.book.html import Row
 from arq_core.book.offline import (
     check_pages,
     tidy_scripts,
@@ -61,13 +63,12 @@ class Status(SphinxDirective):
             versions.add(", ".join(f"{k} {v}" for k, v in arq["versions"].items()))
             cells = [parameters, f"{arq['wall_s']:.0f} s", arq["created"].replace("T", " ").replace("+00:00", " UTC"), arq["device"],
                      arq["commit"]]
-            link = f'<a href="executed/{path.stem}.html">{escape(arq["source"].removesuffix(".ipynb"))}</a>'
-            lines.append(f'<tr><th scope="row">{link}</th>' + "".join(f"<td>{escape(c)}</td>" for c in cells) + "</tr>")
+            link = Markup('<a href="executed/{}.html">{}</a>')
+            lines.append(Row(link.format(path.stem, arq["source"].removesuffix(".ipynb")), cells))
+        caption = ("The notebooks of this book as they were run. "
+                   f"Versions: {'; '.join(sorted(versions))}.")
         heads = ("notebook", "parameters", "run time", "finished", "processor", "commit")
-        head = "".join(f'<th scope="col">{h}</th>' for h in heads)
-        table = (f'<figure class="arq-table arq-status"><figcaption id="status-caption">The notebooks of this book as they were run. '
-                 f'Versions: {escape("; ".join(sorted(versions)))}.</figcaption><div class="arq-scroll" role="region" tabindex="0" '
-                 f'aria-labelledby="status-caption"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div></figure>')
+        table = html.table(caption, lines, heads, label="status-caption", kind="arq-status")
         return [nodes.raw("", table, format="html")]
 
 

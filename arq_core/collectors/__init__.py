@@ -1,1 +1,3 @@
-"""Recipes of the datasets that we collect ourselves, with the planners, operators and gaits that act in them."""
+"""Recipes of the datasets that we collect ourselves, with the planners, operators and gaits that
+act in them.
+"""

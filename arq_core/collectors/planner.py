@@ -1,4 +1,5 @@
 """Shortest paths through a maze, for the collectors of PointMaze and AntMaze."""
+
 from __future__ import annotations
 
 from collections import deque
@@ -13,10 +14,15 @@ from arq_core.envs.simulated_mazes import Cell, free_cells
 
 @cache
 def next_cells(maze: str, goal: Cell) -> dict[Cell, Cell]:
-    """For each free cell but the goal, its neighbour (of four) on a shortest path to the goal, by breadth-first search from there."""
+    """For each free cell but the goal, its neighbour (of four) on a shortest path to the goal, by
+    breadth-first search from there.
+    """
     free, after, waiting = set(free_cells(maze)), {goal: goal}, deque([goal])
     if goal not in free:
-        raise DataError(f"maze {maze!r}: saw a goal in cell {goal}, expected a free one; take one of free_cells({maze!r}).")
+        raise DataError(
+            f"maze {maze!r}: saw a goal in cell {goal}, expected a free one; take one "
+            f"of free_cells({maze!r})."
+        )
     while waiting:
         i, j = waiting.popleft()
         for cell in ((i - 1, j), (i + 1, j), (i, j - 1), (i, j + 1)):

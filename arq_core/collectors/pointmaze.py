@@ -1,9 +1,12 @@
-"""PointMaze datasets by D4RL's recipe for maze2d (Fu et al. 2020): a ball goes from goal to goal without end.
+"""PointMaze datasets by D4RL's recipe for maze2d (Fu et al. 2020): a ball goes from goal to goal
+without end.
 
-Goals are drawn from all free cells. A breadth-first search gives the way, a proportional-derivative controller with noise follows it.
-The reward is that of the task's own fixed goal, which the ball passes by chance. `timeouts` are where one goal was reached and the
-next drawn; the ball goes on from there.
+Goals are drawn from all free cells. A breadth-first search gives the way, a proportional-derivative
+controller with noise follows it. The reward is that of the task's own fixed goal, which the ball
+passes by chance. `timeouts` are where one goal was reached and the next drawn; the ball goes on
+from there.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -30,13 +33,18 @@ from arq_core.envs.pointmaze import (
 )
 from arq_core.envs.simulated_mazes import Cell, free_cells
 
-RECIPE = 1                        # raise it when the same key would give other numbers
+RECIPE = 1  # raise it when the same key would give other numbers
 SEED = 0
-PARTS, WALKS, STEPS = 20, 10, 5_000     # WALKS side by side in each part; D4RL's umaze has a million steps too, medium two, large four
-REACHED = 0.1                     # distance at which a waypoint or a goal counts as reached; D4RL's solve_thresh
-GAIN, DAMPING = 10.0, 1.0         # of the controller; D4RL's p_gain and -d_gain
-NOISE = 0.5                       # standard deviation added to actions; what D4RL's script adds when asked for noise
-WAYPOINT_SPREAD = 0.2             # waypoints lie this far at most below (i, j): between a cell's middle and where D4RL starts the ball
+# WALKS side by side in each part; D4RL's umaze has a million steps too, medium two, large four
+PARTS, WALKS, STEPS = 20, 10, 5_000
+# distance at which a waypoint or a goal counts as reached; D4RL's solve_thresh
+REACHED = 0.1
+GAIN, DAMPING = 10.0, 1.0  # of the controller; D4RL's p_gain and -d_gain
+# standard deviation added to actions; what D4RL's script adds when asked for noise
+NOISE = 0.5
+# waypoints lie this far at most below (i, j): between a cell's middle and where D4RL starts the
+# ball
+WAYPOINT_SPREAD = 0.2
 
 KINDS: dict[str, type[PointMazeEnvs]] = {
     "pointmaze-umaze-recollected": PointUMazeEnvs,
@@ -44,14 +52,18 @@ KINDS: dict[str, type[PointMazeEnvs]] = {
     "pointmaze-large-recollected": PointLargeEnvs,
 }
 CARD = dict(
-    how=f"D4RL's maze2d recipe on gymnasium-robotics' PointMaze: goal after goal from all free cells, the way by breadth-first search, "
-        f"{PARTS * WALKS} walks of {STEPS:,} steps that begin anywhere",
-    behaviour=f"proportional-derivative controller (gains {GAIN:g} and {DAMPING:g}) plus normal noise of standard deviation {NOISE:g}, "
-              "clipped to [-1, 1]; it knows a goal that is not in the state",
+    how="D4RL's maze2d recipe on gymnasium-robotics' PointMaze: goal after goal "
+    f"from all free cells, the way by breadth-first search, {PARTS * WALKS} "
+    f"walks of {STEPS:,} steps that begin anywhere",
+    behaviour=f"proportional-derivative controller (gains {GAIN:g} and {DAMPING:g}) plus "
+    f"normal noise of standard deviation {NOISE:g}, clipped to [-1, 1]; it "
+    "knows a goal that is not in the state",
     licence="MIT, as this repository",
-    differences="MuJoCo 3 instead of 2; a million steps for each maze; rewards[t] is that of the state reached, as in the environment "
-                "(D4RL's files have that of the state left); no state is recorded twice where the goal changes; goals differ from "
-                "the cell that the ball is in; `goal` is the way's last waypoint; noise is always added",
+    differences="MuJoCo 3 instead of 2; a million steps for each maze; rewards[t] is that "
+    "of the state reached, as in the environment (D4RL's files have that of "
+    "the state left); no state is recorded twice where the goal changes; goals "
+    "differ from the cell that the ball is in; `goal` is the way's last "
+    "waypoint; noise is always added",
 )
 
 
@@ -61,8 +73,12 @@ def cell_of(position: np.ndarray) -> Cell:
     return i, j
 
 
-def controller(states: Float[np.ndarray, "n 4"], waypoints: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
-    """Proportional-derivative control: GAIN·(waypoint - position) - DAMPING·velocity; not yet clipped."""
+def controller(
+    states: Float[np.ndarray, "n 4"], waypoints: Float[np.ndarray, "n 2"]
+) -> Float[np.ndarray, "n 2"]:
+    """Proportional-derivative control: GAIN·(waypoint - position) - DAMPING·velocity; not yet
+    clipped.
+    """
     return GAIN * (waypoints - states[:, :2]) - DAMPING * states[:, 2:]
 
 
@@ -70,21 +86,33 @@ def way_to(maze: str, position: np.ndarray, rng: np.random.Generator) -> list[np
     """The way [K] from a position to a goal, the last waypoint, in a cell drawn from the others."""
     start = cell_of(position)
     goal = draw_cell(free_cells(maze), start, rng)
-    between = [cell - WAYPOINT_SPREAD * rng.uniform(size=2) for cell in map(np.array, shortest_path(maze, start, goal)[1:-1])]
+    between = [
+        cell - WAYPOINT_SPREAD * rng.uniform(size=2)
+        for cell in map(np.array, shortest_path(maze, start, goal)[1:-1])
+    ]
     return [*between, goal + rng.uniform(-START_NOISE, START_NOISE, 2)]
 
 
 def walks(envs: PointMazeEnvs, steps: int, rng: np.random.Generator) -> list[Episode]:
-    """As many walks of `steps` steps as `envs` has, cut into an episode for each goal: where it is reached, and at the task's horizon."""
+    """As many walks of `steps` steps as `envs` has, cut into an episode for each goal: where it is
+    reached, and at the task's horizon.
+    """
     maze, n = envs.maze, len(envs.data)
-    states = [envs.place(np.stack([envs.start(rng)[0] for _ in range(n)]), np.array([GOAL_CELL[maze]] * n))]
+    states = [
+        envs.place(
+            np.stack([envs.start(rng)[0] for _ in range(n)]), np.array([GOAL_CELL[maze]] * n)
+        )
+    ]
     ways = [way_to(maze, state[:2], rng) for state in states[0]]
     actions, rewards, goals, ends = [], [], [], []
-    age = np.zeros(n, int)                                             # steps that each has walked to its present goal
+    # steps that each has walked to its present goal
+    age = np.zeros(n, int)
     for _ in range(steps):
         next_waypoints = np.stack([way[0] for way in ways])
         noise = NOISE * rng.standard_normal((n, 2))
-        actions.append(np.clip(controller(states[-1], next_waypoints) + noise, -1, 1).astype(np.float32))
+        actions.append(
+            np.clip(controller(states[-1], next_waypoints) + noise, -1, 1).astype(np.float32)
+        )
         goals.append([way[-1] for way in ways])
         after, reward, _, _ = envs.step(actions[-1])
         states.append(after)
@@ -96,16 +124,26 @@ def walks(envs: PointMazeEnvs, steps: int, rng: np.random.Generator) -> list[Epi
         for i in np.flatnonzero(ends[-1]):
             ways[i], age[i] = way_to(maze, after[i, :2], rng), 0
     arrays = [np.stack(x, 1) for x in (states, actions, rewards, np.float32(goals), ends)]
-    return [episode for walk in zip(*arrays) for episode in _cut(*walk)]
+    return [episode for walk in zip(*arrays, strict=True) for episode in _cut(*walk)]
 
 
 def _cut(states, actions, rewards, goals, ends) -> Iterator[Episode]:
-    """The episodes of one walk: states [T+1 4], the others [T ...]. The last one ends with the walk."""
+    """The episodes of one walk: states [T+1 4], the others [T ...].
+
+    The last one ends with the walk.
+    """
     stops = np.union1d(np.flatnonzero(ends) + 1, len(actions))
-    for start, stop in zip(np.concatenate([[0], stops[:-1]]), stops):
-        rows, seen = slice(start, stop), states[start:stop + 1]
-        yield {"observations": seen, "actions": actions[rows], "rewards": rewards[rows], "terminal": False,
-               "infos/goal": goals[rows], "infos/qpos": seen[:-1, :2], "infos/qvel": seen[:-1, 2:]}
+    for start, stop in zip(np.concatenate([[0], stops[:-1]]), stops, strict=True):
+        rows, seen = slice(start, stop), states[start : stop + 1]
+        yield {
+            "observations": seen,
+            "actions": actions[rows],
+            "rewards": rewards[rows],
+            "terminal": False,
+            "infos/goal": goals[rows],
+            "infos/qpos": seen[:-1, :2],
+            "infos/qvel": seen[:-1, 2:],
+        }
 
 
 def _part(task_name: str, n: int, steps: int, i: int) -> list[Episode]:
@@ -114,10 +152,17 @@ def _part(task_name: str, n: int, steps: int, i: int) -> list[Episode]:
 
 def recipe(task_name: str, parts: int = PARTS, n: int = WALKS, steps: int = STEPS) -> Recipe:
     pick("PointMaze dataset", task_name, KINDS)
-    key = dict(recipe=RECIPE, seed=SEED, walks=n, steps=steps, numpy=np.__version__, **simulator_versions())
+    key = dict(
+        recipe=RECIPE, seed=SEED, walks=n, steps=steps, numpy=np.__version__, **simulator_versions()
+    )
     return Recipe(task_name, "d4rl", parts, key, partial(_part, task_name, n, steps), CARD)
 
 
 def load(task_name: str) -> Dataset:
     """The dataset, collected on the first call: minutes."""
-    return read_d4rl(record(recipe(task_name)), KINDS[task_name].state_dim, KINDS[task_name].action_dim, fidelity="recollected")
+    return read_d4rl(
+        record(recipe(task_name)),
+        KINDS[task_name].state_dim,
+        KINDS[task_name].action_dim,
+        fidelity="recollected",
+    )

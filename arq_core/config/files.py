@@ -1,4 +1,7 @@
-"""The only atomic write and the only hash of a file: a name holds the old content or the new one, never a part."""
+"""The only atomic write and the only hash of a file: a name holds the old content or the new one,
+never a part.
+"""
+
 from __future__ import annotations
 
 import hashlib
@@ -11,14 +14,17 @@ from pathlib import Path
 from uuid import uuid4
 
 TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp$")
-ABANDONED = 24 * 3600          # seconds without a byte, after which no writer is left: a write takes minutes
+# seconds without a byte, after which no writer is left: a write takes minutes
+ABANDONED = 24 * 3600
 
 
 @contextmanager
 def replacing(path: Path, before: Callable[[], object] | None = None) -> Iterator[Path]:
-    """A path in the same folder to write to; what lies there takes the name `path` when the block ends well.
+    """A path in the same folder to write to; what lies there takes the name `path` when the block
+    ends well.
 
-    fsync, then rename; the name is unique on any machine, and nothing stays after an error. `before` is called just before the rename.
+    fsync, then rename; the name is unique on any machine, and nothing stays after an error.
+    `before` is called just before the rename.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{uuid4().hex}.tmp")
@@ -47,14 +53,17 @@ def sha256_of(path: Path) -> str:
 
 
 def sweep(folder: Path) -> list[Path]:
-    """Remove what `replacing` left below `folder` when its process was killed; which files they were.
+    """Remove what `replacing` left below `folder` when its process was killed; which files they
+    were.
 
-    They are temporary files that nobody has written to for a day. Folders that vanish meanwhile, or that are not ours, are passed over.
+    They are temporary files that nobody has written to for a day. Folders that vanish meanwhile, or
+    that are not ours, are passed over.
     """
     left = []
     for place, _, names in os.walk(folder):
         for path in (Path(place, name) for name in names if TEMPORARY.search(name)):
-            with suppress(OSError):                           # its writer has just finished, or it is somebody else's
+            # its writer has just finished, or it is somebody else's
+            with suppress(OSError):
                 if time.time() - path.stat().st_mtime > ABANDONED:
                     path.unlink()
                     left.append(path)

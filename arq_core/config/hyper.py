@@ -1,7 +1,9 @@
-"""What is chosen before anything is computed: hyperparameters, which the paper or we chose, and a budget, which is what can be afforded.
+"""What is chosen before anything is computed: hyperparameters, which the paper or we chose, and a
+budget, which is what can be afforded.
 
 Apart from `types`, so that planning the grid needs no torch.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -10,48 +12,59 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Hyper:
-    """What the paper (or, for our own problems, we) chose: Tables A.1 to A.3 and the text. `data/hyperparameters.toml` cites each."""
+    """What the paper (or, for our own problems, we) chose: Tables A.1 to A.3 and the text.
 
-    variant: str                 # "released" or "paper": how Eq. 5 is bootstrapped (qlearning.BOOTSTRAPS)
-    n: int                       # N, candidates per state
-    log_epsilon: float           # log of epsilon in Eq. 4, nats
-    k: int                       # K of the K-th largest in Eq. 5
-    gamma: float                 # discount
-    alpha_q_beta: float          # alpha of Eq. 6 for Q_beta + s_psi
-    alpha_arq: float             # alpha of Eq. 6 for ARQ + s_psi
-    alpha_pi: float              # alpha of AWR for ARQ + pi_phi
-    head: str                    # pi_phi: "gaussian", "deterministic" or "resnet" (policies.HEADS)
-    ensemble: int                # members of s_psi whose scores are averaged
-    width: int                   # units per layer of s_psi
+    `data/hyperparameters.toml` cites each.
+    """
+
+    # "released" or "paper": how Eq. 5 is bootstrapped (qlearning.BOOTSTRAPS)
+    variant: str
+    n: int  # N, candidates per state
+    log_epsilon: float  # log of epsilon in Eq. 4, nats
+    k: int  # K of the K-th largest in Eq. 5
+    gamma: float  # discount
+    alpha_q_beta: float  # alpha of Eq. 6 for Q_beta + s_psi
+    alpha_arq: float  # alpha of Eq. 6 for ARQ + s_psi
+    alpha_pi: float  # alpha of AWR for ARQ + pi_phi
+    head: str  # pi_phi: "gaussian", "deterministic" or "resnet" (policies.HEADS)
+    ensemble: int  # members of s_psi whose scores are averaged
+    width: int  # units per layer of s_psi
     batch: int
     score_lr: float
     q_lr: float
     q_beta_lr: float
     policy_lr: float
-    ema: float                   # averaging of the score network's weights
-    score_schedule: str          # of the score network's learning rate (train.SCHEDULES)
-    time_power: float            # p of diffusion times t = u^p, u uniform, in score matching; 1 is the paper's
-    polyak: float                # averaging of the target critic's weights
-    reward: str                  # reward transform of the group (datasets.rewards)
-    dqp: Mapping[str, float]     # direct Q-penalisation: temperature tau, and alpha of each row of Table 1 (baselines.penalised)
+    ema: float  # averaging of the score network's weights
+    score_schedule: str  # of the score network's learning rate (train.SCHEDULES)
+    # p of diffusion times t = u^p, u uniform, in score matching; 1 is the paper's
+    time_power: float
+    polyak: float  # averaging of the target critic's weights
+    reward: str  # reward transform of the group (datasets.rewards)
+    # direct Q-penalisation: temperature tau, and alpha of each row of Table 1 (baselines.penalised)
+    dqp: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Budget:
     """What we can afford. A profile of `data/profiles.toml` sets nothing else."""
 
-    seeds: int                   # how many seeds, trained at once
-    first_seed: int              # they are this one and those after it: not 0 where the first ones chose hyperparameters
-    episodes: int                # evaluation episodes per seed
-    transitions: int             # of the dataset that are learned from, in whole episodes (datasets.thin); 0 is all
-    score_steps: int             # optimiser steps of s_psi
-    q_steps: int                 # of Q (ARQ)
-    q_beta_steps: int            # of Q_beta
-    policy_steps: int            # of pi_phi
-    times_per_batch: int         # distinct diffusion times in a batch of score matching (the paper: one per row)
-    sampler: str                 # samplers.SAMPLERS
-    sampler_steps: int           # evaluations of the score per sample
-    density: str                 # log-density of a sample: "same_solve" (with the sample), "multistep" or "rk45" (ScoreBehavior)
-    probes: int                  # Hutchinson probes for the log-density; 0 is the exact divergence
-    target_every: int            # critic steps between refreshes of the bootstrap values; 1 computes them for every batch
-    precision: str               # "float32" or "bfloat16": arithmetic of the large matrix products
+    seeds: int  # how many seeds, trained at once
+    # they are this one and those after it: not 0 where the first ones chose hyperparameters
+    first_seed: int
+    episodes: int  # evaluation episodes per seed
+    # of the dataset that are learned from, in whole episodes (datasets.thin); 0 is all
+    transitions: int
+    score_steps: int  # optimiser steps of s_psi
+    q_steps: int  # of Q (ARQ)
+    q_beta_steps: int  # of Q_beta
+    policy_steps: int  # of pi_phi
+    # distinct diffusion times in a batch of score matching (the paper: one per row)
+    times_per_batch: int
+    sampler: str  # samplers.SAMPLERS
+    sampler_steps: int  # evaluations of the score per sample
+    # log-density of a sample: "same_solve" (with the sample), "multistep" or "rk45" (ScoreBehavior)
+    density: str
+    probes: int  # Hutchinson probes for the log-density; 0 is the exact divergence
+    # critic steps between refreshes of the bootstrap values; 1 computes them for every batch
+    target_every: int
+    precision: str  # "float32" or "bfloat16": arithmetic of the large matrix products

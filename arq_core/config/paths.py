@@ -1,37 +1,51 @@
-"""Where things lie: the checkout, its data, the cache, copies of public files. The only place that asks the environment for a folder."""
+"""Where things lie: the checkout, its data, the cache, copies of public files.
+
+The only place that asks the environment for a folder, and the list of all ARQ_* variables.
+"""
+
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-VARIABLES = {              # each ARQ_* variable that the package reads, and what it is for
-    "ARQ_ROOT": "the checkout of The ARQ Book, where arq_core does not lie in one",
-    "ARQ_CACHE": "downloads, collected data and finished training steps; data/cache of the checkout where it is not set",
-    "ARQ_LOCAL_DATA": "a folder in which copies of public files may lie already; shared/data beside the checkout where it is not set",
-    "ARQ_SOLVE_ROWS": "rows of actions that one solve takes at once; by the machine's memory where it is not set",
-    "ARQ_GRID_HEAD": "set by a run of the grid for its workers",
+NEEDED = ("data/tasks.csv", "book")  # what a checkout is known by
+VARIABLES = {  # each ARQ_* variable that is read, and what it is for
+    "ARQ_ROOT": "the checkout to work in; not set: the folder above the package",
+    "ARQ_CACHE": "where downloads and finished steps are kept; not set: data/cache of the checkout",
+    "ARQ_LOCAL_DATA": "files that you have already; not set: shared/data beside the checkout",
+    "ARQ_SOLVE_ROWS": "rows of a network at once, for devices with little memory",
+    "ARQ_GRID_HEAD": "set by arq table for its steps: the process that they end with",
+    "ARQ_SLURM_PORT": "first port of workflow/slurm_here.sh; not set: 17000",
+    "ARQ_D4RL_INFOS": "set by make test after make peers: d4rl's own scores, to compare ours with",
+    "ARQ_ROBOMIMIC": "set by make test after make peers: robomimic's own code",
+    "ARQ_ROBOMIMIC_REGISTRY": "set by make test after make peers: robomimic's own addresses",
+    "ARQ_RLIABLE": "set by make test after make peers: rliable's own code",
 }
 
 
 class NoCheckout(RuntimeError):
-    """The settings and tables of the book are needed, and are not there. The message says which folder was expected, and how to name it."""
+    """The settings and tables of the book are needed, and are not there.
 
-
-def supposed_root() -> Path:
-    """$ARQ_ROOT, or the folder that holds `arq_core`; nothing is checked."""
-    return Path(os.environ.get("ARQ_ROOT") or Path(__file__).resolve().parents[2])
+    The message says which folder was expected, and how to name it.
+    """
 
 
 def root() -> Path:
-    """The checkout: the folder that holds `data/tasks.csv`."""
-    folder = supposed_root()
-    if not (folder / "data/tasks.csv").is_file():
-        raise NoCheckout(f"{folder}: saw no data/tasks.csv, expected a checkout of The ARQ Book; clone it, and name its folder by ARQ_ROOT=<folder>.")
+    """The checkout: $ARQ_ROOT, or the folder above the package."""
+    folder = Path(os.environ.get("ARQ_ROOT") or Path(__file__).parents[2]).resolve()
+    if missing := [name for name in NEEDED if not (folder / name).exists()]:
+        raise NoCheckout(
+            f"{folder}: saw no {' and no '.join(missing)}, expected a checkout of The ARQ Book; "
+            "clone it, and name its folder in the environment variable ARQ_ROOT."
+        )
     return folder
 
 
 def __getattr__(name: str) -> Path:
-    """`DATA`, the checkout's folder `data`: asked for when a module is imported that reads it, so that others work outside of a checkout."""
+    """`DATA`, the checkout's folder `data`.
+
+    It is asked for when a module is imported that reads it, so that others work without a checkout.
+    """
     if name == "DATA":
         return root() / "data"
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -43,5 +57,13 @@ def cache_folder() -> Path:
 
 
 def local_folder() -> Path:
-    """$ARQ_LOCAL_DATA, or `shared/data` next to the checkout: where copies of public files may lie already."""
+    """$ARQ_LOCAL_DATA, or `shared/data` beside the checkout: copies of public files."""
     return Path(os.environ.get("ARQ_LOCAL_DATA") or root().parent / "shared" / "data")
+
+
+def variables() -> dict[str, str]:
+    """What each ARQ_* variable is for; one that is set, and that nothing reads, is named too."""
+    unknown = sorted(
+        name for name in os.environ if name.startswith("ARQ_") and name not in VARIABLES
+    )
+    return VARIABLES | dict.fromkeys(unknown, "not one of ours")

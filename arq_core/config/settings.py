@@ -1,4 +1,8 @@
-"""Hyperparameters and budgets from `data/*.toml`: a `Hyper` by group, a `Budget` by profile. Unknown names end in one clear error."""
+"""Hyperparameters and budgets from `data/*.toml`: a `Hyper` by group, a `Budget` by profile.
+
+Unknown names end in one clear error.
+"""
+
 from __future__ import annotations
 
 import difflib
@@ -9,12 +13,18 @@ from typing import Any
 from arq_core.config.hyper import Budget, Hyper
 from arq_core.config.paths import DATA
 
-STEP_RECIPE = 3         # raise it when a constant or formula of a training step changes: finished steps are then computed again
-EVALUATION_RECIPE = 1   # likewise for episodes, their simulators and scores: the grid then runs them again
+# raise it when a constant or formula of a training step changes: finished steps are then computed
+# again
+STEP_RECIPE = 3
+# likewise for episodes, their simulators and scores: the grid then runs them again
+EVALUATION_RECIPE = 1
 
 
 class UnknownName(ValueError):
-    """A task, method, profile, group or parameter that does not exist. The message lists those that do."""
+    """A task, method, profile, group or parameter that does not exist.
+
+    The message lists those that do.
+    """
 
 
 def pick(kind: str, name: str, known) -> Any:
@@ -22,7 +32,9 @@ def pick(kind: str, name: str, known) -> Any:
     if name not in known:
         near = difflib.get_close_matches(str(name), map(str, known))
         meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
-        raise UnknownName(f"{kind}: saw {name!r}, expected one of {', '.join(map(repr, known))}.{meant}")
+        raise UnknownName(
+            f"{kind}: saw {name!r}, expected one of {', '.join(map(repr, known))}.{meant}"
+        )
     return known[name]
 
 
@@ -33,15 +45,24 @@ def _table(file: str) -> dict[str, dict]:
 def _build(cls, values: dict, where: str):
     names = {f.name for f in fields(cls)}
     if unknown := sorted(values.keys() - names):
-        raise UnknownName(f"{where}: saw {', '.join(unknown)}, expected only {', '.join(sorted(names))}.")
+        raise UnknownName(
+            f"{where}: saw {', '.join(unknown)}, expected only {', '.join(sorted(names))}."
+        )
     if missing := sorted(names - values.keys()):
-        raise UnknownName(f"{where}: {', '.join(missing)} not given, expected all of {', '.join(sorted(names))}.")
+        raise UnknownName(
+            f"{where}: {', '.join(missing)} not given, expected all of {', '.join(sorted(names))}."
+        )
     return cls(**values)
 
 
 def profiles() -> list[str]:
     """Names in profiles.toml."""
     return list(_table("profiles.toml"))
+
+
+def groups() -> list[str]:
+    """Names of task groups in hyperparameters.toml."""
+    return [name for name in _table("hyperparameters.toml") if name != "default"]
 
 
 def hyper(group: str) -> Hyper:
@@ -53,7 +74,9 @@ def hyper(group: str) -> Hyper:
 
 
 def budget(profile: str, group: str) -> Budget:
-    """What a profile affords for a task group; a profile that sets anything but a budget is refused."""
+    """What a profile affords for a task group; a profile that sets anything but a budget is
+    refused.
+    """
     values = pick("profile", profile, _table("profiles.toml"))
     merged = {k: v for k, v in values.items() if not isinstance(v, dict)} | values.get(group, {})
     steps = pick("group", group, _table("hyperparameters.toml"))["steps"]
@@ -64,7 +87,9 @@ def budget(profile: str, group: str) -> Budget:
 
 
 def with_changes(record, changes: dict, where: str):
-    """A record with some fields replaced; a field that does not exist, or another type of value, is refused."""
+    """A record with some fields replaced; a field that does not exist, or another type of value, is
+    refused.
+    """
     names = {f.name: type(getattr(record, f.name)) for f in fields(record)}
     for name, value in changes.items():
         kind = pick(where, name, names)

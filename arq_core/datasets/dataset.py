@@ -1,4 +1,5 @@
 """Readers, rebuilders and collectors: each turns a source into a `Dataset`. No mathematics here."""
+
 from __future__ import annotations
 
 import math
@@ -9,25 +10,31 @@ import torch
 from arq_core.algorithm.types import DataError, Transitions
 from arq_core.config.labels import FIDELITIES
 
-# Readers clip to the box itself. The released code shrinks the box by 1e-5 first (FACTS: "dataset actions clipped to the box
-# shrunk by 1e-5"), which would also move, and count as clipped, every action that lies on the box's face.
+# Readers clip to the box itself. The released code shrinks the box by 1e-5 first (FACTS: "dataset
+# actions clipped to the box shrunk by 1e-5"), which would also move, and count as clipped, every
+# action that lies on the box's face.
 BOX_MARGIN = 0.0
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Transitions and where they come from. `sha256` is that of the source file, or the fingerprint of collected transitions."""
+    """Transitions and where they come from.
+
+    `sha256` is that of the source file, or the fingerprint of collected transitions.
+    """
 
     transitions: Transitions
     sha256: str
-    fidelity: str                # a key of FIDELITIES
-    source: str                  # a file or an address, and the recipe in a few words
+    fidelity: str  # a key of FIDELITIES
+    source: str  # a file or an address, and the recipe in a few words
     notes: tuple[str, ...] = ()  # what the reader changed, one sentence each, with counts
 
     def __post_init__(self):
         if self.fidelity not in FIDELITIES:
-            raise DataError(f"Dataset.fidelity: saw {self.fidelity!r}, expected one of {', '.join(FIDELITIES)}; "
-                            "use 'own' for data of your own.")
+            raise DataError(
+                f"Dataset.fidelity: saw {self.fidelity!r}, expected one of "
+                f"{', '.join(FIDELITIES)}; use 'own' for data of your own."
+            )
 
     @property
     def state_dim(self) -> int:
@@ -39,31 +46,45 @@ class Dataset:
 
 
 def clip_actions(actions, low: float = -1 + BOX_MARGIN, high: float = 1 - BOX_MARGIN):
-    """Actions (an array or a tensor of any shape) clipped to [low, high], and a sentence that counts the clipped entries."""
+    """Actions (an array or a tensor of any shape) clipped to [low, high], and a sentence that
+    counts the clipped entries.
+    """
     outside = int(((actions < low) | (actions > high)).sum())
     total = math.prod(actions.shape)
-    note = f"clipped {outside:,} of {total:,} action entries ({outside / max(1, total):.1%}) to the box [{low:g}, {high:g}]"
+    note = (
+        f"clipped {outside:,} of {total:,} action entries "
+        f"({outside / max(1, total):.1%}) to the box [{low:g}, {high:g}]"
+    )
     return actions.clip(low, high), note
 
 
 def thin(dataset: Dataset, most: int) -> Dataset:
-    """At most `most` transitions of a dataset (0: all), in whole episodes spread evenly over it, and a note that says so.
+    """At most `most` transitions of a dataset (0: all), in whole episodes spread evenly over it,
+    and a note that says so.
 
-    A first episode that is longer than `most` is cut there. For budgets that cannot afford the whole; the hash stays the dataset's.
+    A first episode that is longer than `most` is cut there. For budgets that cannot afford the
+    whole; the hash stays the dataset's.
     """
     data = dataset.transitions
     if not most or len(data.actions) <= most:
         return dataset
     _, episode, lengths = data.episode.unique_consecutive(return_inverse=True, return_counts=True)
     few, many = 0, len(lengths)
-    while many - few > 1:                                  # the most episodes that fit, by bisection
+    # the most episodes that fit, by bisection
+    while many - few > 1:
         count = (few + many) // 2
-        few, many = (count, many) if int(lengths[_spread(count, len(lengths))].sum()) <= most else (few, count)
+        few, many = (
+            (count, many)
+            if int(lengths[_spread(count, len(lengths))].sum()) <= most
+            else (few, count)
+        )
     chosen = torch.zeros(len(lengths), dtype=torch.bool)
     chosen[_spread(max(few, 1), len(lengths))] = True
     rows = chosen[episode].nonzero().squeeze(1)[:most]
-    note = (f"learned from {len(rows):,} of {len(data.actions):,} transitions: {max(few, 1):,} of {len(lengths):,} episodes, as the profile "
-            "affords")
+    note = (
+        f"learned from {len(rows):,} of {len(data.actions):,} transitions: "
+        f"{max(few, 1):,} of {len(lengths):,} episodes, as the profile affords"
+    )
     return replace(dataset, transitions=data.select(rows), notes=(*dataset.notes, note))
 
 

@@ -1,8 +1,10 @@
-"""One file over HTTP into a part file that outlives an interruption: asked for from where it stopped, never longer than promised.
+"""One file over HTTP into a part file that outlives an interruption: asked for from where it
+stopped, never longer than promised.
 
-Source of the rules of resuming: RFC 9110, sections 13.1.5 (If-Range) and 14 (Range, Content-Range). Proxies: $http_proxy,
-$https_proxy and $no_proxy, which `requests` reads.
+Source of the rules of resuming: RFC 9110, sections 13.1.5 (If-Range) and 14 (Range, Content-Range).
+Proxies: $http_proxy, $https_proxy and $no_proxy, which `requests` reads.
 """
+
 from __future__ import annotations
 
 import re
@@ -19,11 +21,12 @@ from tqdm import tqdm
 from arq_core.config.files import sha256_of
 
 # Our choices. A missing network shows at once; a server that trickles counts as one that hangs.
-TIMEOUT = (5, 15)                # seconds to connect, and between two pieces of the answer
-SLOWEST, WINDOW = 1000, 30.0     # fewer bytes per second than this over so many seconds is a stall
-ATTEMPTS, PAUSE = 5, 1.0         # at one address, if answers stop before their end; seconds more before each
+TIMEOUT = (5, 15)  # seconds to connect, and between two pieces of the answer
+SLOWEST, WINDOW = 1000, 30.0  # fewer bytes per second than this over so many seconds is a stall
+# at one address, if answers stop before their end; seconds more before each
+ATTEMPTS, PAUSE = 5, 1.0
 REDIRECTS = 10
-MOST = 2**36                     # bytes; more than any file of Table A.4, where no size is known
+MOST = 2**36  # bytes; more than any file of Table A.4, where no size is known
 PIECE = 2**18
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -41,12 +44,15 @@ class Wanted:
     """What is known of a file before it is there."""
 
     name: str
-    sha256: str = ""             # empty: not known yet
+    sha256: str = ""  # empty: not known yet
     bytes: int | None = None
 
 
 def check(path: Path, wanted: Wanted) -> str:
-    """SHA-256 of the file, which is the wanted one. Without a known hash: has its size, and is not plainly something else."""
+    """SHA-256 of the file, which is the wanted one.
+
+    Without a known hash: has its size, and is not plainly something else.
+    """
     if not path.is_file():
         raise Unfit("no such file")
     size, seen = path.stat().st_size, sha256_of(path)
@@ -62,7 +68,7 @@ def check(path: Path, wanted: Wanted) -> str:
 
 
 def _page(path: Path) -> str:
-    """", a web page (its title)", or nothing where the file does not begin as one."""
+    """ ", a web page (its title)", or nothing where the file does not begin as one."""
     with open(path, "rb") as file:
         start = file.read(4096).decode("utf-8", "replace").lstrip("\ufeff \t\r\n")
     if not re.match(r"<(!doctype html|html|head|\?xml)", start, re.I):
@@ -72,7 +78,9 @@ def _page(path: Path) -> str:
 
 
 def download(address: str, wanted: Wanted, part: Path) -> str:
-    """Fills `part`, which may hold the beginning already, and returns the SHA-256 of the verified file. What is no good is removed."""
+    """Fills `part`, which may hold the beginning already, and returns the SHA-256 of the verified
+    file. What is no good is removed.
+    """
     for kept in (part.is_file(), False):
         for attempt in range(1, ATTEMPTS + 1):
             try:
@@ -86,7 +94,8 @@ def download(address: str, wanted: Wanted, part: Path) -> str:
             return check(part, wanted)
         except Unfit:
             discard(part)
-            if not kept:                  # otherwise it may have been the beginning of another file: once more, from the start
+            # otherwise it may have been the beginning of another file: once more, from the start
+            if not kept:
                 raise
     raise AssertionError("the second round returns or raises")
 
@@ -97,26 +106,39 @@ def discard(part: Path) -> None:
 
 
 def _origin(part: Path) -> Path:
-    """Two lines beside the part: where its first bytes came from, and the validator (ETag or date) of that answer."""
+    """Two lines beside the part: where its first bytes came from, and the validator (ETag or date)
+    of that answer.
+    """
     return part.with_suffix(".origin")
 
 
 def _start(address: str, wanted: Wanted, part: Path) -> tuple[int, dict[str, str]]:
-    """(bytes to keep, headers that ask for the rest). Kept is what can be proved to belong: by the server, or by the hash at the end."""
+    """(bytes to keep, headers that ask for the rest).
+
+    Kept is what can be proved to belong: by the server, or by the hash at the end.
+    """
     headers = {"Accept-Encoding": "identity"}
     size = part.stat().st_size if part.is_file() else 0
-    origin = _origin(part).read_text("utf-8", "replace").split("\n") if size and _origin(part).is_file() else []
-    validator = origin[1] if len(origin) == 3 and origin[0] == address else ""       # fewer lines: killed while it was written
+    origin = (
+        _origin(part).read_text("utf-8", "replace").split("\n")
+        if size and _origin(part).is_file()
+        else []
+    )
+    # fewer lines: killed while it was written
+    validator = origin[1] if len(origin) == 3 and origin[0] == address else ""
     if not size or not (validator or wanted.sha256):
         return 0, headers
-    return size, headers | {"Range": f"bytes={size}-"} | ({"If-Range": validator} if validator else {})
+    return size, headers | {"Range": f"bytes={size}-"} | (
+        {"If-Range": validator} if validator else {}
+    )
 
 
 def _transfer(address: str, wanted: Wanted, part: Path) -> None:
     """One request, whose answer is appended to `part` or replaces it."""
     start, headers = _start(address, wanted, part)
     with _answer(address, headers) as answer:
-        if answer.status_code == 416:                 # nothing after `start`: it is all there, or it is not of this file
+        # nothing after `start`: it is all there, or it is not of this file
+        if answer.status_code == 416:
             if _total(answer) != start:
                 discard(part)
                 raise Cut(f"HTTP 416: no bytes from {start:,} on")
@@ -128,7 +150,14 @@ def _transfer(address: str, wanted: Wanted, part: Path) -> None:
         with open(part, "ab" if start else "wb") as file:
             if not start:
                 _origin(part).write_text(f"{address}\n{_validator(answer)}\n", "utf-8")
-            with tqdm(desc=wanted.name, initial=start, total=total, unit="B", unit_scale=True, unit_divisor=1024) as bar:
+            with tqdm(
+                desc=wanted.name,
+                initial=start,
+                total=total,
+                unit="B",
+                unit_scale=True,
+                unit_divisor=1024,
+            ) as bar:
                 size = _copy(answer.raw, file, bar, start, most)
     if size > most:
         discard(part)
@@ -138,7 +167,9 @@ def _transfer(address: str, wanted: Wanted, part: Path) -> None:
 
 
 def _validator(answer: requests.Response) -> str:
-    """What proves later that the file is still the same; a weak ETag does not promise equal bytes."""
+    """What proves later that the file is still the same; a weak ETag does not promise equal
+    bytes.
+    """
     etag = answer.headers.get("ETag", "W/")
     return answer.headers.get("Last-Modified", "") if etag.startswith("W/") else etag
 
@@ -149,8 +180,11 @@ def _answer(address: str, headers: dict[str, str]) -> requests.Response:
         if urlsplit(address).scheme not in ("http", "https"):
             raise Unfit(f"{address} is no address of a web server")
         try:
-            answer = requests.get(address, headers=headers, stream=True, timeout=TIMEOUT, allow_redirects=False)
-        except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:      # every error of the HTTP client is one
+            answer = requests.get(
+                address, headers=headers, stream=True, timeout=TIMEOUT, allow_redirects=False
+            )
+        except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:
+            # every error of the HTTP client is one
             raise Unfit(f"{type(error).__name__}: {error}") from error
         if not answer.is_redirect:
             break
@@ -158,7 +192,11 @@ def _answer(address: str, headers: dict[str, str]) -> requests.Response:
         address = urljoin(address, answer.headers["Location"])
     else:
         raise Unfit(f"more than {REDIRECTS} redirects")
-    if answer.status_code not in (200, 206, 416) or answer.status_code != 200 and "Range" not in headers:
+    if (
+        answer.status_code not in (200, 206, 416)
+        or answer.status_code != 200
+        and "Range" not in headers
+    ):
         answer.close()
         raise Unfit(f"HTTP {answer.status_code} {answer.reason}")
     return answer
@@ -169,23 +207,42 @@ def _total(answer: requests.Response) -> int | None:
     if answer.status_code == 200:
         length = answer.headers.get("Content-Length", "")
         return int(length) if re.fullmatch(r"\d{1,18}", length) else None
-    found = re.fullmatch(r"bytes (?:\d+-\d+|\*)/(\d{1,18})", answer.headers.get("Content-Range", ""))
+    found = re.fullmatch(
+        r"bytes (?:\d+-\d+|\*)/(\d{1,18})", answer.headers.get("Content-Range", "")
+    )
     return int(found[1]) if found else None
 
 
 def _promised(answer: requests.Response, start: int, wanted: Wanted) -> int | None:
-    """Bytes the file will have; refused before anything is written if that, or the kind of the answer, is not what is wanted."""
+    """Bytes the file will have; refused before anything is written if that, or the kind of the
+    answer, is not what is wanted.
+    """
     total, kind = _total(answer), answer.headers.get("Content-Type", "")
     if start and not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-        raise Unfit(f"Content-Range {answer.headers.get('Content-Range')!r} for the bytes from {start} on")
+        raise Unfit(
+            f"Content-Range {answer.headers.get('Content-Range')!r} for the bytes from {start} on"
+        )
     if kind.startswith("text/html"):
         raise Unfit(f"a web page (Content-Type {kind}) of {total or 'unknown'} bytes")
     if answer.headers.get("Content-Encoding", "identity") != "identity":
-        raise Unfit(f"Content-Encoding {answer.headers['Content-Encoding']}, which was not asked for")
+        raise Unfit(
+            f"Content-Encoding {answer.headers['Content-Encoding']}, which was not asked for"
+        )
     if total is not None and (total > MOST or wanted.bytes not in (None, total)):
-        raise Unfit(f"a file of {total:,} bytes, expected {f'at most {MOST:,}' if wanted.bytes is None else f'{wanted.bytes:,}'}")
-    if total is None and not wanted.sha256 and wanted.bytes is None and "chunked" not in answer.headers.get("Transfer-Encoding", ""):
-        raise Unfit("an answer of no stated length, so that its end could not be told from a broken connection")
+        raise Unfit(
+            f"a file of {total:,} bytes, expected "
+            f"{f'at most {MOST:,}' if wanted.bytes is None else f'{wanted.bytes:,}'}"
+        )
+    if (
+        total is None
+        and not wanted.sha256
+        and wanted.bytes is None
+        and "chunked" not in answer.headers.get("Transfer-Encoding", "")
+    ):
+        raise Unfit(
+            "an answer of no stated length, so that its end could not be told from a "
+            "broken connection"
+        )
     return total
 
 
@@ -196,7 +253,9 @@ def _room(part: Path, more: int) -> None:
 
 
 def _copy(raw: urllib3.HTTPResponse, file, bar, size: int, most: int) -> int:
-    """Appends the answer's body to the file of `size` bytes, which never grows beyond `most`; returns how many bytes there were."""
+    """Appends the answer's body to the file of `size` bytes, which never grows beyond `most`;
+    returns how many bytes there were.
+    """
     since, seen = time.monotonic(), 0
     while True:
         try:

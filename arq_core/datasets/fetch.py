@@ -1,4 +1,8 @@
-"""One file by its addresses and SHA-256: from the cache, from a local copy, or by download. Nothing unverified gets a final name."""
+"""One file by its addresses and SHA-256: from the cache, from a local copy, or by download.
+
+Nothing unverified gets a final name.
+"""
+
 from __future__ import annotations
 
 import contextlib
@@ -20,44 +24,70 @@ from arq_core.datasets.download import Unfit, Wanted, check, discard, download
 
 
 class FetchError(DataError):
-    """A file that could not be had. The message names it, what was seen at each place, what was expected, and what to do."""
+    """A file that could not be had.
+
+    The message names it, what was seen at each place, what was expected, and what to do.
+    """
 
 
 def fetch(url: str, sha256: str, name: str) -> Path:
-    """Path of the verified file `name` in the cache. Tried in order: the cache, the local folder, the address."""
+    """Path of the verified file `name` in the cache.
+
+    Tried in order: the cache, the local folder, the address.
+    """
     return fetch_locked(name, [url], sha256)
 
 
-def fetch_locked(name: str, addresses: Sequence[str], sha256: str = "", expected_bytes: int | None = None) -> Path:
-    """As `fetch`, from several addresses, the first that gives the file. A hash that nobody published is recorded the first time.
+def fetch_locked(
+    name: str, addresses: Sequence[str], sha256: str = "", expected_bytes: int | None = None
+) -> Path:
+    """As `fetch`, from several addresses, the first that gives the file. A hash that nobody
+    published is recorded the first time.
 
-    With an empty sha256 the first file that comes is taken if it has expected_bytes and is no web page; its hash is written to
-    `datasets.lock.json` in the cache, and from then on no other file is accepted under this name.
+    With an empty sha256 the first file that comes is taken if it has expected_bytes and is no web
+    page; its hash is written to `datasets.lock.json` in the cache, and from then on no other file
+    is accepted under this name.
     """
     if not re.fullmatch(r"[A-Za-z0-9][\w.+=-]{0,199}", name, re.ASCII):
-        raise FetchError(f"name: saw {name!r}, expected a plain file name of letters, digits and . _ + = -; give one without folders.")
+        raise FetchError(
+            f"name: saw {name!r}, expected a plain file name of letters, digits and . _ "
+            "+ = -; give one without folders."
+        )
     if sha256 and not re.fullmatch(r"[0-9a-f]{64}", sha256):
-        raise FetchError(f"{name}: saw the SHA-256 {sha256!r}, expected 64 hexadecimal digits in lower case; repair it.")
+        raise FetchError(
+            f"{name}: saw the SHA-256 {sha256!r}, expected 64 hexadecimal digits in "
+            "lower case; repair it."
+        )
     final = cache_folder() / "downloads" / name
     try:
         known = sha256 or _locked(name).get("sha256", "")
-        if known and final.is_file() and sha256_of(final) == known:       # before any lock: also in a cache that cannot be written to
+        # before any lock: also in a cache that cannot be written to
+        if known and final.is_file() and sha256_of(final) == known:
             return final
         with _alone(final):
             return _obtain(final, addresses, sha256, expected_bytes)
     except OSError as error:
-        raise FetchError(f"{name}: could not be read from {local_folder()} or written to {final.parent} ({error}); set ARQ_CACHE to a "
-                         "folder with room that you may write to.") from error
+        raise FetchError(
+            f"{name}: could not be read from {local_folder()} or written to "
+            f"{final.parent} ({error}); set ARQ_CACHE to a folder with room that you "
+            "may write to."
+        ) from error
 
 
 def _obtain(final: Path, addresses: Sequence[str], sha256: str, expected_bytes: int | None) -> Path:
-    """The file under its final name, by whoever holds its lock. The hash is recorded first, so a final name is always a verified one."""
+    """The file under its final name, by whoever holds its lock.
+
+    The hash is recorded first, so a final name is always a verified one.
+    """
     locked = {} if sha256 else _locked(final.name)
     wanted = Wanted(final.name, sha256 or locked.get("sha256", ""), expected_bytes)
     copy, part = _partial(final, "copy"), _partial(final, "part")
     local = local_folder() / final.name
-    places = [(str(final), final, lambda: check(final, wanted)), (str(local), copy, lambda: _copy(local, wanted, copy)),
-              *((a, part, lambda a=a: download(a, wanted, part)) for a in addresses)]
+    places = [
+        (str(final), final, lambda: check(final, wanted)),
+        (str(local), copy, lambda: _copy(local, wanted, copy)),
+        *((a, part, lambda a=a: download(a, wanted, part)) for a in addresses),
+    ]
     seen = []
     for place, path, attempt in places:
         try:
@@ -65,10 +95,14 @@ def _obtain(final: Path, addresses: Sequence[str], sha256: str, expected_bytes: 
         except Unfit as fault:
             seen.append(f"  {place}: {fault}")
             if locked and path == final and final.exists():
-                break                                 # perhaps the user's own change: not to be replaced in silence
+                # perhaps the user's own change: not to be replaced in silence
+                break
             continue
         if not wanted.sha256:
-            _lock(final.name, dict(sha256=found, bytes=path.stat().st_size, source=place, locked=_now()))
+            _lock(
+                final.name,
+                dict(sha256=found, bytes=path.stat().st_size, source=place, locked=_now()),
+            )
         if path != final:
             os.replace(path, final)
             discard(path)
@@ -76,21 +110,34 @@ def _obtain(final: Path, addresses: Sequence[str], sha256: str, expected_bytes: 
     raise FetchError(_report(final, addresses, seen, wanted, locked))
 
 
-def _report(final: Path, addresses: Sequence[str], seen: list[str], wanted: Wanted, locked: dict) -> str:
+def _report(
+    final: Path, addresses: Sequence[str], seen: list[str], wanted: Wanted, locked: dict
+) -> str:
     """What was seen at each place, what was expected, and what to do."""
     size = f"{wanted.bytes:,} bytes" if wanted.bytes is not None else ""
-    expected = ", ".join(filter(None, (size, f"SHA-256 {wanted.sha256}" if wanted.sha256 else ""))) or "a data file"
+    expected = (
+        ", ".join(filter(None, (size, f"SHA-256 {wanted.sha256}" if wanted.sha256 else "")))
+        or "a data file"
+    )
     text = f"{final.name} could not be had. Seen:\n" + "\n".join(seen) + f"\nExpected: {expected}"
     if locked:
-        text += (f", locked on {locked['locked']} from {locked['source']}.\nTo get the locked file again, remove what lies at {final}. To "
-                 f"accept another file under this name, remove the entry {final.name!r} from {_lock_path()}; results from the two "
-                 "files are not comparable")
-    return text + (f".\nGet the file from {' or '.join(addresses) or 'its publisher'} by other means and put it at {final}, or set "
-                   "ARQ_LOCAL_DATA to the folder that holds it.")
+        text += (
+            f", locked on {locked['locked']} from {locked['source']}.\nTo get the "
+            f"locked file again, remove what lies at {final}. To accept another file "
+            f"under this name, remove the entry {final.name!r} from {_lock_path()}; "
+            "results from the two files are not comparable"
+        )
+    return text + (
+        f".\nGet the file from {' or '.join(addresses) or 'its publisher'} by other "
+        f"means and put it at {final}, or set ARQ_LOCAL_DATA to the folder that "
+        "holds it."
+    )
 
 
 def _copy(source: Path, wanted: Wanted, copy: Path) -> str:
-    """SHA-256 of a copy of the source; the copy is what is checked, since the source may change meanwhile."""
+    """SHA-256 of a copy of the source; the copy is what is checked, since the source may change
+    meanwhile.
+    """
     if not source.is_file():
         raise Unfit("no such file")
     try:
@@ -102,13 +149,18 @@ def _copy(source: Path, wanted: Wanted, copy: Path) -> str:
 
 
 def _partial(final: Path, ending: str) -> Path:
-    """Files beside the final one: what came so far (part, copy), and the lock of who works on it (lock)."""
+    """Files beside the final one: what came so far (part, copy), and the lock of who works on it
+    (lock).
+    """
     return final.parent / ".partial" / f"{final.name}.{ending}"
 
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """While the block runs no other process is in one for this path. The system frees the lock of a process that dies."""
+    """While the block runs no other process is in one for this path.
+
+    The system frees the lock of a process that dies.
+    """
     _partial(path, "lock").parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(_partial(path, "lock"))
     try:
@@ -127,7 +179,9 @@ def _now() -> str:
 
 
 def _lock_path() -> Path:
-    """{name: {sha256, bytes, source, locked}}: which file is meant by a name whose hash nobody published."""
+    """{name: {sha256, bytes, source, locked}}: which file is meant by a name whose hash nobody
+    published.
+    """
     return cache_folder() / "datasets.lock.json"
 
 
@@ -139,11 +193,17 @@ def _locked(name: str | None = None) -> dict:
     try:
         entries = json.loads(path.read_text())
         entry = entries if name is None else entries.get(name, {})
-        if name in entries and not (re.fullmatch("[0-9a-f]{64}", entry["sha256"]) and {"bytes", "source", "locked"} <= entry.keys()):
+        if name in entries and not (
+            re.fullmatch("[0-9a-f]{64}", entry["sha256"])
+            and {"bytes", "source", "locked"} <= entry.keys()
+        ):
             raise ValueError(f"the entry {name!r} holds {entry}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise FetchError(f"{path}: saw {type(error).__name__}: {error}, expected JSON with sha256, bytes, source and locked for each file; "
-                         "repair it, or delete it to accept whatever file comes next.") from error
+        raise FetchError(
+            f"{path}: saw {type(error).__name__}: {error}, expected JSON with sha256, "
+            "bytes, source and locked for each file; repair it, or delete it to accept "
+            "whatever file comes next."
+        ) from error
     return entry
 
 

@@ -1,8 +1,11 @@
-"""The four sets of human demonstrations that D4RL's Adroit files were made from: where they are, what they hold, how they are recognised.
+"""The four sets of human demonstrations that D4RL's Adroit files were made from: where they are,
+what they hold, how they are recognised.
 
-Source: github.com/aravindr93/hand_dapg, dapg/demonstrations, at commit 9a1de23d (Rajeswaran et al. 2018, Apache-2.0). Shapes: the observations and
-actions of D4RL's environments, and of a start what their set_env_state asks for.
+Source: github.com/aravindr93/hand_dapg, dapg/demonstrations, at commit 9a1de23d (Rajeswaran et al.
+2018, Apache-2.0). Shapes: the observations and actions of D4RL's environments, and of a start what
+their set_env_state asks for.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -20,7 +23,9 @@ FOLDER = "https://raw.githubusercontent.com/aravindr93/hand_dapg/9a1de23df6574e1
 
 @dataclass(frozen=True)
 class Hand:
-    """One task of the hand; `blob` is the id under which git keeps the file (SHA-1 of its kind, length and bytes)."""
+    """One task of the hand; `blob` is the id under which git keeps the file (SHA-1 of its kind,
+    length and bytes).
+    """
 
     state_dim: int
     action_dim: int
@@ -29,10 +34,30 @@ class Hand:
 
 
 HANDS = {
-    "door": Hand(39, 28, dict(qpos=(30,), qvel=(30,), door_body_pos=(3,)), "ae07c9e8a3eba2afa0852dcaf1e889a2ef03d380"),
-    "hammer": Hand(46, 26, dict(qpos=(33,), qvel=(33,), board_pos=(3,)), "c7d19716750dc97beb3c5e88b9c3c62990088bd0"),
-    "pen": Hand(45, 24, dict(qpos=(30,), qvel=(30,), desired_orien=(4,)), "6322e0f54a39ce40c0e62220e975154655007680"),
-    "relocate": Hand(39, 30, dict(qpos=(36,), qvel=(36,), obj_pos=(3,), target_pos=(3,)), "c388dd632ca3bcfdb36ef591294d80817e9a4511"),
+    "door": Hand(
+        39,
+        28,
+        dict(qpos=(30,), qvel=(30,), door_body_pos=(3,)),
+        "ae07c9e8a3eba2afa0852dcaf1e889a2ef03d380",
+    ),
+    "hammer": Hand(
+        46,
+        26,
+        dict(qpos=(33,), qvel=(33,), board_pos=(3,)),
+        "c7d19716750dc97beb3c5e88b9c3c62990088bd0",
+    ),
+    "pen": Hand(
+        45,
+        24,
+        dict(qpos=(30,), qvel=(30,), desired_orien=(4,)),
+        "6322e0f54a39ce40c0e62220e975154655007680",
+    ),
+    "relocate": Hand(
+        39,
+        30,
+        dict(qpos=(36,), qvel=(36,), obj_pos=(3,), target_pos=(3,)),
+        "c388dd632ca3bcfdb36ef591294d80817e9a4511",
+    ),
 }
 
 
@@ -50,8 +75,19 @@ def load_hand(name: str) -> list[Demo]:
 
 
 def read_hand(hand: Hand, path: Path) -> list[Demo]:
-    """The demonstrations of a file that git knows as this hand's; another file is refused before it is unpickled."""
+    """The demonstrations of a file that git knows as this hand's; another file is refused before it
+    is unpickled.
+    """
     if (seen := git_blob(path)) != hand.blob:
-        whose = next((f", which is the file of {name!r}" for name, other in HANDS.items() if other.blob == seen), "")
-        raise DataError(f"{path}: saw git blob {seen}{whose}, expected {hand.blob}; get the file from {FOLDER}.")
+        whose = next(
+            (
+                f", which is the file of {name!r}"
+                for name, other in HANDS.items()
+                if other.blob == seen
+            ),
+            "",
+        )
+        raise DataError(
+            f"{path}: saw git blob {seen}{whose}, expected {hand.blob}; get the file from {FOLDER}."
+        )
     return read_demos(path, hand.state_dim, hand.action_dim, hand.init_shapes)

@@ -1,7 +1,10 @@
-"""What is made in this repository: the maze's and the bridge's data under their behaviour rules, and door-human.
+"""What is made in this repository: the maze's and the bridge's data under their behaviour rules,
+and door-human.
 
-The loaders have the form that `data/tasks.csv` asks for: called with the task's name. The door's imports its maker when it is called.
+The loaders have the form that `data/tasks.csv` asks for: called with the task's name. The door's
+imports its maker when it is called.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -32,7 +35,9 @@ from arq_core.envs.maze import (
 
 
 def slipping_rule(states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The behaviour: any grasp, a step to near the next middle; with SLIP_CHANCE a uniform action instead."""
+    """The behaviour: any grasp, a step to near the next middle; with SLIP_CHANCE a uniform action
+    instead.
+    """
     n = len(states)
     aim = middle(states[:, 0] + 1) - states[:, 1] + rng.normal(0, STRAY, n)
     meant = np.stack([rng.uniform(-GRASP, GRASP, n), aim], 1)
@@ -46,19 +51,26 @@ def collect_bridge(seed: int = 0, episodes: int = 1500) -> Dataset:
     plank = rng.integers(PLANKS, size=episodes)
     starts = np.stack([plank, middle(plank) + rng.uniform(-START_STRAY, START_STRAY, episodes)], 1)
     transitions = collect(BridgeEnvs(episodes, guide=True), slipping_rule, starts, rng)
-    return Dataset(transitions=transitions, sha256=transitions.fingerprint(), fidelity="recollected",
-                   source=f"arq_core.datasets.ours.collect_bridge(seed={seed}, episodes={episodes})",
-                   notes=(f"{episodes:,} guided episodes, {SLIP_CHANCE:.1%} of the commands slipped",))
+    return Dataset(
+        transitions=transitions,
+        sha256=transitions.fingerprint(),
+        fidelity="recollected",
+        source=f"arq_core.datasets.ours.collect_bridge(seed={seed}, episodes={episodes})",
+        notes=(f"{episodes:,} guided episodes, {SLIP_CHANCE:.1%} of the commands slipped",),
+    )
 
 
-BehaviorRule = Callable[[np.ndarray, np.random.Generator], np.ndarray]   # states [n, S] -> actions [n, A]
+# states [n, S] -> actions [n, A]
+BehaviorRule = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 
 def collect(env, rule: BehaviorRule, starts: np.ndarray, rng: np.random.Generator) -> Transitions:
-    """One episode from each of `starts` [n, S], all stepped together; each visited state becomes one row of `states`.
+    """One episode from each of `starts` [n, S], all stepped together; each visited state becomes
+    one row of `states`.
 
-    `env` is a vector environment with `place(states)` beside reset and step. A true terminal is kept. An episode cut by the
-    horizon loses its last transition, as in the released reader, since its next action is unknown.
+    `env` is a vector environment with `place(states)` beside reset and step. A true terminal is
+    kept. An episode cut by the horizon loses its last transition, as in the released reader, since
+    its next action is unknown.
     """
     visited, actions, rewards, terminals = [env.place(starts)], [], [], []
     length, alive = np.zeros(len(starts), int), np.ones(len(starts), bool)
@@ -72,11 +84,18 @@ def collect(env, rule: BehaviorRule, starts: np.ndarray, rng: np.random.Generato
         alive &= ~terminal
     length -= alive
     if not length.any():
-        raise DataError(f"collect: saw {len(starts)} starts and no whole transition, expected at least one; start elsewhere.")
-    inside = np.arange(max(len(actions), 1)) < length[:, None]               # [n T], episode by episode
-    rows = np.arange(len(actions) + 1) < (length + (length > 0))[:, None]    # its states: one more than its transitions
+        raise DataError(
+            f"collect: saw {len(starts)} starts and no whole transition, expected at "
+            "least one; start elsewhere."
+        )
+    # [n T], episode by episode
+    inside = np.arange(max(len(actions), 1)) < length[:, None]
+    # its states: one more than its transitions
+    rows = np.arange(len(actions) + 1) < (length + (length > 0))[:, None]
     number = np.cumsum(rows).reshape(rows.shape) - 1
-    by_episode = {k: np.stack(v, 1) for k, v in dict(s=visited, a=actions, r=rewards, d=terminals).items()}
+    by_episode = {
+        k: np.stack(v, 1) for k, v in dict(s=visited, a=actions, r=rewards, d=terminals).items()
+    }
     return Transitions(
         states=torch.from_numpy(by_episode["s"][rows].astype(np.float32)),
         state=torch.from_numpy(number[:, :-1][inside]),
@@ -84,11 +103,14 @@ def collect(env, rule: BehaviorRule, starts: np.ndarray, rng: np.random.Generato
         actions=torch.from_numpy(by_episode["a"][inside].astype(np.float32)),
         rewards=torch.from_numpy(by_episode["r"][inside].astype(np.float32)),
         terminals=torch.from_numpy(by_episode["d"][inside]),
-        episode=torch.from_numpy(np.nonzero(inside)[0]))
+        episode=torch.from_numpy(np.nonzero(inside)[0]),
+    )
 
 
 def memoryless_rule(states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The behaviour, a function of the position alone: aim near the next waypoint or, at a junction, with SIDE_CHANCE at its side branch."""
+    """The behaviour, a function of the position alone: aim near the next waypoint or, at a
+    junction, with SIDE_CHANCE at its side branch.
+    """
     way = np.array(WAY, np.float32)
     here = np.linalg.norm(states[:, None] - way, axis=-1).argmin(1).clip(max=len(WAY) - 2)
     goal = way[here + 1]
@@ -99,13 +121,19 @@ def memoryless_rule(states: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def collect_maze(seed: int = 0, episodes: int = 1600) -> Dataset:
-    """The dataset of task `maze`: episodes of the memoryless behaviour, started near waypoints drawn uniformly."""
+    """The dataset of task `maze`: episodes of the memoryless behaviour, started near waypoints
+    drawn uniformly.
+    """
     rng = np.random.default_rng(seed)
     starts = near(np.array(WAY[:-1], np.float32)[rng.integers(len(WAY) - 1, size=episodes)], rng)
     transitions = collect(MazeEnvs(episodes), memoryless_rule, starts, rng)
-    return Dataset(transitions=transitions, sha256=transitions.fingerprint(), fidelity="recollected",
-                   source=f"arq_core.datasets.ours.collect_maze(seed={seed}, episodes={episodes})",
-                   notes=(f"{episodes:,} episodes of a memoryless behaviour, started anywhere on the way",))
+    return Dataset(
+        transitions=transitions,
+        sha256=transitions.fingerprint(),
+        fidelity="recollected",
+        source=f"arq_core.datasets.ours.collect_maze(seed={seed}, episodes={episodes})",
+        notes=(f"{episodes:,} episodes of a memoryless behaviour, started anywhere on the way",),
+    )
 
 
 def maze(task_name: str) -> Dataset:
@@ -118,4 +146,5 @@ def bridge(task_name: str) -> Dataset:
 
 def door_human(task_name: str) -> Dataset:
     from arq_core.datasets.door import load_door_human
+
     return load_door_human()

@@ -1,4 +1,5 @@
 """Data of your own: a file or folder whose layout is found by looking inside, or arrays."""
+
 from __future__ import annotations
 
 import re
@@ -14,8 +15,10 @@ from arq_core.datasets.readers.minari import read_minari
 from arq_core.datasets.readers.robomimic import read_robomimic
 
 HDF5 = (".hdf5", ".h5")
-MINARI = "minari:"                                        # in front of an id of Minari's where a task's name could stand
-SIGNS = {"observations": "d4rl", "data": "robomimic"}     # a field at a file's root, and the layout that has it
+# in front of an id of Minari's where a task's name could stand
+MINARI = "minari:"
+# a field at a file's root, and the layout that has it
+SIGNS = {"observations": "d4rl", "data": "robomimic"}
 
 
 def is_own(name: str) -> bool:
@@ -24,14 +27,16 @@ def is_own(name: str) -> bool:
 
 
 def own_name(name: str) -> str:
-    """What rows call data of your own: the name of the file or folder without its ending, or the id with - for what else it has."""
+    """What rows call data of your own: the name of the file or folder without its ending, or the id
+    with - for what else it has.
+    """
     if name.startswith(MINARI):
         return re.sub(r"[^A-Za-z0-9_+-]", "-", name.removeprefix(MINARI))
     return Path(name).stem
 
 
 def layout_of(path: Path) -> str:
-    """"d4rl", "robomimic" or "minari", by what is inside."""
+    """ "d4rl", "robomimic" or "minari", by what is inside."""
     if path.is_dir():
         return "minari"
     with opened(path, "D4RL's or robomimic's layout (of Minari give the folder)") as file:
@@ -39,43 +44,78 @@ def layout_of(path: Path) -> str:
     found = [layout for name, layout in SIGNS.items() if name in names]
     if len(found) == 1:
         return found[0]
-    hint = " It looks like Minari's main_data.hdf5: give the folder that holds `data`." if "episode_0" in names else ""
-    raise DataError(f"{path}: saw {', '.join(names[:8]) or 'nothing'} at its root, expected either `observations` (D4RL's layout) or "
-                    f"`data` (robomimic's).{hint}")
+    hint = (
+        " It looks like Minari's main_data.hdf5: give the folder that holds `data`."
+        if "episode_0" in names
+        else ""
+    )
+    raise DataError(
+        f"{path}: saw {', '.join(names[:8]) or 'nothing'} at its root, expected "
+        f"either `observations` (D4RL's layout) or `data` (robomimic's).{hint}"
+    )
 
 
 def read_own(path: str | Path) -> Dataset:
-    """The transitions of a file in D4RL's or robomimic's layout, of a folder of Minari's, or of "minari:" and an id of its."""
+    """The transitions of a file in D4RL's or robomimic's layout, of a folder of Minari's, or of
+    "minari:" and an id of its.
+    """
     if str(path).startswith(MINARI):
         return read_minari(str(path).removeprefix(MINARI))
     path = Path(path)
-    return {"d4rl": read_d4rl, "robomimic": read_robomimic, "minari": read_minari}[layout_of(path)](path)
+    return {"d4rl": read_d4rl, "robomimic": read_robomimic, "minari": read_minari}[layout_of(path)](
+        path
+    )
 
 
-def from_arrays(observations, actions, rewards, terminals, timeouts, next_observations=None) -> Dataset:
-    """Arrays with one row per step, in order of time: observations [M S], actions [M A] in [-1, 1], rewards, terminals, timeouts [M].
+def from_arrays(
+    observations, actions, rewards, terminals, timeouts, next_observations=None
+) -> Dataset:
+    """Arrays with one row per step, in order of time: observations [M S], actions [M A] in [-1, 1],
+    rewards, terminals, timeouts [M].
 
-    `terminals`: the decision process ended at this step; `timeouts`: only the clock did. Actions outside of the box are clipped, and
-    counted in the notes. The hash is that of the transitions.
+    `terminals`: the decision process ended at this step; `timeouts`: only the clock did. Actions
+    outside of the box are clipped, and counted in the notes. The hash is that of the transitions.
     """
-    given = dict(observations=observations, actions=actions, rewards=rewards, terminals=terminals, timeouts=timeouts)
+    given = dict(
+        observations=observations,
+        actions=actions,
+        rewards=rewards,
+        terminals=terminals,
+        timeouts=timeouts,
+    )
     if next_observations is not None:
         given["next_observations"] = next_observations
     arrays = {}
     for name, x in given.items():
-        axes, flag = (1 if name in ("rewards", "terminals", "timeouts") else 2), name in ("terminals", "timeouts")
+        axes, flag = (
+            (1 if name in ("rewards", "terminals", "timeouts") else 2),
+            name in ("terminals", "timeouts"),
+        )
         x = np.asarray(x)
-        if x.dtype.kind not in "fiub" or x.ndim != axes or len(x) != len(given["actions"]) or not x.size:
-            raise DataError(f"{name}: saw {x.dtype} of shape {x.shape}, expected numbers with {axes} axes and {len(given['actions']):,} "
-                            "rows, one per action.")
+        if (
+            x.dtype.kind not in "fiub"
+            or x.ndim != axes
+            or len(x) != len(given["actions"])
+            or not x.size
+        ):
+            raise DataError(
+                f"{name}: saw {x.dtype} of shape {x.shape}, expected numbers with {axes} "
+                f"axes and {len(given['actions']):,} rows, one per action."
+            )
         arrays[name] = x.astype(np.float32)
         if not np.isfinite(arrays[name]).all():
-            raise DataError(f"{name}: saw {int((~np.isfinite(arrays[name])).sum()):,} entries that are not finite, expected finite float32 "
-                            "numbers; drop or repair these rows.")
+            raise DataError(
+                f"{name}: saw {int((~np.isfinite(arrays[name])).sum()):,} entries that are "
+                "not finite, expected finite float32 numbers; drop or repair these rows."
+            )
         if flag:
             if not np.isin(x, (0, 1)).all():
-                raise DataError(f"{name}: saw {x[~np.isin(x, (0, 1))][0]}, expected 0 or 1; write flags.")
+                raise DataError(
+                    f"{name}: saw {x[~np.isin(x, (0, 1))][0]}, expected 0 or 1; write flags."
+                )
             arrays[name] = x.astype(bool)
     arrays["actions"], clipped = clip_actions(arrays["actions"])
     transitions, notes = to_transitions(**arrays)
-    return Dataset(transitions, transitions.fingerprint(), "own", "arrays given in Python", (clipped, *notes))
+    return Dataset(
+        transitions, transitions.fingerprint(), "own", "arrays given in Python", (clipped, *notes)
+    )

@@ -1,7 +1,10 @@
-"""A passport for each dataset: which version it is, what proves it, where it lies, how it is scored, under which licence, what is mistaken for it.
+"""A passport for each dataset: which version it is, what proves it, where it lies, how it is
+scored, under which licence, what is mistaken for it.
 
-All of it comes from `data/tasks.csv` and the reward of its group; a field that nobody states says so.
+All of it comes from `data/tasks.csv` and the reward of its group; a field that nobody states says
+so.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable
@@ -26,13 +29,14 @@ class Passport:
     fidelity: str
     sha256: str
     sha256_source: str
-    addresses: tuple[str, ...]             # of the same bytes, the publisher's first; or how the data are made
-    other_versions: dict[str, str]         # name: address of files that are something else
+    # of the same bytes, the publisher's first; or how the data are made
+    addresses: tuple[str, ...]
+    other_versions: dict[str, str]  # name: address of files that are something else
     steps: int | None
     steps_source: str
     state_dim: int
     action_dim: int
-    reward: str                            # key of REWARDS that the paper trains with
+    reward: str  # key of REWARDS that the paper trains with
     score_min: float
     score_max: float
     score_source: str
@@ -44,7 +48,15 @@ class Passport:
         own_scale = self.score_source == "return itself"
         nobody = UNKNOWN if "://" in self.addresses[0] else MADE_HERE
         return [
-            ("dataset", self.name + (f" (the paper's {self.published_name})" if self.published_name not in ("", self.name) else "")),
+            (
+                "dataset",
+                self.name
+                + (
+                    f" (the paper's {self.published_name})"
+                    if self.published_name not in ("", self.name)
+                    else ""
+                ),
+            ),
             ("version", self.version or "the only one"),
             ("fidelity", f"{self.fidelity}: {FIDELITIES[self.fidelity]}"),
             ("SHA-256", f"{self.sha256} ({self.sha256_source})" if self.sha256 else nobody),
@@ -52,7 +64,13 @@ class Passport:
             ("dimensions", f"{self.state_dim} state, {self.action_dim} action"),
             ("source", " or ".join(self.addresses)),
             ("reward", f"{self.reward}: {REWARDS[self.reward].__doc__.strip().splitlines()[0]}"),
-            ("score", "the return itself" if own_scale else f"0 at {self.score_min:,.6g}, 100 at {self.score_max:,.6g} ({self.score_source})"),
+            (
+                "score",
+                "the return itself"
+                if own_scale
+                else f"0 at {self.score_min:,.6g}, 100 at {self.score_max:,.6g} "
+                f"({self.score_source})",
+            ),
             ("licence", self.licence or UNKNOWN),
             *((f"other version {name}", address) for name, address in self.other_versions.items()),
             ("mistaken for", self.also_known or "nothing we know of"),
@@ -68,10 +86,25 @@ def of(row: Task) -> Passport:
     others = dict(other.split("=", 1) for other in row.other_versions.split())
     addresses = tuple(row.source.split()) if "://" in row.source else (row.source,)
     return Passport(
-        name=row.task, published_name=row.published_name, version=row.version, fidelity=row.fidelity, sha256=row.sha256,
-        sha256_source=row.sha256_source, addresses=addresses, other_versions=others, steps=row.transitions, steps_source=row.transitions_source,
-        state_dim=row.state_dim, action_dim=row.action_dim, reward=settings.hyper(row.group).reward, score_min=row.score_min,
-        score_max=row.score_max, score_source=row.score_source, licence=row.licence, also_known=row.also_known)
+        name=row.task,
+        published_name=row.published_name,
+        version=row.version,
+        fidelity=row.fidelity,
+        sha256=row.sha256,
+        sha256_source=row.sha256_source,
+        addresses=addresses,
+        other_versions=others,
+        steps=row.transitions,
+        steps_source=row.transitions_source,
+        state_dim=row.state_dim,
+        action_dim=row.action_dim,
+        reward=settings.hyper(row.group).reward,
+        score_min=row.score_min,
+        score_max=row.score_max,
+        score_source=row.score_source,
+        licence=row.licence,
+        also_known=row.also_known,
+    )
 
 
 def passport(name: str) -> Passport:

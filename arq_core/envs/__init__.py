@@ -1,1 +1,4 @@
-"""Simulators as vectors of episodes. The protocol, and the error of all of them, are in `vector`; it imports no other room."""
+"""Simulators as vectors of episodes.
+
+The protocol, and the error of all of them, are in `vector`; it imports no other room.
+"""

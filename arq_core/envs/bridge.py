@@ -1,17 +1,22 @@
-"""The bridge: a problem that the epsilon of Eq. 4 decides. With the filter ARQ crosses; without it, it falls.
+"""The bridge: a problem that the epsilon of Eq. 4 decides. With the filter ARQ crosses; without it,
+it falls.
 
-A bridge of ten planks winds through the air. At every step an action picks up coins of the next plank (the more, the larger a_1) and moves
-sideways (a_2); beyond the edge it falls: -1, and the episode ends. All coins together are worth 1.
+A bridge of ten planks winds through the air. At every step an action picks up coins of the next
+plank (the more, the larger a_1) and moves sideways (a_2); beyond the edge it falls: -1, and the
+episode ends. All coins together are worth 1.
 
-The data were collected with a guide. In 1% of the steps the command slipped: a uniformly random action, most often one that leads
-off the bridge. Then the guide caught the walker, picked up twice the plank's coins and set it on the plank's middle. The
-walker is evaluated alone. So the data tell the truth about the collection and are wrong about what they are used for, exactly where
-they are thin: Q learns that stepping off pays double. Filter off: a score model that fits its data well proposes such steps as
-often as they were made, N = 30 samples at each of ten planks contain some, and the best Q picks them. Filter on: the density of a
-slip, about e^-8, is below epsilon = e^-5, so they are dropped, and the best of what the behaviour really does is left. Leaks of an
-imperfect score model into the same region act in the same way and add to it; a model that put no mass there would not need
-the filter.
+The data were collected with a guide. In 1% of the steps the command slipped: a uniformly random
+action, most often one that leads off the bridge. Then the guide caught the walker, picked up twice
+the plank's coins and set it on the plank's middle. The walker is evaluated alone. So the data tell
+the truth about the collection and are wrong about what they are used for, exactly where they are
+thin: Q learns that stepping off pays double. Filter off: a score model that fits its data well
+proposes such steps as often as they were made, N = 30 samples at each of ten planks contain some,
+and the best Q picks them. Filter on: the density of a slip, about e^-8, is below epsilon = e^-5, so
+they are dropped, and the best of what the behaviour really does is left. Leaks of an imperfect
+score model into the same region act in the same way and add to it; a model that put no mass there
+would not need the filter.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -19,13 +24,15 @@ from collections.abc import Sequence
 import numpy as np
 
 PLANKS = 10
-SWAY = 0.4              # largest sideways distance of the middle from the axis, widths of an action of 1
-HALF_WIDTH = 0.3        # of the bridge
-START_STRAY = 0.12      # sideways distance from the middle at the start: uniform up to this
-GRASP = 0.6             # the behaviour's a_1 is uniform on [-GRASP, GRASP]; coins grow from none to all over that range
-STRAY = 0.05            # standard deviation of the behaviour's a_2 around the next middle
-SLIP_CHANCE = 0.01      # of a uniformly random action in the collected data
-CAUGHT_REWARD = 2 / PLANKS   # for a step that the guide caught
+# largest sideways distance of the middle from the axis, widths of an action of 1
+SWAY = 0.4
+HALF_WIDTH = 0.3  # of the bridge
+START_STRAY = 0.12  # sideways distance from the middle at the start: uniform up to this
+# the behaviour's a_1 is uniform on [-GRASP, GRASP]; coins grow from none to all over that range
+GRASP = 0.6
+STRAY = 0.05  # standard deviation of the behaviour's a_2 around the next middle
+SLIP_CHANCE = 0.01  # of a uniformly random action in the collected data
+CAUGHT_REWARD = 2 / PLANKS  # for a step that the guide caught
 FALL_REWARD = -1.0
 
 
@@ -35,7 +42,10 @@ def middle(plank: np.ndarray) -> np.ndarray:
 
 
 class BridgeEnvs:
-    """State: (plank from 0 to PLANKS, sideways position). With `guide` nobody falls: that is how data are collected, never evaluated."""
+    """State: (plank from 0 to PLANKS, sideways position).
+
+    With `guide` nobody falls: that is how data are collected, never evaluated.
+    """
 
     state_dim, action_dim, horizon = 2, 2, PLANKS + 5
 

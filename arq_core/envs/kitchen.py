@@ -1,12 +1,15 @@
-"""Franka kitchen with D4RL's observations, rewards and ends (Gupta et al. 2019; D4RL's kitchen-*): a robot arm, four things to do.
+"""Franka kitchen with D4RL's observations, rewards and ends (Gupta et al. 2019; D4RL's kitchen-*):
+a robot arm, four things to do.
 
-D4RL's state of 60 is rebuilt from the simulator of gymnasium-robotics, which by itself shows 59 other numbers: joint positions of the
-robot (9) and of the kitchen (21), both with D4RL's noise, then the goal (30: the entries of the four tasks, else 0).
-Each task is paid once, 1 at the step that completes it. D4RL's files were labelled otherwise: 1 at every step for every task that is then
-complete (scripts/generation/generate_kitchen_datasets.py), so the returns of the data are far above 4.
-The scene is gymnasium-robotics' own. Its arm and actuators are D4RL's, number by number; whether all bodies move alike has not been checked
-against a published file.
+D4RL's state of 60 is rebuilt from the simulator of gymnasium-robotics, which by itself shows 59
+other numbers: joint positions of the robot (9) and of the kitchen (21), both with D4RL's noise,
+then the goal (30: the entries of the four tasks, else 0). Each task is paid once, 1 at the step
+that completes it. D4RL's files were labelled otherwise: 1 at every step for every task that is then
+complete (scripts/generation/generate_kitchen_datasets.py), so the returns of the data are far above
+4. The scene is gymnasium-robotics' own. Its arm and actuators are D4RL's, number by number; whether
+all bodies move alike has not been checked against a published file.
 """
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -19,14 +22,20 @@ from arq_core.envs.parallel import ParallelEnvs, in_workers
 from arq_core.envs.vector import EnvError
 
 STATE_DIM, ACTION_DIM = 60, 9
-HORIZON = 280                     # steps; D4RL's time limit
-ROBOT = 9                         # joints of the robot, the first entries of the state
-NOISE = 0.1                       # of observed positions, the robot's and the kitchen's (D4RL, kitchen_multitask_v0: robot_noise_ratio)
-KETTLE_LAST = 0.005               # amplitude of the last position's noise (franka_config.xml, qpos29); gymnasium-robotics leaves it out
-NEAR = 0.3                        # a task is complete where its joints are nearer to the goal than this (D4RL, BONUS_THRESH)
-EPISODES_PER_WORKER = 4           # at least: some 4 s of work in 280 steps
+HORIZON = 280  # steps; D4RL's time limit
+ROBOT = 9  # joints of the robot, the first entries of the state
+# of observed positions, the robot's and the kitchen's (D4RL, kitchen_multitask_v0:
+# robot_noise_ratio)
+NOISE = 0.1
+# amplitude of the last position's noise (franka_config.xml, qpos29); gymnasium-robotics leaves it
+# out
+KETTLE_LAST = 0.005
+# a task is complete where its joints are nearer to the goal than this (D4RL, BONUS_THRESH)
+NEAR = 0.3
+EPISODES_PER_WORKER = 4  # at least: some 4 s of work in 280 steps
 
-# Entries of the state, and their goals (D4RL, kitchen_envs.py): radians, metres, for the kettle a position and a quaternion.
+# Entries of the state, and their goals (D4RL, kitchen_envs.py): radians, metres, for the kettle a
+# position and a quaternion.
 GOALS = {
     "bottom burner": {11: -0.88, 12: -0.01},
     "light switch": {17: -0.69, 18: -0.05},
@@ -36,11 +45,12 @@ GOALS = {
 }
 ENTRIES = {task: np.array(list(goal)) for task, goal in GOALS.items()}
 TARGETS = {task: np.array(list(goal.values())) for task, goal in GOALS.items()}
-LIGHT_AND_SLIDER = ("microwave", "kettle", "light switch", "slide cabinet")     # kitchen-complete and kitchen-partial
-BURNER_AND_LIGHT = ("microwave", "kettle", "bottom burner", "light switch")     # kitchen-mixed
+# kitchen-complete and kitchen-partial
+LIGHT_AND_SLIDER = ("microwave", "kettle", "light switch", "slide cabinet")
+BURNER_AND_LIGHT = ("microwave", "kettle", "bottom burner", "light switch")  # kitchen-mixed
 
 
-def goal_of(tasks: Sequence[str]) -> Float[np.ndarray, "30"]:
+def goal_of(tasks: Sequence[str]) -> Float[np.ndarray, " 30"]:
     """The goal as D4RL writes it into the state: entries of the tasks, 0 elsewhere."""
     goal = np.zeros(STATE_DIM // 2)
     for task in tasks:
@@ -48,16 +58,20 @@ def goal_of(tasks: Sequence[str]) -> Float[np.ndarray, "30"]:
     return goal
 
 
-def is_complete(state: Float[np.ndarray, "60"], task: str) -> bool:
-    """Whether the observed joints of a task are within NEAR of its goal (Euclidean distance, units mixed as in D4RL)."""
+def is_complete(state: Float[np.ndarray, " 60"], task: str) -> bool:
+    """Whether the observed joints of a task are within NEAR of its goal (Euclidean distance, units
+    mixed as in D4RL).
+    """
     return bool(np.linalg.norm(state[ENTRIES[task]] - TARGETS[task]) < NEAR)
 
 
 class KitchenEnvs:
-    """Up to n episodes side by side. They share one model; what differs (dynamic state, noise, what is left to do) is kept for each.
+    """Up to n episodes side by side. They share one model; what differs (dynamic state, noise, what
+    is left to do) is kept for each.
 
-    An episode terminates, with success, when its four tasks have been completed, in any order. The robot's controller starts from the noisy
-    positions that were last seen, as D4RL's does. The horizon is the evaluator's to enforce, and further steps are harmless.
+    An episode terminates, with success, when its four tasks have been completed, in any order. The
+    robot's controller starts from the noisy positions that were last seen, as D4RL's does. The
+    horizon is the evaluator's to enforce, and further steps are harmless.
     """
 
     state_dim, action_dim, horizon = STATE_DIM, ACTION_DIM, HORIZON
@@ -68,22 +82,29 @@ class KitchenEnvs:
 
     def __init__(self, n: int):
         self.robot = make_simulator("FrankaKitchen-v1", robot_noise_ratio=NOISE).robot_env
-        self.robot.init_qvel = self.robot.init_qvel.copy()         # it is a view of the speeds of whatever runs
+        # it is a view of the speeds of whatever runs
+        self.robot.init_qvel = self.robot.init_qvel.copy()
         import mujoco
+
         self.data = [mujoco.MjData(self.robot.model) for _ in range(n)]
         self.goal = goal_of(self.tasks)
         self.amplitude = NOISE * np.append(self.robot.robot_pos_noise_amp[ROBOT:], KETTLE_LAST)
-        self.noise: list[np.random.Generator] = []                 # of each running episode, as are
-        self.seen: list[np.ndarray] = []                           # the robot's positions [9] last seen
-        self.left: list[set[str]] = []                             # and the tasks that are not completed yet
+        self.noise: list[np.random.Generator] = []  # of each running episode, as are
+        # the robot's positions [9] last seen
+        self.seen: list[np.ndarray] = []
+        # and the tasks that are not completed yet
+        self.left: list[set[str]] = []
 
     def reset(self, seeds: Sequence[int]) -> Float[np.ndarray, "n 60"]:
         if not 0 < len(seeds) <= len(self.data):
             name = type(self).__name__
-            raise EnvError(f"{name}.reset: saw {len(seeds)} seeds, expected 1 to {len(self.data)}; make {name}({len(seeds)}).")
+            raise EnvError(
+                f"{name}.reset: saw {len(seeds)} seeds, expected 1 to {len(self.data)}; "
+                f"make {name}({len(seeds)})."
+            )
         states, self.noise, self.seen = [], [], []
         self.left = [set(self.tasks) for _ in seeds]
-        for data, seed in zip(self.data, seeds):
+        for data, seed in zip(self.data, seeds, strict=True):
             self.robot.data = data
             robot = self.robot.reset(seed=int(seed))[0][:ROBOT]
             self.noise.append(self.robot.np_random)
@@ -91,14 +112,26 @@ class KitchenEnvs:
             states.append(self._state(robot))
         return np.stack(states).astype(np.float32)
 
-    def step(self, actions: Float[np.ndarray, "n 9"]) -> tuple[
-            Float[np.ndarray, "n 60"], Float[np.ndarray, "n"], Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
-        """One step of every running episode: states, tasks it completed, terminated and success (all four done). Actions are clipped."""
+    def step(
+        self, actions: Float[np.ndarray, "n 9"]
+    ) -> tuple[
+        Float[np.ndarray, "n 60"],
+        Float[np.ndarray, " n"],
+        Bool[np.ndarray, " n"],
+        Bool[np.ndarray, " n"],
+    ]:
+        """One step of every running episode: states, tasks it completed, terminated and success
+        (all four done). Actions are clipped.
+        """
         n = len(self.left)
         check_actions(type(self).__name__, actions, n, ACTION_DIM)
         states, rewards = np.empty((n, STATE_DIM)), np.empty(n)
         for i, left in enumerate(self.left):
-            self.robot.data, self.robot.np_random, self.robot._last_robot_qpos = self.data[i], self.noise[i], self.seen[i]
+            self.robot.data, self.robot.np_random, self.robot._last_robot_qpos = (
+                self.data[i],
+                self.noise[i],
+                self.seen[i],
+            )
             self.seen[i] = self.robot.step(actions[i])[0][:ROBOT]
             states[i] = self._state(self.seen[i])
             done = {task for task in left if is_complete(states[i], task)}
@@ -107,7 +140,7 @@ class KitchenEnvs:
         finished = np.array([not left for left in self.left])
         return states.astype(np.float32), rewards, finished, finished.copy()
 
-    def _state(self, robot: np.ndarray) -> Float[np.ndarray, "60"]:
+    def _state(self, robot: np.ndarray) -> Float[np.ndarray, " 60"]:
         """The state of the episode whose data and noise the simulator holds."""
         noise = self.amplitude * self.robot.np_random.uniform(-1, 1, len(self.amplitude))
         return np.concatenate([robot, self.robot.data.qpos[ROBOT:] + noise, self.goal])

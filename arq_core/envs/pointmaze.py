@@ -1,13 +1,20 @@
-"""PointMaze as D4RL's maze2d-*-v1 (Fu et al. 2020): a force-driven ball, a fixed goal, reward while it is there, no termination.
+"""PointMaze as D4RL's maze2d-*-v1 (Fu et al. 2020): a force-driven ball, a fixed goal, reward while
+it is there, no termination.
 
-The simulator is gymnasium-robotics'; its ball, walls and time step are D4RL's. What we change back to D4RL's:
+The simulator is gymnasium-robotics'; its ball, walls and time step are D4RL's. What we change back
+to D4RL's:
 
-- Coordinates. D4RL's position counts cells: x along the map's rows, y along its columns, and the middle of cell (i, j) is at
-  (i - 0.2, j - 0.2). gymnasium-robotics has x along the columns, y against the rows, and 0 in the middle of the map. The two differ by
+- Coordinates. D4RL's position counts cells: x along the map's rows, y along its columns, and the
+    middle of cell (i, j) is at
+  (i - 0.2, j - 0.2). gymnasium-robotics has x along the columns, y against the rows, and 0 in the
+      middle of the map. The two differ by
   a quarter turn and a shift; states, velocities and actions here are D4RL's.
-- The goal is D4RL's fixed one, not part of the state; reward 1 within 0.5 of it (gymnasium-robotics: 0.45), at every step.
-- Starts: any free cell (the goal's included), position within 0.1 of (i, j), velocity normal with standard deviation 0.1.
+- The goal is D4RL's fixed one, not part of the state; reward 1 within 0.5 of it
+    (gymnasium-robotics: 0.45), at every step.
+- Starts: any free cell (the goal's included), position within 0.1 of (i, j), velocity normal with
+    standard deviation 0.1.
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -21,17 +28,23 @@ from arq_core.envs.simulated_mazes import (
     make_simulator,
 )
 
-GOAL_CELL = {"umaze": (1, 1), "medium": (6, 6), "large": (7, 9)}     # D4RL's 'G'; its position is (row, column)
-HORIZON = {"umaze": 300, "medium": 600, "large": 800}                # steps; D4RL's time limits of version 1
-CELL_MIDDLE = -0.2                # of a cell's own (row, column), in each coordinate: D4RL's ball starts 0.2 off the cell's middle
-START_NOISE = 0.1                 # half-width of the positions, standard deviation of the velocities
+# D4RL's 'G'; its position is (row, column)
+GOAL_CELL = {"umaze": (1, 1), "medium": (6, 6), "large": (7, 9)}
+# steps; D4RL's time limits of version 1
+HORIZON = {"umaze": 300, "medium": 600, "large": 800}
+# of a cell's own (row, column), in each coordinate: D4RL's ball starts 0.2 off the cell's middle
+CELL_MIDDLE = -0.2
+# half-width of the positions, standard deviation of the velocities
+START_NOISE = 0.1
 
 
 class PointMazeEnvs(SimulatedMazes):
-    """States (x, y, velocity of x, velocity of y), actions: the force along x and y, in units of 100 N."""
+    """States (x, y, velocity of x, velocity of y), actions: the force along x and y, in units of
+    100 N.
+    """
 
     state_dim, action_dim, terminates = 4, 2, False
-    speed_limit = 5.0             # D4RL's and gymnasium-robotics' clip_velocity
+    speed_limit = 5.0  # D4RL's and gymnasium-robotics' clip_velocity
 
     def agent(self):
         rows = [[int(tile == "#") for tile in row] for row in MAPS[self.maze]]
@@ -49,7 +62,9 @@ class PointMazeEnvs(SimulatedMazes):
         return self.controls(states[:, :2] - self.origin), self.controls(states[:, 2:])
 
     def from_simulator(self, qpos, qvel):
-        return np.stack([self.origin[0] - qpos[:, 1], self.origin[1] + qpos[:, 0], -qvel[:, 1], qvel[:, 0]], 1)
+        return np.stack(
+            [self.origin[0] - qpos[:, 1], self.origin[1] + qpos[:, 0], -qvel[:, 1], qvel[:, 0]], 1
+        )
 
     def controls(self, vectors):
         return np.stack([vectors[:, 1], -vectors[:, 0]], 1)

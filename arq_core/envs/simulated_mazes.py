@@ -1,4 +1,7 @@
-"""What PointMaze and AntMaze share: D4RL's maps (Fu et al. 2020) and episodes of one agent in one maze, simulated by MuJoCo."""
+"""What PointMaze and AntMaze share: D4RL's maps (Fu et al. 2020) and episodes of one agent in one
+maze, simulated by MuJoCo.
+"""
+
 from __future__ import annotations
 
 import warnings
@@ -12,35 +15,37 @@ from jaxtyping import Bool, Float
 
 from arq_core.envs.vector import EnvError
 
-# Rows from the top as in D4RL's text, '#' a wall. The same three for maze2d and antmaze; gymnasium-robotics has them too (tested).
+# Rows from the top as in D4RL's text, '#' a wall. The same three for maze2d and antmaze;
+# gymnasium-robotics has them too (tested).
 MAPS = {
-    "umaze": ("#####",
-              "#   #",
-              "### #",
-              "#   #",
-              "#####"),
-    "medium": ("########",
-               "#  ##  #",
-               "#  #   #",
-               "##   ###",
-               "#  #   #",
-               "# #  # #",
-               "#   #  #",
-               "########"),
-    "large": ("############",
-              "#    #     #",
-              "# ## # # # #",
-              "#      #   #",
-              "# #### ### #",
-              "#  # #     #",
-              "## # # # ###",
-              "#  #   #   #",
-              "############"),
+    "umaze": ("#####", "#   #", "### #", "#   #", "#####"),
+    "medium": (
+        "########",
+        "#  ##  #",
+        "#  #   #",
+        "##   ###",
+        "#  #   #",
+        "# #  # #",
+        "#   #  #",
+        "########",
+    ),
+    "large": (
+        "############",
+        "#    #     #",
+        "# ## # # # #",
+        "#      #   #",
+        "# #### ### #",
+        "#  # #     #",
+        "## # # # ###",
+        "#  #   #   #",
+        "############",
+    ),
 }
-GOAL_RADIUS = 0.5                 # D4RL's, for the point and for the ant; gymnasium-robotics has 0.45
-EPISODES_PER_WORKER = 25          # at least: seconds of work, against about 0.3 s to start
+# D4RL's, for the point and for the ant; gymnasium-robotics has 0.45
+GOAL_RADIUS = 0.5
+EPISODES_PER_WORKER = 25  # at least: seconds of work, against about 0.3 s to start
 
-Cell = tuple[int, int]            # (row, column) of a map
+Cell = tuple[int, int]  # (row, column) of a map
 
 
 def free_cells(maze: str) -> list[Cell]:
@@ -49,43 +54,55 @@ def free_cells(maze: str) -> list[Cell]:
 
 
 def make_simulator(name: str, maze_map: list[list[int]], **options):
-    """gymnasium-robotics' environment `name` with this map (1 a wall) for its own, without time limit or checking wrappers."""
+    """gymnasium-robotics' environment `name` with this map (1 a wall) for its own, without time
+    limit or checking wrappers.
+    """
     try:
         import gymnasium
-        with redirect_stderr(StringIO()):       # notices about other environments of the package
+
+        with redirect_stderr(StringIO()):  # notices about other environments of the package
             import gymnasium_robotics
         import mujoco  # noqa: F401  Gymnasium names it only when an environment is made
     except ImportError as error:
-        raise EnvError(f"the maze simulator cannot be loaded ({error}): expected gymnasium, gymnasium-robotics and mujoco; install the "
-                       "simulators: pip install '.[sim]' -c constraints.txt") from error
+        raise EnvError(
+            f"the maze simulator cannot be loaded ({error}): expected gymnasium, "
+            "gymnasium-robotics and mujoco; install the simulators: pip install "
+            "'.[sim]' -c constraints.txt"
+        ) from error
     gymnasium.register_envs(gymnasium_robotics)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)     # version 4 of the ant is not the newest, and is what has D4RL's state
+        # version 4 of the ant is not the newest, and is what has D4RL's state
+        warnings.simplefilter("ignore", DeprecationWarning)
         env = gymnasium.make(name, maze_map=maze_map, **options).unwrapped
-    Path(env.tmp_xml_file_path).unlink()        # the package leaves one such file behind per environment
+    # the package leaves one such file behind per environment
+    Path(env.tmp_xml_file_path).unlink()
     return env
 
 
 class SimulatedMazes:
-    """Up to n episodes side by side: one model, one MjData for each. Positions, goals and rewards are D4RL's.
+    """Up to n episodes side by side: one model, one MjData for each. Positions, goals and rewards
+    are D4RL's.
 
-    A kind of agent defines `agent` (Gymnasium's simulator of it), `start`, and the two directions between D4RL's numbers and the
-    simulator's. Reward: 1 on each step that ends within GOAL_RADIUS of the goal, else 0. The goal is not in the state, as in D4RL.
+    A kind of agent defines `agent` (Gymnasium's simulator of it), `start`, and the two directions
+    between D4RL's numbers and the simulator's. Reward: 1 on each step that ends within GOAL_RADIUS
+    of the goal, else 0. The goal is not in the state, as in D4RL.
     """
 
     state_dim: int
     action_dim: int
     horizon: int
     maze: str
-    terminates: bool              # at the goal
-    speed_limit = np.inf          # of qvel before each step, in each coordinate
+    terminates: bool  # at the goal
+    speed_limit = np.inf  # of qvel before each step, in each coordinate
 
     def __init__(self, n: int):
         self.sim = self.agent()
         import mujoco
+
         self.model, self.frame_skip = self.sim.model, self.sim.frame_skip
         self.data = [mujoco.MjData(self.model) for _ in range(n)]
-        self.goals = np.zeros((0, 2))                                           # of each running episode
+        # of each running episode
+        self.goals = np.zeros((0, 2))
         self.qpos, self.qvel = np.zeros((n, self.model.nq)), np.zeros((n, self.model.nv))
 
     def agent(self):
@@ -99,7 +116,9 @@ class SimulatedMazes:
         """qpos [n Q] and qvel [n V] of the simulator that stand for states."""
         raise NotImplementedError
 
-    def from_simulator(self, qpos: Float[np.ndarray, "n Q"], qvel: Float[np.ndarray, "n V"]) -> Float[np.ndarray, "n S"]:
+    def from_simulator(
+        self, qpos: Float[np.ndarray, "n Q"], qvel: Float[np.ndarray, "n V"]
+    ) -> Float[np.ndarray, "n S"]:
         raise NotImplementedError
 
     def controls(self, actions: Float[np.ndarray, "n A"]) -> Float[np.ndarray, "n A"]:
@@ -108,45 +127,70 @@ class SimulatedMazes:
 
     def reset(self, seeds: Sequence[int]) -> Float[np.ndarray, "n S"]:
         if not 0 < len(seeds) <= len(self.data):
-            raise EnvError(f"{type(self).__name__}.reset: saw {len(seeds)} seeds, expected 1 to {len(self.data)}; make "
-                           f"{type(self).__name__}({len(seeds)}).")
-        states, goals = zip(*(self.start(np.random.default_rng(int(seed))) for seed in seeds))
+            raise EnvError(
+                f"{type(self).__name__}.reset: saw {len(seeds)} seeds, expected 1 to "
+                f"{len(self.data)}; make {type(self).__name__}({len(seeds)})."
+            )
+        starts = [self.start(np.random.default_rng(int(seed))) for seed in seeds]
+        states, goals = zip(*starts, strict=True)
         return self.place(np.stack(states), np.stack(goals))
 
-    def place(self, states: Float[np.ndarray, "n S"], goals: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n S"]:
+    def place(
+        self, states: Float[np.ndarray, "n S"], goals: Float[np.ndarray, "n 2"]
+    ) -> Float[np.ndarray, "n S"]:
         """Begin n episodes in given states with given goals."""
         import mujoco
+
         self.goals = np.array(goals, np.float64)
         self.qpos, self.qvel = self.to_simulator(np.asarray(states, np.float64))
-        for data, qpos, qvel in zip(self.data, self.qpos, self.qvel):
+        for data, qpos, qvel in zip(self.data, self.qpos, self.qvel, strict=True):
             mujoco.mj_resetData(self.model, data)
             data.qpos[:], data.qvel[:] = qpos, qvel
             mujoco.mj_forward(self.model, data)
         return np.asarray(states, np.float32)
 
-    def step(self, actions: Float[np.ndarray, "n A"]) -> tuple[
-            Float[np.ndarray, "n S"], Float[np.ndarray, "n"], Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]:
-        """One step of every running episode: states, rewards, terminated, success (within the goal's radius). Actions are clipped.
+    def step(
+        self, actions: Float[np.ndarray, "n A"]
+    ) -> tuple[
+        Float[np.ndarray, "n S"],
+        Float[np.ndarray, " n"],
+        Bool[np.ndarray, " n"],
+        Bool[np.ndarray, " n"],
+    ]:
+        """One step of every running episode: states, rewards, terminated, success (within the
+        goal's radius). Actions are clipped.
 
-        MuJoCo is called directly: the numbers are those of Gymnasium's own step, at a fifth of its time for the ball.
+        MuJoCo is called directly: the numbers are those of Gymnasium's own step, at a fifth of its
+        time for the ball.
         """
         n = len(self.goals)
         if actions.shape != (n, self.action_dim) or not np.isfinite(actions).all():
-            raise EnvError(f"{type(self).__name__}.step: saw actions of shape {actions.shape}, {int((~np.isfinite(actions)).sum())} "
-                           f"entries not finite, expected finite actions of shape {(n, self.action_dim)}, one row per seed; reset first.")
+            raise EnvError(
+                f"{type(self).__name__}.step: saw actions of shape {actions.shape}, "
+                f"{int((~np.isfinite(actions)).sum())} entries not finite, expected finite "
+                f"actions of shape {(n, self.action_dim)}, one row per seed; reset first."
+            )
         import mujoco
+
         controls = self.controls(np.clip(actions, -1.0, 1.0).astype(np.float64))
         for i in np.flatnonzero((np.abs(self.qvel) > self.speed_limit).any(1)):
             self.data[i].qvel[:] = np.clip(self.qvel[i], -self.speed_limit, self.speed_limit)
-        for i, (data, control) in enumerate(zip(self.data, controls)):
+        for i, (data, control) in enumerate(zip(self.data, controls, strict=True)):
             data.ctrl[:] = control
             mujoco.mj_step(self.model, data, self.frame_skip)
             self.qpos[i], self.qvel[i] = data.qpos, data.qvel
         states = self.from_simulator(self.qpos, self.qvel)
         reached = at_goal(states, self.goals)
-        return states.astype(np.float32), reached.astype(np.float64), reached & self.terminates, reached
+        return (
+            states.astype(np.float32),
+            reached.astype(np.float64),
+            reached & self.terminates,
+            reached,
+        )
 
 
-def at_goal(states: Float[np.ndarray, "n S"], goals: Float[np.ndarray, "n 2"]) -> Bool[np.ndarray, "n"]:
+def at_goal(
+    states: Float[np.ndarray, "n S"], goals: Float[np.ndarray, "n 2"]
+) -> Bool[np.ndarray, " n"]:
     """Whether the position, a state's first two numbers, is within GOAL_RADIUS of the goal."""
     return np.linalg.norm(states[:, :2] - goals, axis=-1) <= GOAL_RADIUS

@@ -1,4 +1,7 @@
-"""Simulators as vectors of episodes: `reset(seeds) -> states`, `step(actions) -> states, rewards, terminated, success`."""
+"""Simulators as vectors of episodes: `reset(seeds) -> states`, `step(actions) -> states, rewards,
+terminated, success`.
+"""
+
 from __future__ import annotations
 
 from typing import Protocol
@@ -7,7 +10,10 @@ import numpy as np
 
 
 class EnvError(RuntimeError):
-    """A simulator that cannot be used, or is used wrongly. The message says what was seen, what was expected, and what to do."""
+    """A simulator that cannot be used, or is used wrongly.
+
+    The message says what was seen, what was expected, and what to do.
+    """
 
 
 class VectorEnv(Protocol):
@@ -20,5 +26,6 @@ class VectorEnv(Protocol):
     action_dim: int
     horizon: int
 
-    def reset(self, seeds: list[int]) -> np.ndarray: ...                       # states [n, S]
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, ...]: ...         # states, rewards [n], terminated [n], success [n]
+    def reset(self, seeds: list[int]) -> np.ndarray: ...  # states [n, S]
+    # states, rewards [n], terminated [n], success [n]
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, ...]: ...

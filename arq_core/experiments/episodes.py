@@ -1,4 +1,5 @@
 """Episodes: all episodes of all seeds step together, with final weights only."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -16,29 +17,48 @@ from arq_core.envs.vector import VectorEnv
 
 
 def check_dimensions(envs: VectorEnv, state_dim: int, action_dim: int) -> None:
-    """Refuse an environment whose states or actions are not those of the training data; before training, not after."""
-    for kind, seen, expected in (("states", envs.state_dim, state_dim), ("actions", envs.action_dim, action_dim)):
+    """Refuse an environment whose states or actions are not those of the training data; before
+    training, not after.
+    """
+    for kind, seen, expected in (
+        ("states", envs.state_dim, state_dim),
+        ("actions", envs.action_dim, action_dim),
+    ):
         if seen != expected:
-            raise DataError(f"environment: saw {kind} of dimension {seen}, expected {expected}, that of the training data; evaluate in "
-                            "the environment that the data came from.")
+            raise DataError(
+                f"environment: saw {kind} of dimension {seen}, expected {expected}, that of "
+                "the training data; evaluate in the environment that the data came from."
+            )
 
 
-def evaluate(policy: Policy, envs: VectorEnv, episodes: int, rng: Streams, horizon: int) -> dict[str, np.ndarray]:
-    """`episodes` episodes for each of the E members of `rng`: arrays [E, episodes] of return (raw, undiscounted), length, success.
+def evaluate(
+    policy: Policy, envs: VectorEnv, episodes: int, rng: Streams, horizon: int
+) -> dict[str, np.ndarray]:
+    """`episodes` episodes for each of the E members of `rng`: arrays [E, episodes] of return (raw,
+    undiscounted), length, success.
 
-    Episode i of seed e starts from a seed of its own, the same for every method, and is cut after `horizon` steps. Success is success at any step.
-    `envs` are closed at the end, and after an error or Ctrl-C too, where they can be closed.
+    Episode i of seed e starts from a seed of its own, the same for every method, and is cut after
+    `horizon` steps. Success is success at any step. `envs` are closed at the end, and after an
+    error or Ctrl-C too, where they can be closed.
     """
     with closing(envs) if hasattr(envs, "close") else nullcontext():
         return _episodes(policy, envs, episodes, rng, horizon)
 
 
-def _episodes(policy: Policy, envs: VectorEnv, episodes: int, rng: Streams, horizon: int) -> dict[str, np.ndarray]:
+def _episodes(
+    policy: Policy, envs: VectorEnv, episodes: int, rng: Streams, horizon: int
+) -> dict[str, np.ndarray]:
     shape = (len(rng), episodes)
-    starts = [derive_seed(seed, "episode", i) % 2**31 for seed in rng.seeds for i in range(episodes)]
+    starts = [
+        derive_seed(seed, "episode", i) % 2**31 for seed in rng.seeds for i in range(episodes)
+    ]
     draws = rng.fork("evaluate")
     policy.reset(episodes)
-    act = replayed_act(policy, draws, (*shape, envs.state_dim)) if getattr(policy, "replayable", False) else policy.act
+    act = (
+        replayed_act(policy, draws, (*shape, envs.state_dim))
+        if getattr(policy, "replayable", False)
+        else policy.act
+    )
     states = envs.reset(starts)
     returns, lengths = np.zeros(shape, np.float64), np.zeros(shape, np.int64)
     success, running = np.zeros(shape, bool), np.ones(shape, bool)
@@ -55,10 +75,13 @@ def _episodes(policy: Policy, envs: VectorEnv, episodes: int, rng: Streams, hori
     return {"return": returns, "length": lengths, "success": success}
 
 
-def replayed_act(policy: Policy, rng: Streams, shape: tuple[int, ...]) -> Callable[[Tensor, Streams], Tensor]:
+def replayed_act(
+    policy: Policy, rng: Streams, shape: tuple[int, ...]
+) -> Callable[[Tensor, Streams], Tensor]:
     """`policy.act` for states of this shape and these streams; on CUDA replayed as one graph.
 
-    A solve of some hundred states is a thousand small kernels: launched one by one from Python they leave the device idle most of the time.
+    A solve of some hundred states is a thousand small kernels: launched one by one from Python they
+    leave the device idle most of the time.
     """
     if rng.device.type != "cuda":
         return policy.act

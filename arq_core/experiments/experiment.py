@@ -1,7 +1,9 @@
-"""One row of a table: a task's data, a method trained at a profile, its episodes, and the result rows that say what was measured.
+"""One row of a table: a task's data, a method trained at a profile, its episodes, and the result
+rows that say what was measured.
 
 Notebooks and the workflow call this; the mathematics below it knows neither files nor simulators.
 """
+
 from __future__ import annotations
 
 import time
@@ -22,7 +24,7 @@ from arq_core.config.paths import cache_folder
 from arq_core.config.tasks import Task, task
 from arq_core.datasets.dataset import Dataset, thin
 from arq_core.datasets.fetch import FetchError
-from arq_core.datasets.own import is_own, own_name, read_own
+from arq_core.datasets.find import find
 from arq_core.datasets.rewards import REWARDS
 from arq_core.engine.filestore import FileStore
 from arq_core.engine.machine import SOLVE_ROWS, fast_precision
@@ -59,7 +61,11 @@ class Experiment:
     @property
     def device(self) -> str:
         """The processor's or the card's name, and the arithmetic."""
-        name = torch.cuda.get_device_name(self.rng.device) if self.rng.device.type == "cuda" else provenance.processor()
+        name = (
+            torch.cuda.get_device_name(self.rng.device)
+            if self.rng.device.type == "cuda"
+            else provenance.processor()
+        )
         return f"{name}, {self.budget.precision}"
 
     def store(self) -> FileStore:
@@ -68,64 +74,100 @@ class Experiment:
 
 def finished_steps(device: torch.device | str = "cpu") -> FileStore:
     """Where finished and interrupted steps of training are kept."""
-    return FileStore(cache_folder() / "steps" / str(settings.STEP_RECIPE) / torch.device(device).type)
+    return FileStore(
+        cache_folder() / "steps" / str(settings.STEP_RECIPE) / torch.device(device).type
+    )
 
 
-def prepare(name: str | Dataset, profile: str, seeds: Sequence[int] | int | None = None, group: str = "", environment: Simulator = "",
-            changes: dict | None = None, device: str = "auto") -> Experiment:
+def prepare(
+    name: str | Dataset,
+    profile: str,
+    seeds: Sequence[int] | int | None = None,
+    group: str = "",
+    environment: Simulator = "",
+    changes: dict | None = None,
+    device: str = "auto",
+) -> Experiment:
     """Check every name and load the data, before anything is trained.
 
-    `name` is a task of `data/tasks.csv`; or data of your own, for which `group` is needed: an HDF5 file in D4RL's or robomimic's layout,
-    a folder of Minari's, "minari:" and an id, or a Dataset (datasets.own.from_arrays). `seeds` are the seeds themselves, or their
-    number (None: the profile's). `changes` replaces hyperparameters by name. `device` is a torch device, or "auto".
+    `name` is a task of `data/tasks.csv`; or data of your own, for which `group` is needed: an HDF5
+    file in D4RL's or robomimic's layout, a folder of Minari's, "minari:" and an id, or a Dataset
+    (datasets.own.from_arrays). `seeds` are the seeds themselves, or their number (None: the
+    profile's). `changes` replaces hyperparameters by name. `device` is a torch device, or "auto".
     """
-    given = isinstance(name, Dataset)
-    own = given or is_own(name)
-    if not own and (group or environment):
-        raise settings.UnknownName(f"group, environment: saw {group!r}, {environment!r} with task {name!r}, expected none: data/tasks.csv says "
-                                   "them.")
-    chosen = own_task("own-data" if given else own_name(name), group, environment) if own else task(name)
+    source = find(name)
+    if source.task and (group or environment):
+        raise settings.UnknownName(
+            f"group, environment: saw {group!r}, {environment!r} with task {name!r}, "
+            "expected none: data/tasks.csv says them."
+        )
+    chosen = source.task or own_task(source.title, group, environment)
     hyper = settings.with_changes(settings.hyper(chosen.group), changes or {}, "hyperparameter")
     budget = settings.budget(profile, chosen.group)
     check_values(hyper, budget)
     seeds = _seeds(seeds, budget)
-    dataset = name if given else read_own(name) if own else chosen.load()
+    dataset = source.load()
     device = _device(device)
     budget = replace(budget, precision=fast_precision(budget.precision, device))
-    dataset = thin(replace(dataset, transitions=REWARDS[hyper.reward](dataset.transitions)), budget.transitions)
-    return Experiment(chosen, dataset, hyper, budget, profile, Streams(seeds, device), changes or {})
+    dataset = thin(
+        replace(dataset, transitions=REWARDS[hyper.reward](dataset.transitions)), budget.transitions
+    )
+    return Experiment(
+        chosen, dataset, hyper, budget, profile, Streams(seeds, device), changes or {}
+    )
 
 
 def _seeds(seeds: Sequence[int] | int | None, budget: Budget) -> list[int]:
     """The seeds themselves, for what `prepare` takes."""
     seeds = budget.seeds if seeds is None else seeds
-    seeds = list(range(budget.first_seed, budget.first_seed + seeds) if isinstance(seeds, int) else seeds)
-    if not seeds or len(set(seeds)) < len(seeds) or not all(isinstance(s, int) and s >= 0 for s in seeds):
-        raise settings.UnknownName(f"seeds: saw {seeds!r}, expected at least one integer >= 0, each once, such as [0, 1, 2].")
+    seeds = list(
+        range(budget.first_seed, budget.first_seed + seeds) if isinstance(seeds, int) else seeds
+    )
+    if (
+        not seeds
+        or len(set(seeds)) < len(seeds)
+        or not all(isinstance(s, int) and s >= 0 for s in seeds)
+    ):
+        raise settings.UnknownName(
+            f"seeds: saw {seeds!r}, expected at least one integer >= 0, each once, such "
+            "as [0, 1, 2]."
+        )
     return seeds
 
 
 def _device(device: str) -> str:
     device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     if torch.device(device).type not in SOLVE_ROWS:
-        raise settings.UnknownName(f"device: saw {device!r}, expected auto, {' or '.join(SOLVE_ROWS)}.")
+        raise settings.UnknownName(
+            f"device: saw {device!r}, expected auto, {' or '.join(SOLVE_ROWS)}."
+        )
     return device
 
 
 def check_values(hyper: Hyper, budget: Budget) -> None:
     """Refuse values that no step could use, before the first step."""
-    names = dict(variant=(hyper.variant, BOOTSTRAPS), head=(hyper.head, HEADS), reward=(hyper.reward, REWARDS),
-                 sampler=(budget.sampler, SAMPLERS), density=(budget.density, ("same_solve", "multistep", "rk45")),
-                 precision=(budget.precision, ("float32", "bfloat16")))
+    names = dict(
+        variant=(hyper.variant, BOOTSTRAPS),
+        head=(hyper.head, HEADS),
+        reward=(hyper.reward, REWARDS),
+        sampler=(budget.sampler, SAMPLERS),
+        density=(budget.density, ("same_solve", "multistep", "rk45")),
+        precision=(budget.precision, ("float32", "bfloat16")),
+    )
     for kind, (value, known) in names.items():
         if value not in known:
-            raise settings.UnknownName(f"{kind}: saw {value!r}, expected one of {', '.join(map(repr, known))}.")
+            raise settings.UnknownName(
+                f"{kind}: saw {value!r}, expected one of {', '.join(map(repr, known))}."
+            )
     conditions = {
         f"k: saw {hyper.k}, expected 1 to n = {hyper.n}": 1 <= hyper.k <= hyper.n,
-        f"width: saw {hyper.width}, expected an even number > 0": hyper.width > 0 and hyper.width % 2 == 0,
-        f"batch: saw {hyper.batch}, expected a multiple of times_per_batch = {budget.times_per_batch}": hyper.batch % budget.times_per_batch == 0,
-        f"density: saw 'same_solve' with sampler {budget.sampler!r}, expected 'dpmpp_2m', the solver it walks with":
-            budget.density != "same_solve" or budget.sampler == "dpmpp_2m",
+        f"width: saw {hyper.width}, expected an even number > 0": hyper.width > 0
+        and hyper.width % 2 == 0,
+        f"batch: saw {hyper.batch}, expected a multiple of times_per_batch = "
+        f"{budget.times_per_batch}": hyper.batch % budget.times_per_batch == 0,
+        f"density: saw 'same_solve' with sampler {budget.sampler!r}, expected "
+        "'dpmpp_2m', the solver it walks with": budget.density != "same_solve"
+        or budget.sampler == "dpmpp_2m",
     }
     for message, holds in conditions.items():
         if not holds:
@@ -133,7 +175,9 @@ def check_values(hyper: Hyper, budget: Budget) -> None:
 
 
 def missing(name: str) -> str:
-    """Why a task cannot be run here ("" where it can): its data cannot be fetched, or its simulator is not installed."""
+    """Why a task cannot be run here ("" where it can): its data cannot be fetched, or its simulator
+    is not installed.
+    """
     try:
         task(name).load()
         task(name).environments(1)
@@ -143,21 +187,30 @@ def missing(name: str) -> str:
 
 
 def train(experiment: Experiment, method: str) -> Trained:
-    """The method's policy for all seeds at once. Steps that are finished for this very data, hyperparameters and budget are loaded."""
+    """The method's policy for all seeds at once.
+
+    Steps that are finished for this very data, hyperparameters and budget are loaded.
+    """
     fit = settings.pick("method", method, METHODS)
-    return fit(experiment.data, experiment.hyper, experiment.budget, experiment.rng, experiment.store())
+    return fit(
+        experiment.data, experiment.hyper, experiment.budget, experiment.rng, experiment.store()
+    )
 
 
 def measure(experiment: Experiment, method: str) -> list[dict]:
     """Train, run all episodes with the final weights, and return one result row per episode.
 
-    Finished episodes are a step like those of training: loaded, where they were run for these very data, hyperparameters, budget and versions.
+    Finished episodes are a step like those of training: loaded, where they were run for these very
+    data, hyperparameters, budget and versions.
     """
     fit, store = settings.pick("method", method, METHODS), experiment.store()
     e = experiment
     if not e.task.environment:
-        raise settings.UnknownName(f"environment: saw none for {e.task.task}, expected the name of a task whose simulator to use; "
-                                   "without one a policy can be trained but not scored.")
+        raise settings.UnknownName(
+            f"environment: saw none for {e.task.task}, expected the name of a task "
+            "whose simulator to use; without one a policy can be trained but not "
+            "scored."
+        )
     data = e.data
     envs = e.task.environments(len(e.rng) * e.budget.episodes)
     check_dimensions(envs, data.states.shape[1], data.actions.shape[1])
@@ -165,15 +218,40 @@ def measure(experiment: Experiment, method: str) -> list[dict]:
     measured = _episodes(e, method, trained, envs, store)
     measured["score"] = e.task.score(measured["return"])
     return results.episode_rows(
-        measured, e.seeds, trained.in_support, task=e.task.task, dataset_sha256=e.dataset.sha256, fidelity=e.dataset.fidelity,
-        profile=e.profile, method=method, variant=e.hyper.variant, wall_s=round(sum(store.seconds.values()), 1),
-        **provenance.provenance(e.device))
+        measured,
+        e.seeds,
+        trained.in_support,
+        task=e.task.task,
+        dataset_sha256=e.dataset.sha256,
+        fidelity=e.dataset.fidelity,
+        profile=e.profile,
+        method=method,
+        variant=e.hyper.variant,
+        wall_s=round(sum(store.seconds.values()), 1),
+        **provenance.provenance(e.device),
+    )
 
 
-def _episodes(e: Experiment, method: str, trained: Trained, envs: VectorEnv, store: FileStore) -> dict[str, np.ndarray]:
-    """`evaluate`, kept in the store. Those in a simulator of the user's own are run again each time: nothing here tells when it changed."""
-    key = dict(recipe=settings.EVALUATION_RECIPE, environment=e.task.environment, horizon=e.task.horizon, termination=e.task.termination, method=method,
-               hyper=vars(e.hyper), budget=vars(e.budget), seeds=list(e.seeds), data=e.data.fingerprint(), versions=provenance.versions())
+def _episodes(
+    e: Experiment, method: str, trained: Trained, envs: VectorEnv, store: FileStore
+) -> dict[str, np.ndarray]:
+    """`evaluate`, kept in the store.
+
+    Those in a simulator of the user's own are run again each time: nothing here tells when it
+    changed.
+    """
+    key = dict(
+        recipe=settings.EVALUATION_RECIPE,
+        environment=e.task.environment,
+        horizon=e.task.horizon,
+        termination=e.task.termination,
+        method=method,
+        hyper=vars(e.hyper),
+        budget=vars(e.budget),
+        seeds=list(e.seeds),
+        data=e.data.fingerprint(),
+        versions=provenance.versions(),
+    )
     if isinstance(e.task, OwnTask):
         store.discard("episodes", key)
     if found := store.load("episodes", key):
@@ -181,23 +259,35 @@ def _episodes(e: Experiment, method: str, trained: Trained, envs: VectorEnv, sto
     start = time.monotonic()
     measured = evaluate(trained.policy, envs, e.budget.episodes, e.rng, e.task.horizon)
     seconds = torch.tensor(time.monotonic() - start, dtype=torch.float64)
-    store.save("episodes", key, {name: torch.from_numpy(x) for name, x in measured.items()} | dict(seconds=seconds))
+    store.save(
+        "episodes",
+        key,
+        {name: torch.from_numpy(x) for name, x in measured.items()} | dict(seconds=seconds),
+    )
     return measured
 
 
 def measure_and_write(experiment: Experiment, method: str, folder: str | Path) -> list[dict]:
     """`measure`, and the rows as one file of `folder`, replaced as a whole when the job is done.
 
-    Rows do not say which hyperparameters were changed by hand, so those of a changed experiment are not written (a variant is said).
+    Rows do not say which hyperparameters were changed by hand, so those of a changed experiment are
+    not written (a variant is said).
     """
     if experiment.changes.keys() - {"variant"}:
-        raise settings.UnknownName(f"changes: saw {experiment.changes}, expected none for rows that are kept; use `measure`, or add a group "
-                                   "to hyperparameters.toml.")
-    path = Path(folder) / results.file_name(experiment.task.task, experiment.profile, method, experiment.hyper.variant)
+        raise settings.UnknownName(
+            f"changes: saw {experiment.changes}, expected none for rows that are kept; "
+            "use `measure`, or add a group to hyperparameters.toml."
+        )
+    path = Path(folder) / results.file_name(
+        experiment.task.task, experiment.profile, method, experiment.hyper.variant
+    )
     fewest = len(experiment.seeds) * experiment.budget.episodes
     if path.exists() and len(results.read_file(path)) > fewest:
-        raise records.ResultsError(f"{path}: saw a job of {fewest} episodes, expected at least the rows already there; delete that file "
-                                   "first if the smaller job should replace it.")
+        raise records.ResultsError(
+            f"{path}: saw a job of {fewest} episodes, expected at least the rows "
+            "already there; delete that file first if the smaller job should replace "
+            "it."
+        )
     rows = measure(experiment, method)
     results.write_rows(path, rows)
     return rows

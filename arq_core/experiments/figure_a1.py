@@ -1,4 +1,5 @@
 """The score models of Figure A.1 at a profile."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -21,20 +22,24 @@ from arq_core.experiments.experiment import (
     finished_steps,
 )
 
-ON_THE_WAY = (0.02, 0.1, 0.35)   # shares of Figure A.1's training after which its models are kept too, to show how the picture sharpens
+# shares of Figure A.1's training after which its models are kept too, to show how the picture
+# sharpens
+ON_THE_WAY = (0.02, 0.1, 0.35)
 
 
 @dataclass(frozen=True)
 class FigureA1:
-    """The score models of Figure A.1 and what they were trained on; E members are the four densities, each with its seeds side by side."""
+    """The score models of Figure A.1 and what they were trained on; E members are the four
+    densities, each with its seeds side by side.
+    """
 
-    names: tuple[str, ...]                     # of each member's density (densities.FIGURE_A1)
+    names: tuple[str, ...]  # of each member's density (densities.FIGURE_A1)
     seeds: tuple[int, ...]
     hyper: Hyper
     budget: Budget
-    models: dict[int, ScoreBehavior]           # by the number of steps taken, the final one last
-    states: Tensor                             # [E M], training samples
-    actions: Tensor                            # [E M]
+    models: dict[int, ScoreBehavior]  # by the number of steps taken, the final one last
+    states: Tensor  # [E M], training samples
+    actions: Tensor  # [E M]
 
     @property
     def behavior(self) -> ScoreBehavior:
@@ -43,17 +48,39 @@ class FigureA1:
     @property
     def rng(self) -> Streams:
         """Streams for sampling from the members."""
-        return Streams([derive_seed("figure-a1 samples", name, seed) for name, seed in zip(self.names, self.seeds * len(FIGURE_A1), strict=True)],
-                       self.states.device)
+        return Streams(
+            [
+                derive_seed("figure-a1 samples", name, seed)
+                for name, seed in zip(self.names, self.seeds * len(FIGURE_A1), strict=True)
+            ],
+            self.states.device,
+        )
 
 
-def density_models(profile: str, group: str = "figure-a1", seeds: Sequence[int] | int | None = None, device: str = "auto") -> FigureA1:
-    """Train (or load) the score models of Figure A.1: `group` is "figure-a1" (ours, minutes) or "figure-a1-paper" (the paper's network)."""
+def density_models(
+    profile: str,
+    group: str = "figure-a1",
+    seeds: Sequence[int] | int | None = None,
+    device: str = "auto",
+) -> FigureA1:
+    """Train (or load) the score models of Figure A.1: `group` is "figure-a1" (ours, minutes) or
+    "figure-a1-paper" (the paper's network).
+    """
     hyper, budget = settings.hyper(group), settings.budget(profile, group)
     check_values(hyper, budget)
     seeds, device = tuple(_seeds(seeds, budget)), torch.device(_device(device))
     budget = replace(budget, precision=fast_precision(budget.precision, device))
-    on_the_way = sorted({round(share * budget.score_steps) for share in ON_THE_WAY} - {0, budget.score_steps})
+    on_the_way = sorted(
+        {round(share * budget.score_steps) for share in ON_THE_WAY} - {0, budget.score_steps}
+    )
     models = figure_a1.fit(hyper, budget, seeds, finished_steps(device), on_the_way, device)
     states, actions = figure_a1.training_data(seeds, device)
-    return FigureA1(tuple(name for name in FIGURE_A1 for _ in seeds), seeds, hyper, budget, models, states, actions)
+    return FigureA1(
+        tuple(name for name in FIGURE_A1 for _ in seeds),
+        seeds,
+        hyper,
+        budget,
+        models,
+        states,
+        actions,
+    )

@@ -1,4 +1,5 @@
 """Every policy that a table compares, by its name in the tables: one line a method in METHODS."""
+
 from __future__ import annotations
 
 import math
@@ -25,10 +26,12 @@ from arq_core.engine.streams import Streams
 
 @dataclass(frozen=True)
 class Trained:
-    """A policy, and the share of its N candidates per state that passed epsilon, one number per seed (None: it uses no support)."""
+    """A policy, and the share of its N candidates per state that passed epsilon, one number per
+    seed (None: it uses no support).
+    """
 
     policy: Policy
-    in_support: Float[Tensor, "E"] | None = None
+    in_support: Float[Tensor, " E"] | None = None
 
 
 def random(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store) -> Trained:
@@ -42,12 +45,31 @@ def bc(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Sto
     return Trained(fit_awr(data, none, 0.0, hyper, budget, rng, store, {}, name="bc"))
 
 
-def unconstrained(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store) -> Trained:
-    """Q-learning without a restriction: the maximum, and the greedy policy, range over uniform actions of the whole box."""
+def unconstrained(
+    data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store
+) -> Trained:
+    """Q-learning without a restriction: the maximum, and the greedy policy, range over uniform
+    actions of the whole box.
+    """
     anything = UniformBehavior(data.actions.shape[1])
     everywhere = replace(hyper, log_epsilon=-math.inf, k=1)
-    support = sample_support(anything, data.states, hyper.n, rng.fork("unconstrained"), store, dict(uniform=data.fingerprint()))
-    q = fit_q(data, support, everywhere, budget, rng.fork("unconstrained"), store, dict(support=fingerprint(vars(support))))
+    support = sample_support(
+        anything,
+        data.states,
+        hyper.n,
+        rng.fork("unconstrained"),
+        store,
+        dict(uniform=data.fingerprint()),
+    )
+    q = fit_q(
+        data,
+        support,
+        everywhere,
+        budget,
+        rng.fork("unconstrained"),
+        store,
+        dict(support=fingerprint(vars(support))),
+    )
     return Trained(ImplicitPolicy(anything, q, math.inf, hyper.n, None))
 
 
@@ -57,12 +79,17 @@ def s_psi(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: 
     return Trained(ImplicitPolicy(behavior, None, 0.0, 1, None))
 
 
-def q_beta_s_psi(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store) -> Trained:
+def q_beta_s_psi(
+    data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store
+) -> Trained:
     """The ablation: the behaviour's own value in the place of ARQ's, over in-support samples."""
     behavior = fit_behavior(data, hyper, budget, rng, store)
     support = behavior_support(data, behavior, hyper, rng, store)
     q = fit_q_beta(data, hyper, budget, rng, store)
-    return Trained(ImplicitPolicy(behavior, q, hyper.alpha_q_beta, hyper.n, hyper.log_epsilon), in_support_share(support, hyper.log_epsilon))
+    return Trained(
+        ImplicitPolicy(behavior, q, hyper.alpha_q_beta, hyper.n, hyper.log_epsilon),
+        in_support_share(support, hyper.log_epsilon),
+    )
 
 
 def arq_pi(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store) -> Trained:
@@ -71,20 +98,31 @@ def arq_pi(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store:
     return Trained(result.policy, in_support_share(result.support, hyper.log_epsilon))
 
 
-def arq_s_psi(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store) -> Trained:
+def arq_s_psi(
+    data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store
+) -> Trained:
     """ARQ with the implicit policy, filtered."""
     result = arq(data, hyper, budget, rng, store, explicit=False)
-    return Trained(result.implicit(hyper, hyper.log_epsilon), in_support_share(result.support, hyper.log_epsilon))
+    return Trained(
+        result.implicit(hyper, hyper.log_epsilon),
+        in_support_share(result.support, hyper.log_epsilon),
+    )
 
 
-def arq_s_psi_unfiltered(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store) -> Trained:
+def arq_s_psi_unfiltered(
+    data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store
+) -> Trained:
     """ARQ + s_psi with the filter off, in Eq. 5 as in Eq. 6: what epsilon is for."""
     open_ = replace(hyper, log_epsilon=-math.inf)
     result = arq(data, open_, budget, rng, store, explicit=False)
-    return Trained(result.implicit(open_, None), in_support_share(result.support, hyper.log_epsilon))
+    return Trained(
+        result.implicit(open_, None), in_support_share(result.support, hyper.log_epsilon)
+    )
 
 
-def dqp(row: str, data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store) -> Trained:
+def dqp(
+    row: str, data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store
+) -> Trained:
     """Direct Q-penalisation: an actor-critic with a row of Table 1."""
     return Trained(fit_row(row, data, hyper, budget, rng, store))
 

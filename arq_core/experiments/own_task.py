@@ -1,4 +1,5 @@
 """A task for data of one's own: tried in the simulator of a task, or in one of one's own."""
+
 from __future__ import annotations
 
 import re
@@ -26,21 +27,29 @@ class OwnTask(Task):
         return returns
 
 
-Simulator = str | Callable[[int], VectorEnv]     # a task's name, "gymnasium:<id>", a function of the number of episodes; "" is none
+# a task's name, "gymnasium:<id>", a function of the number of episodes; "" is none
+Simulator = str | Callable[[int], VectorEnv]
 
 
 def own_task(name: str, group: str, environment: Simulator) -> Task:
-    """A task for data of your own: the hyperparameters of `group`, tried in the simulator of a task or in one of your own.
+    """A task for data of your own: the hyperparameters of `group`, tried in the simulator of a task
+    or in one of your own.
 
-    A task's simulator brings its horizon and its scale of scores; with one of your own the score is the return.
+    A task's simulator brings its horizon and its scale of scores; with one of your own the score is
+    the return.
     """
     settings.hyper(group)
     if name in tasks() or not re.fullmatch(r"[A-Za-z0-9_+-]+", name):
-        raise settings.UnknownName(f"name: saw {name!r}, expected letters, digits, _, + and -, and no task's name (those of data/tasks.csv); "
-                                   "rename the file or folder.")
+        raise settings.UnknownName(
+            f"name: saw {name!r}, expected letters, digits, _, + and -, and no task's "
+            "name (those of data/tasks.csv); rename the file or folder."
+        )
     if isinstance(environment, str) and environment.startswith(PREFIX):
         environment = by_id(environment)
     if callable(environment):
-        said = dict(environment=f"{environment.__module__}:{environment.__qualname__}", horizon=environment(1).horizon)
+        said = dict(
+            environment=f"{environment.__module__}:{environment.__qualname__}",
+            horizon=environment(1).horizon,
+        )
         return OwnTask(**vars(for_own_data(name, group)) | said, make=environment)
     return for_own_data(name, group, environment)

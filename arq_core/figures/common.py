@@ -1,4 +1,8 @@
-"""Drawing shared by notebooks. Each function takes axes and arrays, and computes nothing that a caption would claim."""
+"""Drawing shared by notebooks.
+
+Each function takes axes and arrays, and computes nothing that a caption would claim.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +17,11 @@ from arq_core.config.labels import METHOD_LABELS
 from arq_core.figures.style import COLORS, METHOD_COLORS
 from arq_core.results.rows import summary
 
-PLACES = {"lure": (COLORS["amber"], "lure 0.3"), "goal": (COLORS["green"], "goal 1"), "doors": (COLORS["grey"], "door 0")}
+PLACES = {
+    "lure": (COLORS["amber"], "lure 0.3"),
+    "goal": (COLORS["green"], "goal 1"),
+    "doors": (COLORS["grey"], "door 0"),
+}
 
 
 def draw_maze(ax: Axes, layout: Mapping[str, np.ndarray]) -> None:
@@ -24,15 +32,36 @@ def draw_maze(ax: Axes, layout: Mapping[str, np.ndarray]) -> None:
         ax.add_patch(Rectangle((a, b), c - a, d - b, color="white", zorder=1))
     for name, (color, label) in PLACES.items():
         for i, (a, b, c, d) in enumerate(layout[name]):
-            ax.add_patch(Rectangle((a, b), c - a, d - b, facecolor=color, alpha=0.55, zorder=2, label=label if i == 0 else None))
-    ax.plot(*layout["start"], marker="o", color=COLORS["black"], ms=6, zorder=4, ls="", label="start")
+            ax.add_patch(
+                Rectangle(
+                    (a, b),
+                    c - a,
+                    d - b,
+                    facecolor=color,
+                    alpha=0.55,
+                    zorder=2,
+                    label=label if i == 0 else None,
+                )
+            )
+    ax.plot(
+        *layout["start"], marker="o", color=COLORS["black"], ms=6, zorder=4, ls="", label="start"
+    )
     ax.set(xlim=(x0, x1), ylim=(y0, y1), aspect="equal", xticks=[], yticks=[])
     ax.grid(False)
 
 
-def draw_steps(ax: Axes, start: np.ndarray, end: np.ndarray, color: str = COLORS["blue"], alpha: float = 0.25) -> None:
+def draw_steps(
+    ax: Axes, start: np.ndarray, end: np.ndarray, color: str = COLORS["blue"], alpha: float = 0.25
+) -> None:
     """Steps as line segments from `start` to `end`, both [n, 2]."""
-    ax.plot(np.stack([start[:, 0], end[:, 0]]), np.stack([start[:, 1], end[:, 1]]), color=color, alpha=alpha, lw=0.8, zorder=3)
+    ax.plot(
+        np.stack([start[:, 0], end[:, 0]]),
+        np.stack([start[:, 1], end[:, 1]]),
+        color=color,
+        alpha=alpha,
+        lw=0.8,
+        zorder=3,
+    )
 
 
 def draw_losses(ax: Axes, curves: Mapping[str, np.ndarray], every: int) -> None:
@@ -45,8 +74,12 @@ def draw_losses(ax: Axes, curves: Mapping[str, np.ndarray], every: int) -> None:
     ax.legend()
 
 
-def draw_seed_scores(ax: Axes, rows: Sequence[dict], methods: Sequence[str], field: str = "score") -> None:
-    """One dot a seed (its mean over episodes) and a bar for the mean over seeds, a method a line."""
+def draw_seed_scores(
+    ax: Axes, rows: Sequence[dict], methods: Sequence[str], field: str = "score"
+) -> None:
+    """One dot a seed (its mean over episodes) and a bar for the mean over seeds, a method a
+    line.
+    """
     seeds = pd.DataFrame(rows).groupby(["method", "seed"])[field].mean()
     for y, method in enumerate(methods):
         values, color = seeds[method], METHOD_COLORS.get(method, COLORS["grey"])
@@ -58,15 +91,25 @@ def draw_seed_scores(ax: Axes, rows: Sequence[dict], methods: Sequence[str], fie
 
 
 def comparison(rows: Sequence[dict], methods: Sequence[str]) -> pd.DataFrame:
-    """Our summary as a table to print: mean and std over seeds, success, length, in-support share."""
+    """Our summary as a table to print: mean and std over seeds, success, length, in-support
+    share.
+    """
     frame = summary(rows).set_index("method").loc[list(methods)]
-    out = pd.DataFrame({
-        "score": [f"{m:.2f} ± {s:.2f}" for m, s in zip(frame["score"], frame["score_std"], strict=True)],
-        "success": [f"{x:.0%}" for x in frame["success"]],
-        "steps": [f"{x:.0f}" for x in frame["length"]],
-        "in support": ["" if np.isnan(x) else f"{x:.1%}" for x in frame["in_support"]],
-        "seeds × episodes": [f"{s} × {e}" for s, e in zip(frame["seeds"], frame["episodes"], strict=True)],
-    }, index=frame.index)
+    out = pd.DataFrame(
+        {
+            "score": [
+                f"{m:.2f} ± {s:.2f}"
+                for m, s in zip(frame["score"], frame["score_std"], strict=True)
+            ],
+            "success": [f"{x:.0%}" for x in frame["success"]],
+            "steps": [f"{x:.0f}" for x in frame["length"]],
+            "in support": ["" if np.isnan(x) else f"{x:.1%}" for x in frame["in_support"]],
+            "seeds × episodes": [
+                f"{s} × {e}" for s, e in zip(frame["seeds"], frame["episodes"], strict=True)
+            ],
+        },
+        index=frame.index,
+    )
     return out.rename_axis("policy")
 
 

@@ -1,4 +1,7 @@
-"""Figures of what many runs say together: intervals by method and performance profiles, a panel for each group of tasks."""
+"""Figures of what many runs say together: intervals by method and performance profiles, a panel for
+each group of tasks.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +16,17 @@ from arq_core.config.labels import METHOD_LABELS
 from arq_core.figures.style import COLORS, METHOD_COLORS, WIDTH
 from arq_core.results.aggregates import LABELS, OVERALL
 
-PATTERNS = [(1, 1.5), (3, 1.5), (6, 2), (10, 3), (3, 1.5, 1, 1.5), (6, 2, 1, 2), (10, 2, 1, 2), (3, 1.5, 1, 1.5, 1, 1.5)]      # ink and gap, in turn
+# ink and gap, in turn
+PATTERNS = [
+    (1, 1.5),
+    (3, 1.5),
+    (6, 2),
+    (10, 3),
+    (3, 1.5, 1, 1.5),
+    (6, 2, 1, 2),
+    (10, 2, 1, 2),
+    (3, 1.5, 1, 1.5, 1, 1.5),
+]
 
 
 def label(method: str) -> str:
@@ -27,42 +40,70 @@ def color(method: str) -> str:
 
 
 def dashes(methods: Iterable[str]) -> dict[str, str | tuple]:
-    """A line style for each method: solid with a colour of its own, else one of eight patterns by which grey lines can be told apart."""
+    """A line style for each method: solid with a colour of its own, else one of eight patterns by
+    which grey lines can be told apart.
+    """
     grey = [m for m in methods if m not in METHOD_COLORS]
     return {m: (0, PATTERNS[grey.index(m) % len(PATTERNS)]) if m in grey else "-" for m in methods}
 
 
-def group_panels(groups: Sequence[str], height: float, more: float, **options) -> tuple[Figure, list[Axes]]:
-    """A panel `height` inches high for each group, one below the other, and `more` inches for what stands around them.
+def group_panels(
+    groups: Sequence[str], height: float, more: float, **options
+) -> tuple[Figure, list[Axes]]:
+    """A panel `height` inches high for each group, one below the other, and `more` inches for what
+    stands around them.
 
     Narrower than other figures of the book, so that words stay legible on a phone.
     """
-    figure, axes = plt.subplots(len(groups), 1, figsize=(0.7 * WIDTH, height * len(groups) + more), squeeze=False, **options)
+    figure, axes = plt.subplots(
+        len(groups), 1, figsize=(0.7 * WIDTH, height * len(groups) + more), squeeze=False, **options
+    )
     for ax, group in zip(axes[:, 0], groups, strict=True):
         ax.set_title(LABELS[group])
     return figure, list(axes[:, 0])
 
 
 def draw_intervals(ax: Axes, lines: pd.DataFrame) -> None:
-    """One line a method: a dot at `value`, a bar from `low` to `high`. Words say on how many tasks only, or stand in the place of no value."""
+    """One line a method: a dot at `value`, a bar from `low` to `high`.
+
+    Words say on how many tasks only, or stand in the place of no value.
+    """
     ax.set_yticks(range(len(lines)), [label(m) for m in lines["method"]])
     ax.grid(axis="y", visible=False)
     for y, line in enumerate(lines.itertuples()):
         if np.isnan(line.value):
             _say(ax, 0.03, y, f"not run on {line.missing} of {line.tasks + line.missing}")
             continue
-        ax.plot([line.low, line.high], [y, y], color=color(line.method), lw=5, alpha=0.4, solid_capstyle="butt")
+        ax.plot(
+            [line.low, line.high],
+            [y, y],
+            color=color(line.method),
+            lw=5,
+            alpha=0.4,
+            solid_capstyle="butt",
+        )
         ax.plot(line.value, y, "o", color=color(line.method), ms=6)
         if line.missing:
             _say(ax, 1.02, y, f"{line.tasks} of {line.tasks + line.missing}")
 
 
 def _say(ax: Axes, x: float, y: float, words: str) -> None:
-    ax.text(x, y, words, transform=ax.get_yaxis_transform(), va="center", fontsize=8, style="italic", color=COLORS["grey"])
+    ax.text(
+        x,
+        y,
+        words,
+        transform=ax.get_yaxis_transform(),
+        va="center",
+        fontsize=8,
+        style="italic",
+        color=COLORS["grey"],
+    )
 
 
 def interval_figure(lines: pd.DataFrame, what: str, chance: float | None = None) -> Figure:
-    """The lines of one setting, a panel for each group; a dashed line at `chance`, and then an axis from 0 to 1."""
+    """The lines of one setting, a panel for each group; a dashed line at `chance`, and then an axis
+    from 0 to 1.
+    """
     groups = list(lines["group"].unique())
     most = lines.groupby("group").size().max()
     figure, axes = group_panels(groups, 0.65 + 0.24 * most, 0.2)
@@ -78,34 +119,68 @@ def interval_figure(lines: pd.DataFrame, what: str, chance: float | None = None)
 
 def numbers(lines: pd.DataFrame, digits: int) -> pd.DataFrame:
     """The lines of a figure as a table to print, in few columns."""
-    show = lambda x: f"{round(x, digits) + 0.0:.{digits}f}".replace("-", "−")              # + 0.0: never minus zero
+    # + 0.0: never minus zero
+    show = lambda x: f"{round(x, digits) + 0.0:.{digits}f}".replace("-", "−")
     cells = []
     for line in lines.itertuples():
         interval = "" if np.isnan(line.low) else f" ({show(line.low)} to {show(line.high)})"
         total = line.tasks + line.missing
-        cells.append({"group": LABELS[line.group], "method": line.method, "value": "–" if np.isnan(line.value) else show(line.value) + interval,
-                      "datasets": f"{line.tasks} of {total}" if line.missing else f"{total}"})
+        cells.append(
+            {
+                "group": LABELS[line.group],
+                "method": line.method,
+                "value": "–" if np.isnan(line.value) else show(line.value) + interval,
+                "datasets": f"{line.tasks} of {total}" if line.missing else f"{total}",
+            }
+        )
     return pd.DataFrame(cells, columns=["group", "method", "value", "datasets"])
 
 
 def remarks(lines: pd.DataFrame) -> str:
-    """What a figure leaves out, as a list in Markdown; totals repeat what their groups say, so they are not in it."""
-    said = [f"- {LABELS[line.group]}, `{line.method}`: {line.note}." for line in lines.itertuples() if line.note and line.group != OVERALL]
+    """What a figure leaves out, as a list in Markdown; totals repeat what their groups say, so they
+    are not in it.
+    """
+    said = [
+        f"- {LABELS[line.group]}, `{line.method}`: {line.note}."
+        for line in lines.itertuples()
+        if line.note and line.group != OVERALL
+    ]
     return "\n".join(said)
 
 
 def profile_figure(lines: pd.DataFrame) -> Figure:
-    """Performance profiles of one setting, a panel for each group: steps, since a share of few runs has few values, with bands."""
+    """Performance profiles of one setting, a panel for each group: steps, since a share of few runs
+    has few values, with bands.
+    """
     groups = list(lines["group"].unique())
     methods = list(lines["method"].unique())
     figure, axes = group_panels(groups, 1.8, 0.5 + 0.2 * -(-len(methods) // 3), sharey=True)
     styles = dashes(methods)
     for ax, group in zip(axes, groups, strict=True):
         for method, curve in lines[lines["group"] == group].groupby("method", sort=False):
-            ax.plot(curve["tau"], curve["value"], drawstyle="steps-pre", ls=styles[method], color=color(method), label=label(method))
-            ax.fill_between(curve["tau"], curve["low"], curve["high"], step="pre", color=color(method), alpha=0.15, lw=0)
+            ax.plot(
+                curve["tau"],
+                curve["value"],
+                drawstyle="steps-pre",
+                ls=styles[method],
+                color=color(method),
+                label=label(method),
+            )
+            ax.fill_between(
+                curve["tau"],
+                curve["low"],
+                curve["high"],
+                step="pre",
+                color=color(method),
+                alpha=0.15,
+                lw=0,
+            )
         ax.set_ylim(-0.03, 1.03)
-    drawn = {name: line for ax in axes for line, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    drawn = {
+        name: line
+        for ax in axes
+        for line, name in zip(*ax.get_legend_handles_labels(), strict=True)
+    }
     figure.legend(drawn.values(), drawn.keys(), loc="outside upper center", ncols=3)
     figure.supxlabel("score $\\tau$", fontsize=9)
     figure.supylabel("share of runs above $\\tau$", fontsize=9)
@@ -113,9 +188,23 @@ def profile_figure(lines: pd.DataFrame) -> Figure:
 
 
 def draw_coverage(ax: Axes, shares: pd.DataFrame, confidence: float) -> None:
-    """How often an interval holds the truth (columns: numbers of tasks) by the number of seeds (index), beside what it says of itself."""
+    """How often an interval holds the truth (columns: numbers of tasks) by the number of seeds
+    (index), beside what it says of itself.
+    """
     for tasks, style in zip(shares.columns, ("-", "--", ":"), strict=False):
-        ax.plot(shares.index, shares[tasks], style, marker="o", color=COLORS["blue"], label=f"{tasks} dataset{'s' if tasks > 1 else ''}")
+        ax.plot(
+            shares.index,
+            shares[tasks],
+            style,
+            marker="o",
+            color=COLORS["blue"],
+            label=f"{tasks} dataset{'s' if tasks > 1 else ''}",
+        )
     ax.axhline(confidence, color=COLORS["black"], lw=0.8, label=f"{confidence:.0%}, as it says")
-    ax.set(xlabel="seeds on each dataset", ylabel="intervals with the truth inside", xticks=list(shares.index), ylim=(0.4, 1.0))
+    ax.set(
+        xlabel="seeds on each dataset",
+        ylabel="intervals with the truth inside",
+        xticks=list(shares.index),
+        ylim=(0.4, 1.0),
+    )
     ax.legend(loc="lower right")

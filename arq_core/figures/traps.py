@@ -1,4 +1,7 @@
-"""Pictures of the corridor of `datasets.traps`: values by cell, and where a mistake turns the best step round."""
+"""Pictures of the corridor of `datasets.traps`: values by cell, and where a mistake turns the best
+step round.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -12,9 +15,13 @@ from arq_core.figures.style import COLORS, WIDTH
 
 
 def recipes(right: Mapping[str, Values], wrong: Mapping[str, Values]) -> Figure:
-    """A reward recipe a column: values by cell with ends as recorded (top) and with cuts taken for ends (bottom). Marks: the best step."""
+    """A reward recipe a column: values by cell with ends as recorded (top) and with cuts taken for
+    ends (bottom). Marks: the best step.
+    """
     figure, axes = plt.subplots(2, len(right), figsize=(WIDTH, 4.0), sharex=True)
-    for row, (found, label) in zip(axes, ((right, "ends as they are"), (wrong, "cuts taken for ends")), strict=True):
+    for row, (found, label) in zip(
+        axes, ((right, "ends as they are"), (wrong, "cuts taken for ends")), strict=True
+    ):
         for ax, values in zip(row, found.values(), strict=True):
             _walk(ax, values)
         row[0].set_ylabel(f"{label}\nvalue")
@@ -26,8 +33,19 @@ def recipes(right: Mapping[str, Values], wrong: Mapping[str, Values]) -> Figure:
 
 
 def _walk(ax, values: Values) -> None:
-    for goes, marker, color, label in ((values.goes_right, ">", "blue", "best: right"), (~values.goes_right, "<", "orange", "best: left")):
-        ax.plot(values.cells[goes], values.v[goes], ls="", marker=marker, color=COLORS[color], ms=4, label=label)
+    for goes, marker, color, label in (
+        (values.goes_right, ">", "blue", "best: right"),
+        (~values.goes_right, "<", "orange", "best: left"),
+    ):
+        ax.plot(
+            values.cells[goes],
+            values.v[goes],
+            ls="",
+            marker=marker,
+            color=COLORS[color],
+            ms=4,
+            label=label,
+        )
     ax.tick_params(labelsize=7)
 
 

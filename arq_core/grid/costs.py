@@ -1,7 +1,7 @@
 """What a step costs before it is done: seconds, memory and disk from its size and from rates that were measured.
 
 A size is counted in units of a step's own work (below, one function a step); seconds a unit come from data/benchmarks/grid_costs.json, which
-`python -m arq_core.grid calibrate` writes from finished steps, with how far single steps of a kind lie apart (simulators and small networks differ most). They plan
+`arq costs --calibrate` writes from finished steps, with how far single steps of a kind lie apart (simulators and small networks differ most). They plan
 a queue on a machine like the one that was measured; a whole grid's total is the part to trust.
 """
 from __future__ import annotations
@@ -19,6 +19,7 @@ from arq_core.config.tasks import task
 from arq_core.grid import plan
 from arq_core.grid.plan import Cell
 from arq_core.results.provenance import provenance
+from arq_core.results.records import ResultsError
 
 FILE = "data/benchmarks/grid_costs.json"
 RATES = "seconds_per_unit"
@@ -179,7 +180,8 @@ def calibrate(root: Path) -> dict:
             if (n := units(s, step["step"], record["method"])) and spent:
                 found[step["step"]].append((spent, n))
     if missing := [step for step, seen in found.items() if not seen]:
-        raise ValueError(f"{root / plan.GRID}: saw no finished step {', '.join(missing)}, expected some of each; run `make table PROFILE=ci` first.")
+        raise ResultsError(f"{root / plan.GRID}: saw no finished step {', '.join(missing)}, "
+                           "expected some of each; run `make table PROFILE=ci` first.")
     ratios = {step: [spent / n for spent, n in seen] for step, seen in found.items()}
     record = {RATES: {step: sum(spent for spent, _ in seen) / sum(n for _, n in seen) for step, seen in found.items()},
               "largest_over_smallest": {step: max(seen) / min(seen) for step, seen in ratios.items()},

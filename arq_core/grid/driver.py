@@ -1,8 +1,11 @@
-"""`make table`: plan the cells, say what they cost, let Snakemake run what is missing, publish the rows, build tables and book, and say what happened.
+"""`make table`: plan the cells, say what they cost, let Snakemake run what is missing, publish the
+rows, build tables and book, and say what happened.
 
-One run at a time in a folder: the lock is held by the engine too, so that a run whose head was killed is still seen as long as its engine lives. Snakemake's own lock
-is not used, since it outlives a crash.
+One run at a time in a folder: the lock is held by the engine too, so that a run whose head was
+killed is still seen as long as its engine lives. Snakemake's own lock is not used, since it
+outlives a crash.
 """
+
 from __future__ import annotations
 
 import contextlib
@@ -23,23 +26,27 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from arq_core.config import settings
+from arq_core.config import processes, settings
 from arq_core.config.files import sweep, write_atomic
 from arq_core.config.paths import cache_folder
 from arq_core.config.tasks import tasks
-from arq_core.grid import HEAD, costs, plan
+from arq_core.grid import costs, plan
+from arq_core.grid.job import HEAD
 from arq_core.grid.plan import Cell
 
 ENGINES = ("laptop", "slurm", "kubernetes")
-SPARED_MEMORY = 0.8            # of the machine's, for steps that run side by side
-PR_SET_PDEATHSIG = 1           # prctl(2)
+SPARED_MEMORY = 0.8  # of the machine's, for steps that run side by side
+PR_SET_PDEATHSIG = 1  # prctl(2)
 JOB = re.compile(r"^rule (\w+):$")
 WILDCARDS = re.compile(r"^    wildcards: (.*)$")
 PROGRESS = re.compile(r"^(\d+) of (\d+) steps")
 
 
 class GridError(RuntimeError):
-    """A run that cannot begin, or that did not end well. The message says what was seen, what was expected and what to do."""
+    """A run that cannot begin, or that did not end well.
+
+    The message says what was seen, what was expected and what to do.
+    """
 
 
 @dataclass(frozen=True)
@@ -53,18 +60,24 @@ class Request:
     engine: str = "laptop"
     threads: int = 1
     gpus: int = 0
-    cores: int = 0             # 0: all
+    cores: int = 0  # 0: all
 
 
 def defaults(root: Path, profile: str, what: str) -> list[str]:
     """Tasks or methods of a profile's grid (workflow/grids.toml)."""
     names = tomllib.loads((root / "workflow/grids.toml").read_text())[profile][what]
-    return [t for t, row in tasks().items() if row.published_name and row.suite != "ours"] if names == "published" else names
+    return (
+        [t for t, row in tasks().items() if row.published_name and row.suite != "ours"]
+        if names == "published"
+        else names
+    )
 
 
 @contextlib.contextmanager
 def only_one(root: Path):
-    """The folder's lock, as a file descriptor that the engine inherits; a second run is told who holds it."""
+    """The folder's lock, as a file descriptor that the engine inherits; a second run is told who
+    holds it.
+    """
     path = root / plan.GRID / "lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+") as f:
@@ -72,8 +85,11 @@ def only_one(root: Path):
             fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             f.seek(0)
-            raise GridError(f"{path.relative_to(root)}: saw a run that is going on ({f.read().strip() or 'process unknown'}), expected one at a time in this folder; "
-                            "wait for it, or stop it with Ctrl-C.") from None
+            raise GridError(
+                f"{path.relative_to(root)}: saw a run that is going on "
+                f"({f.read().strip() or 'process unknown'}), expected one at a time in this "
+                "folder; wait for it, or stop it with Ctrl-C."
+            ) from None
         f.truncate(0)
         f.write(f"process {os.getpid()}, begun {time.strftime('%Y-%m-%d %H:%M:%S')}")
         f.flush()
@@ -82,9 +98,22 @@ def only_one(root: Path):
 
 def configure(root: Path, request: Request) -> Path:
     """Write what workflow/Snakefile reads. A file that says the same is left as it is."""
-    tasks_, methods = (list(dict.fromkeys(getattr(c, f) for c in request.cells)) for f in ("task", "method"))
-    text = json.dumps(dict(tasks=tasks_, methods=methods, profile=request.profile, variant=request.variant, seeds=list(request.seeds), threads=request.threads,
-                           gpus=request.gpus, recipes=dict(step=settings.STEP_RECIPE, evaluate=settings.EVALUATION_RECIPE)), indent=1)
+    tasks_, methods = (
+        list(dict.fromkeys(getattr(c, f) for c in request.cells)) for f in ("task", "method")
+    )
+    text = json.dumps(
+        dict(
+            tasks=tasks_,
+            methods=methods,
+            profile=request.profile,
+            variant=request.variant,
+            seeds=list(request.seeds),
+            threads=request.threads,
+            gpus=request.gpus,
+            recipes=dict(step=settings.STEP_RECIPE, evaluate=settings.EVALUATION_RECIPE),
+        ),
+        indent=1,
+    )
     path = root / plan.GRID / "config.json"
     if not path.exists() or path.read_text() != text:
         write_atomic(path, text.encode())
@@ -93,40 +122,85 @@ def configure(root: Path, request: Request) -> Path:
 
 def command(root: Path, request: Request, *more: str) -> list[str]:
     """Snakemake on our Snakefile, with the engine's profile."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6
-    local = ["--resources", f"mem_mb={round(SPARED_MEMORY * memory)}"] if request.engine == "laptop" else []
+    memory = processes.memory() / 1e6
+    local = (
+        ["--resources", f"mem_mb={round(SPARED_MEMORY * memory)}"]
+        if request.engine == "laptop"
+        else []
+    )
     cores = ["--cores", str(request.cores)] if request.cores else []
-    return [sys.executable, "-m", "snakemake", "--snakefile", str(root / "workflow/Snakefile"), "--directory", str(root), "--nolock",
-            "--profile", str(root / "workflow/profiles" / request.engine), *cores, *local, *more]
+    return [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        str(root / "workflow/Snakefile"),
+        "--directory",
+        str(root),
+        "--nolock",
+        "--profile",
+        str(root / "workflow/profiles" / request.engine),
+        *cores,
+        *local,
+        *more,
+    ]
 
 
 def planned(root: Path, request: Request) -> list[tuple[str, Cell]]:
-    """(step, cell) of every step that would be done now, by a dry run; a shared step stands once, with the first method that has it."""
+    """(step, cell) of every step that would be done now, by a dry run; a shared step stands once,
+    with the first method that has it.
+    """
     configure(root, request)
-    run = subprocess.run(command(root, request, "--dry-run"), cwd=root, capture_output=True, text=True, env=environment(root, request))
+    run = subprocess.run(
+        command(root, request, "--dry-run"),
+        cwd=root,
+        capture_output=True,
+        text=True,
+        env=environment(root, request),
+    )
     if run.returncode:
-        raise GridError(f"plan: saw Snakemake end with {run.returncode}, expected a list of steps:\n{(run.stderr or run.stdout).strip()[-3000:]}")
+        raise GridError(
+            f"plan: saw Snakemake end with {run.returncode}, expected a list of "
+            f"steps:\n{(run.stderr or run.stdout).strip()[-3000:]}"
+        )
     found, step = [], None
     for line in (run.stdout + run.stderr).splitlines():
         if match := JOB.match(line):
             step = match[1]
         elif (match := WILDCARDS.match(line)) and step in plan.ORDER:
             w = dict(pair.split("=", 1) for pair in match[1].split(", "))
-            method = plan.SLUGS[w["method"]] if "method" in w else next(c.method for c in request.cells if c.task == w["task"] and step in c.steps())
+            method = (
+                plan.SLUGS[w["method"]]
+                if "method" in w
+                else next(
+                    c.method for c in request.cells if c.task == w["task"] and step in c.steps()
+                )
+            )
             found.append((step, Cell(w["task"], method, request.profile, request.variant)))
             step = None
     return found
 
 
 def environment(root: Path, request: Request) -> dict[str, str]:
-    """For Snakemake: our package importable wherever it reads the Snakefile, this Python first for its helpers, its own files below _build.
+    """For Snakemake: our package importable wherever it reads the Snakefile, this Python first for
+    its helpers, its own files below _build.
 
-    On one machine a step also learns whose it is, and stops when that process ends (together.stop_with).
+    On one machine a step also learns whose it is, and stops when that process ends
+    (together.stop_with).
     """
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
     own = {HEAD: str(os.getpid())} if request.engine == "laptop" else {}
-    return os.environ | own | {"PYTHONPATH": os.pathsep.join(paths), "XDG_CACHE_HOME": str(root / plan.GRID / "snakemake"),
-                         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])}
+    return (
+        os.environ
+        | own
+        | {
+            "PYTHONPATH": os.pathsep.join(paths),
+            "XDG_CACHE_HOME": str(root / plan.GRID / "snakemake"),
+            "PATH": os.pathsep.join(
+                [str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]
+            ),
+        }
+    )
 
 
 def _end_with_parent() -> None:
@@ -136,10 +210,24 @@ def _end_with_parent() -> None:
 
 
 def execute(root: Path, request: Request, total: int, lock: int) -> int:
-    """Run Snakemake with a progress bar; all it says goes to _build/grid/snakemake.log. Its exit status."""
+    """Run Snakemake with a progress bar; all it says goes to _build/grid/snakemake.log.
+
+    Its exit status.
+    """
     log = root / plan.GRID / "snakemake.log"
-    with open(log, "w") as f, subprocess.Popen(command(root, request), cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, pass_fds=(lock,),
-                                               env=environment(root, request), preexec_fn=_end_with_parent) as engine:
+    with (
+        open(log, "w") as f,
+        subprocess.Popen(
+            command(root, request),
+            cwd=root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            pass_fds=(lock,),
+            env=environment(root, request),
+            preexec_fn=_end_with_parent,
+        ) as engine,
+    ):
         with tqdm(total=total, desc="steps", unit="step") as bar:
             try:
                 for line in engine.stdout:
@@ -148,36 +236,69 @@ def execute(root: Path, request: Request, total: int, lock: int) -> int:
                     if match := PROGRESS.match(line):
                         bar.update(int(match[1]) - bar.n)
             except KeyboardInterrupt:
-                engine.wait()                                  # it got the signal too, and stops its steps at their next checkpoint
+                # it got the signal too, and stops its steps at their next checkpoint
+                engine.wait()
                 raise
     return engine.returncode
 
 
 def failures(root: Path, cells: Sequence[Cell]) -> list[dict]:
-    """One record for every cell that is not finished: the step whose notebook failed, its error and log; or that it was stopped."""
+    """One record for every cell that is not finished: the step whose notebook failed, its error and
+    log; or that it was stopped.
+    """
     out = []
     for cell in cells:
-        errors = [p for step in cell.steps() if (p := root / f"{plan.place(cell, step)}.error.json").exists()]
+        errors = [
+            p
+            for step in cell.steps()
+            if (p := root / f"{plan.place(cell, step)}.error.json").exists()
+        ]
         if errors:
             out.append(json.loads(errors[0].read_text()) | dict(task=cell.task, method=cell.method))
         elif not plan.finished(root, cell):
-            step = next((s for s in cell.steps() if not all((root / path(cell, s)).exists() for path in (plan.done, plan.notebook))), "evaluate")
-            out.append(dict(task=cell.task, profile=cell.profile, method=cell.method, variant=cell.variant, step=step, notebook=plan.NOTEBOOK[step],
-                            error="stopped before it finished; the same command goes on from there", log=f"{plan.place(cell, step)}.log"))
+            step = next(
+                (
+                    s
+                    for s in cell.steps()
+                    if not all(
+                        (root / path(cell, s)).exists() for path in (plan.done, plan.notebook)
+                    )
+                ),
+                "evaluate",
+            )
+            out.append(
+                dict(
+                    task=cell.task,
+                    profile=cell.profile,
+                    method=cell.method,
+                    variant=cell.variant,
+                    step=step,
+                    notebook=plan.NOTEBOOK[step],
+                    error="stopped before it finished; the same command goes on from there",
+                    log=f"{plan.place(cell, step)}.log",
+                )
+            )
     return out
 
 
 def tell(failed: Sequence[dict]) -> str:
     """What failed, cell by cell."""
-    return "\n".join(f"{f['task']}, {f['method']} ({f['profile']}): step {f['step']} of {f['notebook']} failed: {f['error']}\n    log: {f['log']}" for f in failed)
+    return "\n".join(
+        f"{f['task']}, {f['method']} ({f['profile']}): step {f['step']} of "
+        f"{f['notebook']} failed: {f['error']}\n    log: {f['log']}"
+        for f in failed
+    )
 
 
 def show(cost: costs.Estimate, cores: int) -> str:
     """The estimate, as it is printed before a run."""
     if not cost.steps:
         return "nothing to do: every step of every cell is finished"
-    return (f"{cost.steps} steps: about {cost.hours:.1f} hours of one core ({cost.hours / cores:.1f} h on {cores}), or {cost.gpu_hours:.2f} GPU-hours (an H200, from "
-            f"one measured step); {cost.gigabytes:.2f} GB kept")
+    return (
+        f"{cost.steps} steps: about {cost.hours:.1f} hours of one core "
+        f"({cost.hours / cores:.1f} h on {cores}), or {cost.gpu_hours:.2f} "
+        f"GPU-hours (an H200, from one measured step); {cost.gigabytes:.2f} GB kept"
+    )
 
 
 def room(root: Path, cost: costs.Estimate) -> None:
@@ -187,5 +308,8 @@ def room(root: Path, cost: costs.Estimate) -> None:
     sweep(cache)
     free = shutil.disk_usage(cache).free / 1e9
     if cost.gigabytes > free:
-        raise GridError(f"{cache}: saw {free:.1f} GB free, expected room for {cost.gigabytes:.1f} GB of finished steps; make room, set ARQ_CACHE to a larger disk, or ask for fewer "
-                        "tasks.")
+        raise GridError(
+            f"{cache}: saw {free:.1f} GB free, expected room for {cost.gigabytes:.1f} "
+            "GB of finished steps; make room, set ARQ_CACHE to a larger disk, or ask "
+            "for fewer tasks."
+        )

@@ -1,9 +1,12 @@
-"""One step of the grid as a process: its notebook through papermill, in a lock of its own, and what it leaves behind when it fails.
+"""One step of the grid as a process: its notebook through papermill, in a lock of its own, and what
+it leaves behind when it fails.
 
-    python -m arq_core.grid.job JOB        (from the root of the checkout; JOB is grid.plan.job as JSON)
+    python -m arq_core.grid.job JOB        (from the root of the checkout; JOB is grid.plan.job as
+        JSON)
 
 It imports nothing heavy: the notebook's kernel does.
 """
+
 from __future__ import annotations
 
 import json
@@ -17,25 +20,45 @@ from arq_core.book import notebook
 from arq_core.book.notebook import Job, RunError
 from arq_core.book.side_by_side import stop_with
 from arq_core.config.files import write_atomic
-from arq_core.grid import HEAD
+
+# environment variable: the process of the run, for the steps it began on its own machine
+HEAD = "ARQ_GRID_HEAD"
 
 
 def run(root: Path, job: dict) -> float:
-    """Run the step's notebook; seconds. What went wrong is kept as .error.json until the step succeeds.
+    """Run the step's notebook; seconds. What went wrong is kept as .error.json until the step
+    succeeds.
 
-    A run that was killed may have left a kernel that still computes this step: one waits for the other, and then finds the step finished.
+    A run that was killed may have left a kernel that still computes this step: one waits for the
+    other, and then finds the step finished.
     """
     place = root / job["place"]
     place.parent.mkdir(parents=True, exist_ok=True)
     failed = place.with_name(f"{place.name}.error.json")
     try:
         with FileLock(place.with_name(f"{place.name}.lock")):
-            for part in place.parent.glob(f".{place.name}.*.ipynb"):         # of a run that was killed: nobody else writes here now
+            # of a run that was killed: nobody else writes here now
+            for part in place.parent.glob(f".{place.name}.*.ipynb"):
                 part.unlink()
-            seconds = notebook.run(root, Job(root / job["notebook"], place.with_name(f"{place.name}.ipynb"), job["parameters"]), key="grid")
+            seconds = notebook.run(
+                root,
+                Job(
+                    root / job["notebook"],
+                    place.with_name(f"{place.name}.ipynb"),
+                    job["parameters"],
+                ),
+                key="grid",
+            )
     except RunError as error:
-        named = {k: job["parameters"][k] for k in ("task", "profile", "variant")} | {k: job[k] for k in ("method", "step", "notebook")}
-        write_atomic(failed, json.dumps(named | dict(error=str(error).splitlines()[0], log=f"{job['place']}.log")).encode())
+        named = {k: job["parameters"][k] for k in ("task", "profile", "variant")} | {
+            k: job[k] for k in ("method", "step", "notebook")
+        }
+        write_atomic(
+            failed,
+            json.dumps(
+                named | dict(error=str(error).splitlines()[0], log=f"{job['place']}.log")
+            ).encode(),
+        )
         raise
     failed.unlink(missing_ok=True)
     return seconds
@@ -50,7 +73,10 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; what was finished is kept, the same command goes on from there", file=sys.stderr)
+        print(
+            "stopped; what was finished is kept, the same command goes on from there",
+            file=sys.stderr,
+        )
         return 130
     return 0
 

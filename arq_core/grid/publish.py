@@ -1,4 +1,7 @@
-"""From finished cells to data/results: rows, their provenance and the executed notebooks, each replaced as a whole or left as it was."""
+"""From finished cells to data/results: rows, their provenance and the executed notebooks, each
+replaced as a whole or left as it was.
+"""
+
 from __future__ import annotations
 
 import json
@@ -11,7 +14,8 @@ from arq_core.grid import plan
 from arq_core.grid.plan import Cell, evidence
 from arq_core.results import records, regressions, rows
 
-HEAVY = ("image/", "application/vnd", "text/html")          # outputs that are not kept with the evidence: pictures and tables that stand as text too
+# outputs that are not kept with the evidence: pictures and tables that stand as text too
+HEAVY = ("image/", "application/vnd", "text/html")
 
 
 def light(notebook: dict) -> dict:
@@ -24,30 +28,62 @@ def light(notebook: dict) -> dict:
 
 
 def lost(root: Path, cells: Sequence[Cell], folder: Path) -> tuple[list[Cell], str]:
-    """(cells that clearly beat behaviour cloning in `folder` and no longer do, what is said of all that are watched): regressions.compare."""
-    stored, paths = rows.read_rows(folder), [root / plan.rows(c) for c in cells if (root / plan.rows(c)).exists()]
-    if not paths or not any(row["method"] == "bc" and row["profile"] == cells[0].profile for row in stored):
-        return [], "no stored rows of behaviour cloning at this profile: nothing to compare the new rows with"
-    findings = regressions.compare(stored, [row for path in paths for row in rows.read_file(path)], cells[0].profile)
+    """(cells that clearly beat behaviour cloning in `folder` and no longer do, what is said of all
+    that are watched): regressions.compare.
+    """
+    stored, paths = (
+        rows.read_rows(folder),
+        [root / plan.rows(c) for c in cells if (root / plan.rows(c)).exists()],
+    )
+    if not paths or not any(
+        row["method"] == "bc" and row["profile"] == cells[0].profile for row in stored
+    ):
+        return (
+            [],
+            "no stored rows of behaviour cloning at this profile: nothing to compare "
+            "the new rows with",
+        )
+    findings = regressions.compare(
+        stored, [row for path in paths for row in rows.read_file(path)], cells[0].profile
+    )
     names = {(f.task, f.method, f.variant) for f in regressions.failures(findings, partial=True)}
-    return [c for c in cells if (c.task, c.method, c.variant) in names], regressions.report(findings)
+    return [c for c in cells if (c.task, c.method, c.variant) in names], regressions.report(
+        findings
+    )
 
 
 def scores(root: Path, cells: Sequence[Cell]) -> str:
     """Mean and standard deviation over seeds of every finished cell, as text."""
-    found = rows.summary([row for c in cells if (path := root / plan.rows(c)).exists() for row in rows.read_file(path)])
-    return found[["task", "method", "score", "score_std", "seeds", "episodes"]].round(2).to_string(index=False)
+    found = rows.summary(
+        [
+            row
+            for c in cells
+            if (path := root / plan.rows(c)).exists()
+            for row in rows.read_file(path)
+        ]
+    )
+    return (
+        found[["task", "method", "score", "score_std", "seeds", "episodes"]]
+        .round(2)
+        .to_string(index=False)
+    )
 
 
 def publish(root: Path, cells: Sequence[Cell], folder: Path) -> dict[str, list[str]]:
-    """Copy each finished cell to `folder`; {"written": jobs, "kept": texts of those that were not replaced}.
+    """Copy each finished cell to `folder`; {"written": jobs, "kept": texts of those that were not
+    replaced}.
 
-    A job that would replace a larger one (more seeds or episodes) is not written; results.write_rows says why.
+    A job that would replace a larger one (more seeds or episodes) is not written;
+    results.write_rows says why.
     """
     out: dict[str, list[str]] = {"written": [], "kept": []}
     for cell in cells:
         source, target = root / plan.rows(cell), folder / f"{cell.job}.jsonl"
-        if not plan.finished(root, cell) or target.exists() and target.read_bytes() == source.read_bytes():
+        if (
+            not plan.finished(root, cell)
+            or target.exists()
+            and target.read_bytes() == source.read_bytes()
+        ):
             continue
         try:
             rows.write_rows(target, rows.read_file(source))
@@ -58,6 +94,9 @@ def publish(root: Path, cells: Sequence[Cell], folder: Path) -> dict[str, list[s
         for step in cell.steps():
             nbformat = notebook_format()
             notebook = nbformat.read(root / plan.notebook(cell, step), nbformat.NO_CONVERT)
-            write_atomic(folder / evidence(cell, step), (json.dumps(light(notebook), indent=1) + "\n").encode())
+            write_atomic(
+                folder / evidence(cell, step),
+                (json.dumps(light(notebook), indent=1) + "\n").encode(),
+            )
         out["written"].append(cell.job)
     return out

@@ -1,7 +1,10 @@
-"""The steps of the grid (grid.plan), each as one call, and the receipt of what it made: a notebook of `notebooks/grid` runs one of them.
+"""The steps of the grid (grid.plan), each as one call, and the receipt of what it made: a notebook
+of `notebooks/grid` runs one of them.
 
-A step that is finished for these very data, hyperparameters and budget is loaded; the receipt then says how long it took when it was computed.
+A step that is finished for these very data, hyperparameters and budget is loaded; the receipt then
+says how long it took when it was computed.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -26,7 +29,11 @@ from arq_core.results import rows as results
 
 def dataset(e: Experiment, method: str, store: Store) -> dict:
     """The data themselves, fetched, collected or computed before this."""
-    return dict(transitions=len(e.dataset.transitions.actions), states=len(e.dataset.transitions.states), notes=list(e.dataset.notes))
+    return dict(
+        transitions=len(e.dataset.transitions.actions),
+        states=len(e.dataset.transitions.states),
+        notes=list(e.dataset.notes),
+    )
 
 
 def behavior(e: Experiment, method: str, store: Store) -> Any:
@@ -42,7 +49,15 @@ def support(e: Experiment, method: str, store: Store) -> Any:
 def q(e: Experiment, method: str, store: Store) -> Any:
     """Q_theta of ARQ, Eq. 5."""
     candidates = support(e, method, store)
-    return fit_q(e.data, candidates, e.hyper, e.budget, e.rng, store, dict(support=fingerprint(vars(candidates))))
+    return fit_q(
+        e.data,
+        candidates,
+        e.hyper,
+        e.budget,
+        e.rng,
+        store,
+        dict(support=fingerprint(vars(candidates))),
+    )
 
 
 def q_beta(e: Experiment, method: str, store: Store) -> Any:
@@ -55,30 +70,74 @@ def policy(e: Experiment, method: str, store: Store) -> Any:
     return METHODS[method](e.data, e.hyper, e.budget, e.rng, store)
 
 
-STEPS: dict[str, Callable[[Experiment, str, Store], Any]] = dict(dataset=dataset, behavior=behavior, support=support, q=q, q_beta=q_beta, policy=policy)
+STEPS: dict[str, Callable[[Experiment, str, Store], Any]] = dict(
+    dataset=dataset, behavior=behavior, support=support, q=q, q_beta=q_beta, policy=policy
+)
 
 
-def run(e: Experiment, step: str, method: str, receipts: Sequence[str | Path], target: str | Path) -> Any:
-    """Do a step and write its receipt to `target`; `receipts` are those of the steps before it. Returns what the step made."""
+def run(
+    e: Experiment, step: str, method: str, receipts: Sequence[str | Path], target: str | Path
+) -> Any:
+    """Do a step and write its receipt to `target`; `receipts` are those of the steps before it.
+
+    Returns what the step made.
+    """
     store = e.store()
     with energy.meter() as used:
         made = STEPS[step](e, method, store)
-    write_atomic(Path(target), (json.dumps(receipt(e, step, method, store, receipts, used), indent=1) + "\n").encode())
+    write_atomic(
+        Path(target),
+        (json.dumps(receipt(e, step, method, store, receipts, used), indent=1) + "\n").encode(),
+    )
     return made
 
 
-def receipt(e: Experiment, step: str, method: str, store, receipts: Sequence[str | Path], used) -> dict:
-    """What a step was given and made: data, seeds, its files in the store with their SHA-256 and seconds, and where it was done."""
-    before = {file["file"] for path in receipts for file in json.loads(Path(path).read_text())["files"]}
-    own = {path: seconds for path, seconds in store.seconds.items() if path.name not in before and path.exists()}
-    files = [dict(file=path.name, sha256=_sha256(path), seconds=round(seconds, 1)) for path, seconds in own.items()]
+def receipt(
+    e: Experiment, step: str, method: str, store, receipts: Sequence[str | Path], used
+) -> dict:
+    """What a step was given and made: data, seeds, its files in the store with their SHA-256 and
+    seconds, and where it was done.
+    """
+    before = {
+        file["file"] for path in receipts for file in json.loads(Path(path).read_text())["files"]
+    }
+    own = {
+        path: seconds
+        for path, seconds in store.seconds.items()
+        if path.name not in before and path.exists()
+    }
+    files = [
+        dict(file=path.name, sha256=_sha256(path), seconds=round(seconds, 1))
+        for path, seconds in own.items()
+    ]
     joules, source = used.of(sum(own.values()))
-    return dict(step=step, task=e.task.task, profile=e.profile, variant=e.hyper.variant, method=method, seeds=list(e.seeds), data=e.data.fingerprint(),
-                dataset_sha256=e.dataset.sha256, files=files, energy_j=joules, energy_source=source, **provenance.provenance(e.device))
+    return dict(
+        step=step,
+        task=e.task.task,
+        profile=e.profile,
+        variant=e.hyper.variant,
+        method=method,
+        seeds=list(e.seeds),
+        data=e.data.fingerprint(),
+        dataset_sha256=e.dataset.sha256,
+        files=files,
+        energy_j=joules,
+        energy_source=source,
+        **provenance.provenance(e.device),
+    )
 
 
-def evaluate(e: Experiment, method: str, receipts: Sequence[str | Path], rows_file: str | Path, notebooks: dict[str, str]) -> list[dict]:
-    """Run the episodes; write the rows and beside them the run's provenance (.run.json). `notebooks` are the executed notebooks by step."""
+def evaluate(
+    e: Experiment,
+    method: str,
+    receipts: Sequence[str | Path],
+    rows_file: str | Path,
+    notebooks: dict[str, str],
+) -> list[dict]:
+    """Run the episodes; write the rows and beside them the run's provenance (.run.json).
+
+    `notebooks` are the executed notebooks by step.
+    """
     with energy.meter() as used:
         rows = experiment.measure(e, method)
     path = results.write_rows(rows_file, rows)
@@ -87,21 +146,75 @@ def evaluate(e: Experiment, method: str, receipts: Sequence[str | Path], rows_fi
     return rows
 
 
-def run_record(e: Experiment, method: str, rows: list[dict], receipts: Sequence[str | Path], notebooks: dict[str, str], used) -> dict:
-    """From any number to everything behind it: configuration, seeds, data, steps with their files and notebooks, machine, time, energy."""
+def run_record(
+    e: Experiment,
+    method: str,
+    rows: list[dict],
+    receipts: Sequence[str | Path],
+    notebooks: dict[str, str],
+    used,
+) -> dict:
+    """From any number to everything behind it: configuration, seeds, data, steps with their files
+    and notebooks, machine, time, energy.
+    """
     done = [json.loads(Path(path).read_text()) for path in receipts]
-    steps = [dict(step=r["step"], notebook=notebooks[r["step"]], device=r["device"], commit=r["commit"], files=r["files"],
-                  seconds=round(sum(f["seconds"] for f in r["files"]), 1)) for r in done]
+    steps = [
+        dict(
+            step=r["step"],
+            notebook=notebooks[r["step"]],
+            device=r["device"],
+            commit=r["commit"],
+            files=r["files"],
+            seconds=round(sum(f["seconds"] for f in r["files"]), 1),
+        )
+        for r in done
+    ]
     seconds = rows[0]["wall_s"] - sum(f["seconds"] for r in done for f in r["files"])
-    steps.append(dict(step="evaluate", notebook=notebooks["evaluate"], device=rows[0]["device"], commit=rows[0]["commit"], files=[],
-                      seconds=round(max(seconds, 0.0), 1)))
+    steps.append(
+        dict(
+            step="evaluate",
+            notebook=notebooks["evaluate"],
+            device=rows[0]["device"],
+            commit=rows[0]["commit"],
+            files=[],
+            seconds=round(max(seconds, 0.0), 1),
+        )
+    )
     energies = [*((r["energy_j"], r["energy_source"]) for r in done), used.of(seconds)]
-    joules, source = next((e for e in energies if e[0] is None), (sum(e[0] or 0 for e in energies), energies[-1][1]))
-    first = {k: rows[0][k] for k in ("task", "profile", "method", "variant", "device", "commit", "versions", "created", "wall_s")}
-    return dict(first, hardware=hardware.hardware(), seeds=list(e.seeds), hyper=vars(e.hyper), budget=vars(e.budget), steps=steps,
-                dataset=dict(sha256=e.dataset.sha256, fidelity=e.dataset.fidelity, source=e.dataset.source, transitions=len(e.data.actions),
-                             notes=list(e.dataset.notes)),
-                energy_j=joules, energy_source=source)
+    joules, source = next(
+        (e for e in energies if e[0] is None), (sum(e[0] or 0 for e in energies), energies[-1][1])
+    )
+    first = {
+        k: rows[0][k]
+        for k in (
+            "task",
+            "profile",
+            "method",
+            "variant",
+            "device",
+            "commit",
+            "versions",
+            "created",
+            "wall_s",
+        )
+    }
+    return dict(
+        first,
+        hardware=hardware.hardware(),
+        seeds=list(e.seeds),
+        hyper=vars(e.hyper),
+        budget=vars(e.budget),
+        steps=steps,
+        dataset=dict(
+            sha256=e.dataset.sha256,
+            fidelity=e.dataset.fidelity,
+            source=e.dataset.source,
+            transitions=len(e.data.actions),
+            notes=list(e.dataset.notes),
+        ),
+        energy_j=joules,
+        energy_source=source,
+    )
 
 
 def shares(e: Experiment, candidates) -> list[float]:

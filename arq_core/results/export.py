@@ -1,9 +1,12 @@
-"""Table A.4, Table 2 and the table of our own datasets as CSV, LaTeX and Markdown, for use in papers.
+"""Table A.4, Table 2 and the table of our own datasets as CSV, LaTeX and Markdown, for use in
+papers.
 
-CSV has a line for each cell of ours, run or not, with everything needed to find the rows it was made from. LaTeX (longtable, booktabs) and
-Markdown have the tables' layout, without our lines that were not run; each ends with the files of rows, their hashes, commits and data.
-`tables.tex` is a document that shows the three.
+CSV has a line for each cell of ours, run or not, with everything needed to find the rows it was
+made from. LaTeX (longtable, booktabs) and Markdown have the tables' layout, without our lines that
+were not run; each ends with the files of rows, their hashes, commits and data. `tables.tex` is a
+document that shows the three.
 """
+
 from __future__ import annotations
 
 import csv
@@ -21,18 +24,52 @@ from arq_core.results.rows import STD_DDOF
 from arq_core.results.tables import table_a4, table_own, task_names
 from arq_core.results.totals import table_2
 
-COLUMNS = ("table", "group", "dataset", "task", "method", "profile", "variant", "fidelity", "state", "job_file", "rows_sha256", "commits",
-           "dataset_sha256", "seeds", "episodes", "mean", "std", "std_ddof", "paper_state", "paper_mean", "paper_std", "paper_note", "difference",
-           "verdict", "reason")
-CAPTIONS = {"table_a4": "Table A.4: normalised score by dataset and method, the paper's and ours.",
-            "table_2": "Table 2: normalised scores added up over groups of datasets, the paper's and ours.",
-            "own_datasets": "Our own datasets: normalised score. No number of the paper is of the same data."}
+COLUMNS = (
+    "table",
+    "group",
+    "dataset",
+    "task",
+    "method",
+    "profile",
+    "variant",
+    "fidelity",
+    "state",
+    "job_file",
+    "rows_sha256",
+    "commits",
+    "dataset_sha256",
+    "seeds",
+    "episodes",
+    "mean",
+    "std",
+    "std_ddof",
+    "paper_state",
+    "paper_mean",
+    "paper_std",
+    "paper_note",
+    "difference",
+    "verdict",
+    "reason",
+)
+CAPTIONS = {
+    "table_a4": "Table A.4: normalised score by dataset and method, the paper's and ours.",
+    "table_2": "Table 2: normalised scores added up over groups of datasets, the paper's and ours.",
+    "own_datasets": "Our own datasets: normalised score. No number of the paper is of the same "
+    "data.",
+}
 MARKS = {"reproduced": "r", "not reproduced": "n", "not comparable": "c", "failed": "f"}
-EXPLAINED = ("Mean ± standard deviation over seeds (ours with divisor n − 1). In the names of our lines: seeds × episodes, the least of "
-             "the line; " + ", ".join(f"{mark}: {word}" for word, mark in MARKS.items()) + ".")
-SYMBOLS = {"<i>s</i><sub>ψ</sub>": r"$s_\psi$", "<i>Q</i><sup>β</sup>": r"$Q^\beta$", "<i>π</i><sub>ϕ</sub>": r"$\pi_\phi$"}
-SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "±": r"$\pm$", "×": r"$\times$",
-           "–": "--", **{c: "\\" + c for c in "&%$#_{}"}}
+EXPLAINED = (
+    "Mean ± standard deviation over seeds (ours with divisor n − 1). In the "
+    "names of our lines: seeds × episodes, the least of the line; "
+    + ", ".join(f"{mark}: {word}" for word, mark in MARKS.items())
+    + "."
+)
+SYMBOLS = {
+    "<i>s</i><sub>ψ</sub>": r"$s_\psi$",
+    "<i>Q</i><sup>β</sup>": r"$Q^\beta$",
+    "<i>π</i><sub>ϕ</sub>": r"$\pi_\phi$",
+}
+SIGNS = str.maketrans({"−": "$-$", "±": r"$\pm$", "×": r"$\times$", "–": "--"})
 DOCUMENT = r"""% longtable finds the widths of its columns in the second run of pdflatex.
 \documentclass[a4paper,landscape]{article}
 \usepackage[utf8]{inputenc}
@@ -52,7 +89,9 @@ def _plain(x: float | None, form: str = ".10g") -> str:
 
 
 def _sha256(jobs: Iterable[str], results: Path) -> dict[str, str]:
-    return {job: hashlib.sha256((results / f"{job}.jsonl").read_bytes()).hexdigest() for job in jobs}
+    return {
+        job: hashlib.sha256((results / f"{job}.jsonl").read_bytes()).hexdigest() for job in jobs
+    }
 
 
 def to_csv(name: str, cells: pd.DataFrame, hashes: Mapping[str, str]) -> str:
@@ -63,13 +102,35 @@ def to_csv(name: str, cells: pd.DataFrame, hashes: Mapping[str, str]) -> str:
     papers = {(c.dataset, c.method): c for c in cells.itertuples() if c.line == "paper"}
     for c in cells[cells["line"] == "ours"].itertuples():
         paper = papers.get((c.dataset, c.method))
-        write.writerow(dict(
-            table=name, group=c.group, dataset=c.dataset, task=c.task, method=c.method, profile=c.profile, variant=c.variant, fidelity=c.fidelity,
-            state=c.state, job_file=" ".join(f"{job}.jsonl" for job in c.jobs), rows_sha256=" ".join(hashes[job] for job in c.jobs),
-            commits=" ".join(c.commits), dataset_sha256=" ".join(c.data), seeds=c.seeds or "", episodes=c.episodes or "", mean=_plain(c.mean),
-            std=_plain(c.std), std_ddof=STD_DDOF if c.state == "value" else "", paper_state=paper.state if paper else "no such dataset",
-            paper_mean=_plain(c.paper_mean), paper_std=_plain(c.paper_std), paper_note=paper.note if paper else "",
-            difference=_plain(c.difference, ".6g"), verdict=c.verdict, reason=c.reason))
+        write.writerow(
+            dict(
+                table=name,
+                group=c.group,
+                dataset=c.dataset,
+                task=c.task,
+                method=c.method,
+                profile=c.profile,
+                variant=c.variant,
+                fidelity=c.fidelity,
+                state=c.state,
+                job_file=" ".join(f"{job}.jsonl" for job in c.jobs),
+                rows_sha256=" ".join(hashes[job] for job in c.jobs),
+                commits=" ".join(c.commits),
+                dataset_sha256=" ".join(c.data),
+                seeds=c.seeds or "",
+                episodes=c.episodes or "",
+                mean=_plain(c.mean),
+                std=_plain(c.std),
+                std_ddof=STD_DDOF if c.state == "value" else "",
+                paper_state=paper.state if paper else "no such dataset",
+                paper_mean=_plain(c.paper_mean),
+                paper_std=_plain(c.paper_std),
+                paper_note=paper.note if paper else "",
+                difference=_plain(c.difference, ".6g"),
+                verdict=c.verdict,
+                reason=c.reason,
+            )
+        )
     return out.getvalue()
 
 
@@ -83,36 +144,73 @@ def _number(cell) -> str:
 
 def _lines(cells: pd.DataFrame) -> Iterable[tuple[str, str, list]]:
     """(group, head, cells) of each line that has something to show."""
-    for (group, dataset, line, detail), part in cells.groupby(["group", "dataset", "line", "detail"], sort=False):
+    for (group, dataset, line, detail), part in cells.groupby(
+        ["group", "dataset", "line", "detail"], sort=False
+    ):
         if set(part["state"]) == {"not run"}:
             continue
         counts = part.loc[part["state"] == "value", ["seeds", "episodes"]]
-        size = f", {counts['seeds'].min()} × {counts['episodes'].min()}" if line == "ours" and len(counts) else ""
-        yield (GROUPS | OWN_SUITES).get(group, ""), f"{dataset}: {line}{f' ({detail}{size})' if detail else ''}", list(part.itertuples())
+        size = (
+            f", {counts['seeds'].min()} × {counts['episodes'].min()}"
+            if line == "ours" and len(counts)
+            else ""
+        )
+        yield (
+            (GROUPS | OWN_SUITES).get(group, ""),
+            f"{dataset}: {line}{f' ({detail}{size})' if detail else ''}",
+            list(part.itertuples()),
+        )
 
 
 def _shown(cells: pd.DataFrame) -> list[str]:
-    return [m for m in METHODS if cells.loc[cells["method"] == m, "state"].isin(["value", "illegible", "failed"]).any()]
+    return [
+        m
+        for m in METHODS
+        if cells.loc[cells["method"] == m, "state"].isin(["value", "illegible", "failed"]).any()
+    ]
 
 
 def _sources(cells: pd.DataFrame, hashes: Mapping[str, str]) -> list[str]:
     ours = cells[(cells["line"] == "ours") & (cells["jobs"].map(len) == 1)]
-    return [f"{c.jobs[0]}.jsonl: SHA-256 {hashes[c.jobs[0]]}, commit {', '.join(c.commits)}, data {', '.join(c.data)}" for c in ours.itertuples()]
+    return [
+        f"{c.jobs[0]}.jsonl: SHA-256 {hashes[c.jobs[0]]}, commit "
+        f"{', '.join(c.commits)}, data {', '.join(c.data)}"
+        for c in ours.itertuples()
+    ]
 
 
-def to_markdown(name: str, shown: Sequence[str], lines: Sequence[tuple], sources: Sequence[str]) -> str:
-    """A table of pipes, as GitHub and Pandoc read it. `lines` are those of `_lines`, `shown` the methods that have a column."""
-    heads = " | ".join(re.sub("<.*?>", "", METHODS[m]) for m in shown)
-    out = [f"{CAPTIONS[name]} {EXPLAINED}", "", f"| | {heads} |", "|---|" + "---:|" * len(shown)]
-    for _, head, line in lines:
-        values = [_number(c) + (f" ({MARKS[c.verdict]})" if c.verdict and c.state == "value" else "") for c in line if c.method in shown]
-        out.append(f"| {head} | " + " | ".join(values) + " |")
-    return "\n".join([*out, "", *(f"- {source}" for source in sources), ""])
+def _text(cell) -> str:
+    """What a cell shows, with the mark of its verdict behind a number of ours."""
+    marked = cell.verdict and cell.state == "value"
+    return _number(cell) + (f" ({MARKS[cell.verdict]})" if marked else "")
 
 
-def tex(text: str) -> str:
-    """A text with everything escaped that LaTeX would read otherwise."""
-    return "".join(SPECIAL.get(c, c) for c in text)
+def _table(rows: dict[str, list[str]], heads: Sequence[str]) -> pd.DataFrame:
+    """Lines by their heads, or a line that says that there are none."""
+    return pd.DataFrame.from_dict(
+        rows or {"nothing was run": [""] * len(heads)}, orient="index", columns=list(heads)
+    )
+
+
+def to_markdown(
+    name: str, shown: Sequence[str], lines: Sequence[tuple], sources: Sequence[str]
+) -> str:
+    """A table of pipes, as GitHub and Pandoc read it.
+
+    `lines` are those of `_lines`, `shown` the methods that have a column.
+    """
+    rows = {head: [_text(c) for c in line if c.method in shown] for _, head, line in lines}
+    heads = [re.sub("<.*?>", "", METHODS[m]) for m in shown]
+    text = _table(rows, heads).to_markdown(
+        colalign=["left"] + ["right"] * len(shown), disable_numparse=True
+    )
+    listed = (f"- {source}" for source in sources)
+    return "\n".join([f"{CAPTIONS[name]} {EXPLAINED}", "", text, "", *listed, ""])
+
+
+def _tex(escaped: str) -> str:
+    """Our signs in a text whose special characters are escaped; a mark is raised."""
+    return re.sub(r" \((\w)\)$", r"\\textsuperscript{\1}", escaped.translate(SIGNS))
 
 
 def _tex_method(method: str) -> str:
@@ -122,33 +220,56 @@ def _tex_method(method: str) -> str:
     return head
 
 
-def to_latex(name: str, shown: Sequence[str], lines: Sequence[tuple], sources: Sequence[str]) -> str:
-    """A longtable with booktabs, to be read by \\input."""
-    group = None
-    out = [f"% {source}" for source in sources]
-    out += [r"\begin{longtable}{l" + "r" * len(shown) + "}", rf"\caption{{{tex(CAPTIONS[name])} {tex(EXPLAINED)}}}\\", r"\toprule",
-            " & ".join(["", *map(_tex_method, shown)]) + r" \\", r"\midrule", r"\endhead", r"\bottomrule", r"\endfoot"]
-    for of, head, line in lines:
-        if of and of != group:
-            out += [rf"\multicolumn{{{len(shown) + 1}}}{{l}}{{\textit{{{tex(of)}}}}} \\"]
-            group = of
-        marks = [rf"\textsuperscript{{{MARKS[c.verdict]}}}" if c.verdict and c.state == "value" else "" for c in line]
-        values = [tex(_number(c)) + mark for c, mark in zip(line, marks, strict=True) if c.method in shown]
-        out.append(" & ".join([tex(head), *values]) + r" \\")
-    return "\n".join([*out, r"\end{longtable}", ""])
+def to_latex(
+    name: str, shown: Sequence[str], lines: Sequence[tuple], sources: Sequence[str]
+) -> str:
+    """A longtable with booktabs, to be read by \\input; a line without numbers heads each group."""
+    rows: dict[str, list[str]] = {}
+    for group, head, line in lines:
+        if group:
+            rows.setdefault(group, [""] * len(shown))
+        rows[head] = [_text(c) for c in line if c.method in shown]
+    groups = {group for group, _, _ in lines}
+    style = _table(rows, [_tex_method(m) for m in shown]).style
+    style = style.format(_tex, escape="latex").format_index(_tex, escape="latex")
+    style = style.map_index(lambda head: "textit:--rwrap;" if head in groups else "")
+    text = style.to_latex(
+        environment="longtable",
+        hrules=True,
+        column_format="l" + "r" * len(shown),
+        caption=f"{CAPTIONS[name]} {EXPLAINED}".translate(SIGNS),
+    )
+    return "\n".join([*(f"% {source}" for source in sources), text])
 
 
-def export(folder: str | Path, results: str | Path, rows: Sequence[dict], runs: Mapping[str, dict], failures: Sequence[dict]) -> list[Path]:
+def export(
+    folder: str | Path,
+    results: str | Path,
+    rows: Sequence[dict],
+    runs: Mapping[str, dict],
+    failures: Sequence[dict],
+) -> list[Path]:
     """Write all files into a folder, each whole or not at all; returns their paths."""
     folder, names = Path(folder), task_names()
-    made = {"table_a4": table_a4(rows, names, runs=runs, failures=failures), "table_2": table_2(rows, names, runs=runs, failures=failures),
-            "own_datasets": table_own(rows, runs=runs, failures=failures)}
-    hashes = _sha256({job for cells in made.values() for jobs in cells["jobs"] for job in jobs}, Path(results))
+    made = {
+        "table_a4": table_a4(rows, names, runs=runs, failures=failures),
+        "table_2": table_2(rows, names, runs=runs, failures=failures),
+        "own_datasets": table_own(rows, runs=runs, failures=failures),
+    }
+    hashes = _sha256(
+        {job for cells in made.values() for jobs in cells["jobs"] for job in jobs}, Path(results)
+    )
     out = {}
     for name, cells in made.items():
         shown = _shown(cells), list(_lines(cells)), _sources(cells, hashes)
-        out |= {f"{name}.csv": to_csv(name, cells, hashes), f"{name}.md": to_markdown(name, *shown), f"{name}.tex": to_latex(name, *shown)}
-    out["tables.tex"] = DOCUMENT.replace("TABLES", "\n".join(rf"\input{{{name}.tex}}\clearpage" for name in made))
+        out |= {
+            f"{name}.csv": to_csv(name, cells, hashes),
+            f"{name}.md": to_markdown(name, *shown),
+            f"{name}.tex": to_latex(name, *shown),
+        }
+    out["tables.tex"] = DOCUMENT.replace(
+        "TABLES", "\n".join(rf"\input{{{name}.tex}}\clearpage" for name in made)
+    )
     for name, text in out.items():
         write_atomic(folder / name, text)
     return [folder / name for name in out]

@@ -1,4 +1,5 @@
 """What the benchmarks measured: the files of data/benchmarks, and where and when they were made."""
+
 from __future__ import annotations
 
 import json
@@ -13,5 +14,10 @@ def measured(name: str) -> dict:
 
 def said_of(measurement: dict) -> str:
     """Machine, date and commit in one line."""
-    versions = ", ".join(f"{k} {v}" for k, v in measurement["versions"].items() if k in ("python", "torch"))
-    return f"{measurement['device']}; {versions}; {measurement['created'][:10]}; commit {measurement['commit']}"
+    versions = ", ".join(
+        f"{k} {v}" for k, v in measurement["versions"].items() if k in ("python", "torch")
+    )
+    return (
+        f"{measurement['device']}; {versions}; {measurement['created'][:10]}; "
+        f"commit {measurement['commit']}"
+    )

@@ -1,11 +1,12 @@
 """Where and with what a number was measured: commit, processor, versions, time."""
+
 from __future__ import annotations
 
 import os
 import platform
 import re
 import subprocess
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
@@ -13,8 +14,12 @@ from arq_core.config.paths import root
 
 
 def commit() -> str:
-    """The checkout's commit, with -dirty where files differ from it; "unknown" outside a checkout."""
-    run = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=root(), capture_output=True, text=True)
+    """The checkout's commit, with -dirty where files differ from it; "unknown" outside a
+    checkout.
+    """
+    run = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=root(), capture_output=True, text=True
+    )
     return run.stdout.strip() or "unknown"
 
 
@@ -26,7 +31,9 @@ def processor() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Python's version and those of the packages that a measured number depends on, where they are installed."""
+    """Python's version and those of the packages that a measured number depends on, where they are
+    installed.
+    """
     found = {"python": platform.python_version()}
     for package in ("torch", "numpy", "mujoco", "gymnasium", "gymnasium-robotics", "robosuite"):
         try:
@@ -37,5 +44,12 @@ def versions() -> dict[str, str]:
 
 
 def provenance(device: str = "") -> dict:
-    """The fields device, commit, versions and created of a row measured now; `device` defaults to the processor."""
-    return {"device": device or processor(), "commit": commit(), "versions": versions(), "created": datetime.now(timezone.utc).isoformat(timespec="seconds")}
+    """The fields device, commit, versions and created of a row measured now; `device` defaults to
+    the processor.
+    """
+    return {
+        "device": device or processor(),
+        "commit": commit(),
+        "versions": versions(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

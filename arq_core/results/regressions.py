@@ -1,18 +1,22 @@
-"""Does a method that clearly beat behaviour cloning still do so? Stored rows against new rows, by tests and not by a margin someone chose.
+"""Does a method that clearly beat behaviour cloning still do so? Stored rows against new rows, by
+tests and not by a margin someone chose.
 
-A cell is *watched* where the stored rows show method > clone at LEVEL (Welch's test over seeds, see `significance`; Holm's correction over all
-cells). It is *lost* where the new rows do not show it at LEVEL (Holm over the watched cells) and the advantage dropped, at ALARM (Holm over every
-cell that was run twice, watched or not, so that watching the lucky ones costs nothing).
+A cell is *watched* where the stored rows show method > clone at LEVEL (Welch's test over seeds, see
+`significance`; Holm's correction over all cells). It is *lost* where the new rows do not show it at
+LEVEL (Holm over the watched cells) and the advantage dropped, at ALARM (Holm over every cell that
+was run twice, watched or not, so that watching the lucky ones costs nothing).
 
-False alarms: if nothing changed, stored and new rows are draws from one distribution, their difference is symmetric whatever that distribution is,
-and the check fails for at most ALARM of all pairs of stored and new rows. Methods meet the same first states, so their scores agree more than the
-test assumes; that errs on the side of silence. Seeds that either work or fail break the promise: where each fails half of the time, two work and
-then two fail in 1 of 16 pairs. More seeds are the only cure.
-Missed losses: among 12 cells an advantage is watched from about 11 times the seeds' spread on with 2 seeds, 4 times with 3 and 2.2 times with 5.
+False alarms: if nothing changed, stored and new rows are draws from one distribution, their
+difference is symmetric whatever that distribution is, and the check fails for at most ALARM of all
+pairs of stored and new rows. Methods meet the same first states, so their scores agree more than
+the test assumes; that errs on the side of silence. Seeds that either work or fail break the
+promise: where each fails half of the time, two work and then two fail in 1 of 16 pairs. More seeds
+are the only cure. Missed losses: among 12 cells an advantage is watched from about 11 times the
+seeds' spread on with 2 seeds, 4 times with 3 and 2.2 times with 5.
 """
+
 from __future__ import annotations
 
-import argparse
 import difflib
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,25 +26,33 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from arq_core.results.records import ResultsError
 from arq_core.results.rows import read_rows
 from arq_core.results.significance import Contrast, Mean, Seeds, contrast, holm, mean_over_seeds
 
-LEVEL = 0.05      # the field's convention. In one set of stored rows of twenty a cell without an advantage is watched, which costs little
-ALARM = 0.01      # one check of a hundred fails by noise. That costs somebody's time, so it is to be rarer than a cell watched for nothing
+# the field's convention. In one set of stored rows of twenty a cell without an advantage is
+# watched, which costs little
+LEVEL = 0.05
+# one check of a hundred fails by noise. That costs somebody's time, so it is to be rarer than a
+# cell watched for nothing
+ALARM = 0.01
 CELL = ["task", "fidelity", "variant", "method"]
 KEPT, LOST, UNDECIDED, MISSING, UNWATCHED = "kept", "lost", "undecided", "missing", "not watched"
 
 
 class RegressionError(ValueError):
-    """Rows that cannot be compared. The message says what was seen, what was expected and what to do."""
+    """Rows that cannot be compared.
+
+    The message says what was seen, what was expected and what to do.
+    """
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One cell: its advantage over the clone in stored and new rows, and p of each (corrected), p of the drop (corrected), and the verdict.
+    """One cell: its advantage over the clone in stored and new rows, and p of each (corrected), p
+    of the drop (corrected), and the verdict.
 
-    `noticeable` is the drop, in units of the score, that would have been told from noise. NaN where there is nothing to say.
+    `noticeable` is the drop, in units of the score, that would have been told from noise. NaN where
+    there is nothing to say.
     """
 
     task: str
@@ -60,35 +72,72 @@ class Finding:
 def advantage(cells: Mapping[tuple, Seeds], cell: tuple, over: str) -> tuple[Mean, Mean] | None:
     """(the method's mean, the clone's mean) of a cell; None where either has no rows."""
     clone = (*cell[:3], over)
-    return (mean_over_seeds(cells[cell]), mean_over_seeds(cells[clone])) if cell in cells and clone in cells else None
+    return (
+        (mean_over_seeds(cells[cell]), mean_over_seeds(cells[clone]))
+        if cell in cells and clone in cells
+        else None
+    )
 
 
 def drop(before: tuple[Mean, Mean], after: tuple[Mean, Mean]) -> Contrast:
-    """How much of the advantage went: (method - clone) before minus the same after. A clone that is the same on both sides cancels."""
+    """How much of the advantage went: (method - clone) before minus the same after.
+
+    A clone that is the same on both sides cancels.
+    """
     if before[1] is after[1]:
         return contrast(before[:1], after[:1])
     return contrast([before[0], after[1]], [before[1], after[0]])
 
 
 def judge(stored: Mapping[tuple, Seeds], new: Mapping[tuple, Seeds], over: str) -> list[Finding]:
-    """A finding for each stored cell of another method than `over`; keys are tuples of CELL. Without new rows of the clone its stored ones stand."""
+    """A finding for each stored cell of another method than `over`; keys are tuples of CELL.
+
+    Without new rows of the clone its stored ones stand.
+    """
     names = [cell for cell in stored if cell[3] != over]
     before = [advantage(stored, cell, over) for cell in names]
-    after = [advantage(new, cell, over) or ((mean_over_seeds(new[cell]), old[1]) if old and cell in new else None)
-             for cell, old in zip(names, before, strict=True)]
+    after = [
+        advantage(new, cell, over)
+        or ((mean_over_seeds(new[cell]), old[1]) if old and cell in new else None)
+        for cell, old in zip(names, before, strict=True)
+    ]
     nothing = Contrast(np.nan, np.nan, np.nan, np.nan)
-    there, here = ([nothing if pair is None else contrast(pair[:1], pair[1:]) for pair in side] for side in (before, after))
-    drops = [nothing if a is None or b is None else drop(a, b) for a, b in zip(before, after, strict=True)]
+    there, here = (
+        [nothing if pair is None else contrast(pair[:1], pair[1:]) for pair in side]
+        for side in (before, after)
+    )
+    drops = [
+        nothing if a is None or b is None else drop(a, b)
+        for a, b in zip(before, after, strict=True)
+    ]
     there_p, drop_p = holm([c.p for c in there]), holm([c.p for c in drops])
     watched = there_p < LEVEL
     here_p = holm([c.p if seen else np.nan for c, seen in zip(here, watched, strict=True)])
     compared = max(1, int(np.isfinite(drop_p).sum()))
     out = []
     for i, cell in enumerate(names):
-        noticeable = stats.t.isf(ALARM / compared, drops[i].freedom) * drops[i].error if drops[i].error else 0.0
+        noticeable = (
+            stats.t.isf(ALARM / compared, drops[i].freedom) * drops[i].error
+            if drops[i].error
+            else 0.0
+        )
         verdict = _verdict(bool(watched[i]), here_p[i], drop_p[i])
-        note = _note(over, before[i], there[i], "stored") or (_note(over, after[i], here[i], "new") if watched[i] else "")
-        out.append(Finding(*cell, there[i].value, there_p[i], here[i].value, here_p[i], drop_p[i], noticeable, verdict, note))
+        note = _note(over, before[i], there[i], "stored") or (
+            _note(over, after[i], here[i], "new") if watched[i] else ""
+        )
+        out.append(
+            Finding(
+                *cell,
+                there[i].value,
+                there_p[i],
+                here[i].value,
+                here_p[i],
+                drop_p[i],
+                noticeable,
+                verdict,
+                note,
+            )
+        )
     return out
 
 
@@ -107,29 +156,54 @@ def _note(over: str, pair: tuple | None, seen: Contrast, which: str) -> str:
 
 
 def cells_of(rows: Sequence[dict], profile: str) -> dict[tuple, Seeds]:
-    """The episodes' scores of every cell at a profile, one array a seed; the raw return where a dataset has no score."""
-    frame = pd.DataFrame([row for row in rows if row["profile"] == profile], columns=[*CELL, "seed", "episode", "score", "return_"])
+    """The episodes' scores of every cell at a profile, one array a seed; the raw return where a
+    dataset has no score.
+    """
+    frame = pd.DataFrame(
+        [row for row in rows if row["profile"] == profile],
+        columns=[*CELL, "seed", "episode", "score", "return_"],
+    )
     frame["score"] = frame["score"].astype(float).fillna(frame["return_"].astype(float))
-    return {cell: [s.to_numpy() for _, s in part.groupby("seed")["score"]] for cell, part in frame.groupby(CELL)}
+    return {
+        cell: [s.to_numpy() for _, s in part.groupby("seed")["score"]]
+        for cell, part in frame.groupby(CELL)
+    }
 
 
-def compare(stored: Sequence[dict], new: Sequence[dict], profile: str, over: str = "bc") -> list[Finding]:
-    """Findings for two sets of rows (results.read_rows) at a profile. A cell is a task, fidelity, variant and method."""
+def compare(
+    stored: Sequence[dict], new: Sequence[dict], profile: str, over: str = "bc"
+) -> list[Finding]:
+    """Findings for two sets of rows (results.read_rows) at a profile.
+
+    A cell is a task, fidelity, variant and method.
+    """
     known = sorted({row["profile"] for row in stored})
     if profile not in known:
-        near = "".join(f"; did you mean {n!r}?" for n in difflib.get_close_matches(profile, known, 1))
-        raise RegressionError(f"profile: saw {profile!r}, expected one that has stored rows: {', '.join(known) or '(there are none)'}{near}")
+        near = "".join(
+            f"; did you mean {n!r}?" for n in difflib.get_close_matches(profile, known, 1)
+        )
+        raise RegressionError(
+            f"profile: saw {profile!r}, expected one that has stored rows: "
+            f"{', '.join(known) or '(there are none)'}{near}"
+        )
     old, now = cells_of(stored, profile), cells_of(new, profile)
     if not any(cell[3] == over for cell in old):
-        raise RegressionError(f"stored rows at {profile}: saw none of {over}, expected some: without them no cell can be watched; "
-                              f"run {over} and commit its rows.")
+        raise RegressionError(
+            f"stored rows at {profile}: saw none of {over}, expected some: without them "
+            f"no cell can be watched; run {over} and commit its rows."
+        )
     if not now:
-        raise RegressionError(f"new rows at {profile}: saw none, expected those of the run that is to be checked; was it another folder?")
+        raise RegressionError(
+            f"new rows at {profile}: saw none, expected those of the run that is to be "
+            "checked; was it another folder?"
+        )
     return judge(old, now, over)
 
 
 def failures(findings: Sequence[Finding], partial: bool = False) -> list[Finding]:
-    """The findings that fail the check: what was lost and, unless only a part was run again, what is missing."""
+    """The findings that fail the check: what was lost and, unless only a part was run again, what
+    is missing.
+    """
     return [f for f in findings if f.verdict == LOST or f.verdict == MISSING and not partial]
 
 
@@ -138,41 +212,48 @@ def describe(f: Finding, over: str = "bc") -> str:
     name = f"{f.verdict.upper():11} {f.task} {f.method} ({f.variant}, {f.fidelity} data)"
     if f.note:
         return f"{name}: {f.note}"
-    return (f"{name}: advantage over {over} {f.stored:+.2f} (p {f.stored_p:.2g}) in the stored rows, {f.new:+.2f} (p {f.new_p:.2g}) in the new; "
-            f"p of the drop {f.drop_p:.2g}, a drop of {f.noticeable:.2f} would be noticed")
+    return (
+        f"{name}: advantage over {over} {f.stored:+.2f} (p {f.stored_p:.2g}) in the "
+        f"stored rows, {f.new:+.2f} (p {f.new_p:.2g}) in the new; p of the drop "
+        f"{f.drop_p:.2g}, a drop of {f.noticeable:.2f} would be noticed"
+    )
 
 
 def report(findings: Sequence[Finding], over: str = "bc") -> str:
-    """What was watched and what became of it, in words; cells that are not watched are counted, not listed."""
+    """What was watched and what became of it, in words; cells that are not watched are counted, not
+    listed.
+    """
     watched = [f for f in findings if f.verdict != UNWATCHED]
     order = [LOST, MISSING, UNDECIDED, KEPT]
-    lines = [f"{len(watched)} of {len(findings)} cells are watched: their stored rows beat {over} clearly "
-             f"(Welch's test over seeds, one-sided, Holm's correction, level {LEVEL})."]
+    lines = [
+        f"{len(watched)} of {len(findings)} cells are watched: their stored rows "
+        f"beat {over} clearly (Welch's test over seeds, one-sided, Holm's "
+        f"correction, level {LEVEL})."
+    ]
     if not watched:
-        lines.append("So nothing can be found lost: it takes more seeds, or an advantage, before there is something to watch.")
-    return "\n".join(lines + [describe(f, over) for f in sorted(watched, key=lambda f: order.index(f.verdict))])
+        lines.append(
+            "So nothing can be found lost: it takes more seeds, or an advantage, "
+            "before there is something to watch."
+        )
+    return "\n".join(
+        lines + [describe(f, over) for f in sorted(watched, key=lambda f: order.index(f.verdict))]
+    )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m arq_core.results.regressions", description=__doc__.split("\n")[0])
-    parser.add_argument("stored", help="folder of the committed rows")
-    parser.add_argument("new", help="folder of the rows to check")
-    parser.add_argument("--profile", default="ci")
-    parser.add_argument("--over", default="bc", help="the clone that has to be beaten")
-    parser.add_argument("--partial", action="store_true", help="a watched cell without new rows is no failure")
-    given = parser.parse_args(arguments)
-    try:
-        findings = compare(read_rows(given.stored), read_rows(given.new), given.profile, given.over)
-    except (RegressionError, ResultsError) as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
-    print(report(findings, given.over))
-    if failed := failures(findings, given.partial):
+def check(
+    stored: str, new: str, profile: str = "ci", over: str = "bc", partial: bool = False
+) -> bool:
+    """All of `arq compare`: print what became of watched cells of two folders; whether none
+    failed.
+    """
+    findings = compare(read_rows(stored), read_rows(new), profile, over)
+    print(report(findings, over), flush=True)
+    if failed := failures(findings, partial):
         names = ", ".join(f"{f.task} {f.method} ({f.verdict})" for f in failed)
-        print(f"error: saw {len(failed)} of the cells that clearly beat {given.over} without that now, expected none: {names}. "
-              "Find what changed; if the change is meant, commit the new rows and say why.", file=sys.stderr)
-    return 1 if failed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        print(
+            f"error: saw {len(failed)} of the cells that clearly beat {over} without that now, "
+            f"expected none: {names}. Find what changed; if the change is meant, commit the new "
+            "rows and say why.",
+            file=sys.stderr,
+        )
+    return not failed

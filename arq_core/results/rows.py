@@ -1,7 +1,10 @@
-"""Our measurements: one JSON line per evaluation episode, one file per job, checked when written and when read.
+"""Our measurements: one JSON line per evaluation episode, one file per job, checked when written
+and when read.
 
-A job is one task, profile, method and variant; all its seeds are in its file. Files are never edited, only replaced as a whole.
+A job is one task, profile, method and variant; all its seeds are in its file. Files are never
+edited, only replaced as a whole.
 """
+
 from __future__ import annotations
 
 import json
@@ -17,7 +20,8 @@ from arq_core.config.files import write_atomic
 from arq_core.config.labels import FIDELITIES
 from arq_core.results.records import JOB, ResultsError, read_run, run_path
 
-STD_DDOF = 1          # the paper does not say; with 3 seeds the divisor n would give a std 18% smaller
+# the paper does not say; with 3 seeds the divisor n would give a std 18% smaller
+STD_DDOF = 1
 
 
 def _name(x):
@@ -41,9 +45,12 @@ def _time(x):
 
 NAME = (_name, "a name of letters, digits, _, +, - and single spaces")
 TEXT = (lambda x: isinstance(x, str) and x != "", "a text that is not empty")
-FIELDS = {                                 # field: (check, what is expected)
+FIELDS = {  # field: (check, what is expected)
     "task": NAME,
-    "dataset_sha256": (lambda x: isinstance(x, str) and re.fullmatch(r"[0-9a-f]{64}", x), "64 hexadecimal digits"),
+    "dataset_sha256": (
+        lambda x: isinstance(x, str) and re.fullmatch(r"[0-9a-f]{64}", x),
+        "64 hexadecimal digits",
+    ),
     "fidelity": (lambda x: x in FIDELITIES, f"one of {', '.join(FIDELITIES)}"),
     "profile": NAME,
     "method": NAME,
@@ -53,12 +60,21 @@ FIELDS = {                                 # field: (check, what is expected)
     "return_": (_real, "a finite number (sum of the task's raw rewards)"),
     "length": (lambda x: _count(x, 1), "an integer >= 1 (steps)"),
     "success": (lambda x: isinstance(x, bool), "true or false"),
-    "score": (lambda x: x is None or _real(x), "a finite number (D4RL-normalised or the task's scale), or null where there is none"),
-    "in_support": (lambda x: x is None or (_real(x) and 0 <= x <= 1), "a share from 0 to 1, or null"),
+    "score": (
+        lambda x: x is None or _real(x),
+        "a finite number (D4RL-normalised or the task's scale), or null where there is none",
+    ),
+    "in_support": (
+        lambda x: x is None or (_real(x) and 0 <= x <= 1),
+        "a share from 0 to 1, or null",
+    ),
     "wall_s": (lambda x: _real(x) and x >= 0, "seconds >= 0 (training and evaluation of the job)"),
     "device": TEXT,
     "commit": TEXT,
-    "versions": (lambda x: isinstance(x, dict) and x and all(isinstance(v, str) for v in x.values()), "an object of package: version"),
+    "versions": (
+        lambda x: isinstance(x, dict) and x and all(isinstance(v, str) for v in x.values()),
+        "an object of package: version",
+    ),
     "created": (_time, "an ISO 8601 time with its offset, e.g. 2026-01-31T12:00:00+00:00"),
 }
 
@@ -66,13 +82,25 @@ FIELDS = {                                 # field: (check, what is expected)
 def validate(row: dict, where: str = "row") -> None:
     """Raise ResultsError unless `row` has exactly the fields of FIELDS, each as expected."""
     if not isinstance(row, dict):
-        raise ResultsError(f"{where}: saw {type(row).__name__}, expected an object with the fields {', '.join(FIELDS)}.")
-    for problem, names in (("missing", FIELDS.keys() - row.keys()), ("unknown", row.keys() - FIELDS.keys())):
+        raise ResultsError(
+            f"{where}: saw {type(row).__name__}, expected an object with the fields "
+            f"{', '.join(FIELDS)}."
+        )
+    for problem, names in (
+        ("missing", FIELDS.keys() - row.keys()),
+        ("unknown", row.keys() - FIELDS.keys()),
+    ):
         if names:
-            raise ResultsError(f"{where}: saw {problem} field {sorted(names)[0]!r}, expected exactly {', '.join(FIELDS)}.")
+            raise ResultsError(
+                f"{where}: saw {problem} field {sorted(names)[0]!r}, expected exactly "
+                f"{', '.join(FIELDS)}."
+            )
     for name, (check, expected) in FIELDS.items():
         if not check(row[name]):
-            raise ResultsError(f"{where}: field {name!r}: saw {row[name]!r}, expected {expected}; run the job again.")
+            raise ResultsError(
+                f"{where}: field {name!r}: saw {row[name]!r}, expected {expected}; run the "
+                "job again."
+            )
 
 
 def file_name(task: str, profile: str, method: str, variant: str) -> str:
@@ -89,61 +117,93 @@ def _validate_job(rows: Sequence[dict], path: Path) -> None:
         validate(row, where)
         for name in (*JOB, "fidelity", "dataset_sha256"):
             if row[name] != rows[0][name]:
-                raise ResultsError(f"{where}: field {name!r}: saw {row[name]!r}, expected {rows[0][name]!r} as in line 1; "
-                                   "a file holds one job.")
+                raise ResultsError(
+                    f"{where}: field {name!r}: saw {row[name]!r}, expected {rows[0][name]!r} as "
+                    "in line 1; a file holds one job."
+                )
         first = seen.setdefault((row["seed"], row["episode"]), i)
         if first != i:
-            raise ResultsError(f"{where}: saw seed {row['seed']}, episode {row['episode']} again, expected it once (line {first}).")
+            raise ResultsError(
+                f"{where}: saw seed {row['seed']}, episode {row['episode']} again, expected "
+                f"it once (line {first})."
+            )
     expected = file_name(*(rows[0][name] for name in JOB))
     if path.name != expected:
-        raise ResultsError(f"{path}: saw the rows of another job, expected the file name {expected}.")
+        raise ResultsError(
+            f"{path}: saw the rows of another job, expected the file name {expected}."
+        )
 
 
 def read_file(path: str | Path) -> list[dict]:
-    """The validated rows of one job, which must be those that its provenance (`runs`), if there is one, was written for."""
+    """The validated rows of one job, which must be those that its provenance (`runs`), if there is
+    one, was written for.
+    """
     path, rows = Path(path), []
     for i, line in enumerate(path.read_text().splitlines(), 1):
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError as e:
-            raise ResultsError(f"{path}:{i}: saw a line that is not JSON ({e.msg}), expected one object; "
-                               "restore the file or run the job again.") from None
+            raise ResultsError(
+                f"{path}:{i}: saw a line that is not JSON ({e.msg}), expected one object; "
+                "restore the file or run the job again."
+            ) from None
     _validate_job(rows, path)
     run = read_run(path) or {}
     for name in JOB:
         if run.get(name, rows[0][name]) != rows[0][name]:
-            raise ResultsError(f"{run_path(path)}: field {name!r}: saw {run[name]!r}, expected {rows[0][name]!r} as in the rows beside it.")
+            raise ResultsError(
+                f"{run_path(path)}: field {name!r}: saw {run[name]!r}, expected "
+                f"{rows[0][name]!r} as in the rows beside it."
+            )
     return rows
 
 
 def read_rows(folder: str | Path) -> list[dict]:
-    """The validated rows of all jobs in a folder (none where the folder does not exist), in the order of the file names."""
+    """The validated rows of all jobs in a folder (none where the folder does not exist), in the
+    order of the file names.
+    """
     return [row for path in sorted(Path(folder).glob("*.jsonl")) for row in read_file(path)]
 
 
 def write_rows(path: str | Path, rows: Iterable[dict]) -> Path:
-    """Write one job atomically; refuse invalid rows, and refuse to replace a file by one with fewer rows.
+    """Write one job atomically; refuse invalid rows, and refuse to replace a file by one with fewer
+    rows.
 
     The provenance of rows that are replaced (`runs`) goes with them: it is of another run.
     """
     path, rows = Path(path), list(rows)
     _validate_job(rows, path)
-    there = len(path.read_bytes().splitlines()) if path.exists() else 0        # not validated: a damaged file is replaced like any other
+    # not validated: a damaged file is replaced like any other
+    there = len(path.read_bytes().splitlines()) if path.exists() else 0
     if there > len(rows):
-        raise ResultsError(f"{path}: saw {len(rows)} new rows, expected at least the {there} already there; "
-                           "delete that file first if the smaller job should replace it.")
+        raise ResultsError(
+            f"{path}: saw {len(rows)} new rows, expected at least the {there} already "
+            "there; delete that file first if the smaller job should replace it."
+        )
     lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
     write_atomic(path, lines, lambda: run_path(path).unlink(missing_ok=True))
     return path
 
 
 def summary(rows: Sequence[dict]) -> pd.DataFrame:
-    """One line per job: mean over a seed's episodes, then mean and std (divisor n - 1) over seeds. The std of one seed is NaN.
+    """One line per job: mean over a seed's episodes, then mean and std (divisor n - 1) over seeds.
+    The std of one seed is NaN.
 
-    `score` and `return_` have both; `success`, `length` and `in_support` the mean; `episodes` is the number per seed (the least).
+    `score` and `return_` have both; `success`, `length` and `in_support` the mean; `episodes` is
+    the number per seed (the least).
     """
     keys = ["task", "fidelity", "profile", "variant", "method"]
-    columns = keys + ["score", "score_std", "return_", "return_std", "success", "length", "in_support", "seeds", "episodes"]
+    columns = keys + [
+        "score",
+        "score_std",
+        "return_",
+        "return_std",
+        "success",
+        "length",
+        "in_support",
+        "seeds",
+        "episodes",
+    ]
     if not rows:
         return pd.DataFrame(columns=columns)
     measured = ["score", "return_", "success", "length", "in_support"]
@@ -157,13 +217,26 @@ def summary(rows: Sequence[dict]) -> pd.DataFrame:
     return out.reset_index()[columns]
 
 
-def episode_rows(measured: dict, seeds: Sequence[int], in_support: Sequence[float] | None, **job) -> list[dict]:
-    """Rows from arrays [E, episodes] named return, length, success and (if there is one) score; `job` is every other field.
+def episode_rows(
+    measured: dict, seeds: Sequence[int], in_support: Sequence[float] | None, **job
+) -> list[dict]:
+    """Rows from arrays [E, episodes] named return, length, success and (if there is one) score;
+    `job` is every other field.
 
     `in_support` is one share per seed. `**provenance(device)` gives four of the fields of `job`.
     """
     scores = measured.get("score")
-    return [dict(job, seed=int(seed), episode=i, return_=float(measured["return"][e, i]), length=int(measured["length"][e, i]),
-                 success=bool(measured["success"][e, i]), score=None if scores is None else float(scores[e, i]),
-                 in_support=None if in_support is None else float(in_support[e]))
-            for e, seed in enumerate(seeds) for i in range(measured["return"].shape[1])]
+    return [
+        dict(
+            job,
+            seed=int(seed),
+            episode=i,
+            return_=float(measured["return"][e, i]),
+            length=int(measured["length"][e, i]),
+            success=bool(measured["success"][e, i]),
+            score=None if scores is None else float(scores[e, i]),
+            in_support=None if in_support is None else float(in_support[e]),
+        )
+        for e, seed in enumerate(seeds)
+        for i in range(measured["return"].shape[1])
+    ]

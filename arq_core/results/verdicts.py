@@ -1,12 +1,17 @@
-"""Whether a number of ours reproduces the paper's: one rule, `verdict`, and the constants it rests on.
+"""Whether a number of ours reproduces the paper's: one rule, `verdict`, and the constants it rests
+on.
 
-The paper gives a cell as mean ± standard deviation over three seeds, and so do we. Two tests compare them, each at the level LEVEL:
-Welch's t-test of the means (spreads of the two may differ) and the F-test of the spreads, one-sided: ours must not be wider. Where neither
-finds a difference, the cell counts as reproduced. The second test is there because the first alone would be easiest to pass for a method
-of ours that is so unsteady that it agrees with anything. Three seeds find large differences only: each verdict says how large one had to be.
+The paper gives a cell as mean ± standard deviation over three seeds, and so do we. Two tests
+compare them, each at the level LEVEL: Welch's t-test of the means (spreads of the two may differ)
+and the F-test of the spreads, one-sided: ours must not be wider. Where neither finds a difference,
+the cell counts as reproduced. The second test is there because the first alone would be easiest to
+pass for a method of ours that is so unsteady that it agrees with anything. Three seeds find large
+differences only: each verdict says how large one had to be.
 
-A number that was made with less than the paper's budget, or from other data, gets no verdict but `not comparable`, whatever it is.
+A number that was made with less than the paper's budget, or from other data, gets no verdict but
+`not comparable`, whatever it is.
 """
+
 from __future__ import annotations
 
 import math
@@ -15,23 +20,31 @@ from dataclasses import dataclass
 
 from scipy.special import fdtri, stdtrit
 
-WORDS = {                                  # a newcomer's reading of each word, in the order of the legend
-    "reproduced": "at the paper's budget, on the paper's data, tests find no difference from the paper's mean, and our spread is not wider",
+# a newcomer's reading of each word, in the order of the legend
+WORDS = {
+    "reproduced": "at the paper's budget, on the paper's data, tests find no difference from "
+    "the paper's mean, and our spread is not wider",
     "not reproduced": "at the paper's budget, on the paper's data, a test finds a difference",
-    "not comparable": "we have a number, but a smaller budget, other data or a gap in the paper's table forbids a verdict",
+    "not comparable": "we have a number, but a smaller budget, other data or a gap in the "
+    "paper's table forbids a verdict",
     "failed": "the last run of this cell ended in an error",
     "not run": "nobody has run it yet; this is not a zero",
 }
-LEVEL = 0.05          # of each test: where nothing differs, about one cell in twenty is still called different by either
-PAPER_SEEDS = 3       # the paper's section 5: "100 episodes, 3 seeds"
+# of each test: where nothing differs, about one cell in twenty is still called different by either
+LEVEL = 0.05
+PAPER_SEEDS = 3  # the paper's section 5: "100 episodes, 3 seeds"
 PAPER_EPISODES = 100
-ROUNDING = 0.5        # the paper's means are printed without decimals: 9 stands for 8.5 to 9.5, and nothing finer can be compared
-COMPARABLE = ("official", "rebuilt")   # fidelities whose rows may stand beside the paper's number
+# the paper's means are printed without decimals: 9 stands for 8.5 to 9.5, and nothing finer can be
+# compared
+ROUNDING = 0.5
+COMPARABLE = ("official", "rebuilt")  # fidelities whose rows may stand beside the paper's number
 
 
 @dataclass(frozen=True)
 class Ours:
-    """A number of ours. `short` says in words what its run had less of than the paper's, where its budget was recorded (`shortfall`)."""
+    """A number of ours. `short` says in words what its run had less of than the paper's, where
+    its budget was recorded (`shortfall`).
+    """
 
     mean: float
     std: float | None
@@ -44,7 +57,9 @@ class Ours:
 
 @dataclass(frozen=True)
 class Paper:
-    """A cell of the paper; a mean that is None is "illegible" or "not reported", as `state` says."""
+    """A cell of the paper; a mean that is None is "illegible" or "not reported", as `state`
+    says.
+    """
 
     state: str
     mean: float | None = None
@@ -63,41 +78,55 @@ def _known(x: float | None) -> bool:
     return x is not None and math.isfinite(x)
 
 
-def difference(mean: float, std: float | None, paper_mean: float | None, paper_std: float | None) -> float | None:
-    """(ours - paper) / sqrt(s_ours^2 + s_paper^2): how far apart two numbers are, in units of the spread that one seed of each has together.
+def difference(
+    mean: float, std: float | None, paper_mean: float | None, paper_std: float | None
+) -> float | None:
+    """(ours - paper) / sqrt(s_ours^2 + s_paper^2): how far apart two numbers are, in units of the
+    spread that one seed of each has together.
 
-    Both s are standard deviations over seeds (ours with divisor n - 1; the paper does not say which). None where a mean or a spread is
-    missing, or where neither side has any spread. It is a distance to read, not a test: that also needs the number of seeds (`margin`).
+    Both s are standard deviations over seeds (ours with divisor n - 1; the paper does not say
+    which). None where a mean or a spread is missing, or where neither side has any spread. It is a
+    distance to read, not a test: that also needs the number of seeds (`margin`).
     """
-    if not all(map(_known, (mean, std, paper_mean, paper_std))) or not (spread := math.hypot(std, paper_std)):
+    if not all(map(_known, (mean, std, paper_mean, paper_std))) or not (
+        spread := math.hypot(std, paper_std)
+    ):
         return None
     return (mean - paper_mean) / spread
 
 
 def margin(std: float, seeds: int, paper_std: float, paper_seeds: int = PAPER_SEEDS) -> float:
-    """How far two means may be apart, in points, before Welch's t-test at LEVEL (two-sided) calls them different; with the paper's rounding.
+    """How far two means may be apart, in points, before Welch's t-test at LEVEL (two-sided) calls
+    them different; with the paper's rounding.
 
     Welch, Biometrika 34, 1947, with Satterthwaite's degrees of freedom.
     """
-    ours, paper = std ** 2 / seeds, paper_std ** 2 / paper_seeds
+    ours, paper = std**2 / seeds, paper_std**2 / paper_seeds
     if ours + paper == 0:
         return ROUNDING
-    freedom = (ours + paper) ** 2 / (ours ** 2 / (seeds - 1) + paper ** 2 / (paper_seeds - 1))
+    freedom = (ours + paper) ** 2 / (ours**2 / (seeds - 1) + paper**2 / (paper_seeds - 1))
     return ROUNDING + float(stdtrit(freedom, 1 - LEVEL / 2)) * math.sqrt(ours + paper)
 
 
 def widest(seeds: int, paper_std: float, paper_seeds: int = PAPER_SEEDS) -> float:
-    """The widest spread of ours that an F-test at LEVEL (one-sided) does not call wider than the paper's; with three seeds each, 4.4 times that.
+    """The widest spread of ours that an F-test at LEVEL (one-sided) does not call wider than the
+    paper's; with three seeds each, 4.4 times that.
 
-    The paper's spread counts as at least its rounding: between means without decimals nothing narrower shows.
+    The paper's spread counts as at least its rounding: between means without decimals nothing
+    narrower shows.
     """
     return math.sqrt(float(fdtri(seeds - 1, paper_seeds - 1, 1 - LEVEL))) * max(paper_std, ROUNDING)
 
 
 def shortfall(budget: Mapping, steps: Mapping[str, int]) -> tuple[str, ...]:
-    """What a recorded budget has less of than the paper's training `steps` of that group (hyperparameters.toml), in words."""
-    short = [f"{budget[f'{name}_steps']:,} of {paper:,} training steps ({name})" for name, paper in steps.items()
-             if budget.get(f"{name}_steps", paper) < paper]
+    """What a recorded budget has less of than the paper's training `steps` of that group
+    (hyperparameters.toml), in words.
+    """
+    short = [
+        f"{budget[f'{name}_steps']:,} of {paper:,} training steps ({name})"
+        for name, paper in steps.items()
+        if budget.get(f"{name}_steps", paper) < paper
+    ]
     if budget.get("transitions"):
         short.append(f"at most {budget['transitions']:,} transitions of the data")
     return tuple(short)
@@ -112,24 +141,38 @@ def _not_comparable(ours: Ours, paper: Paper | None) -> list[str]:
         why.append(f"Other data than the paper's ({ours.fidelity}).")
     short = list(ours.short)
     if ours.seeds < PAPER_SEEDS or ours.episodes < PAPER_EPISODES:
-        short.append(f"{ours.seeds} × {ours.episodes} (seeds × episodes), the paper {PAPER_SEEDS} × {PAPER_EPISODES}")
+        short.append(
+            f"{ours.seeds} × {ours.episodes} (seeds × episodes), the paper "
+            f"{PAPER_SEEDS} × {PAPER_EPISODES}"
+        )
     if short or ours.profile != "paper":
-        why.append(f"A smaller budget than the paper's: profile {ours.profile}{''.join(f'; {s}' for s in short)}.")
+        why.append(
+            "A smaller budget than the paper's: profile "
+            f"{ours.profile}{''.join(f'; {s}' for s in short)}."
+        )
     if paper and not _known(paper.mean):
-        why.append({"illegible": "The paper's number cannot be read in the copy this book was made from."}.get(
-            paper.state, "The paper reports no number here."))
+        unread = "The paper's number cannot be read in the copy this book was made from."
+        why.append(unread if paper.state == "illegible" else "The paper reports no number here.")
     elif paper and not _known(paper.std):
-        why.append("The paper gives no spread over seeds here, so nothing says what chance alone would do; the means are "
-                   f"{ours.mean - paper.mean:+.1f} points apart.")
+        why.append(
+            "The paper gives no spread over seeds here, so nothing says what chance "
+            f"alone would do; the means are {ours.mean - paper.mean:+.1f} points apart."
+        )
     return why
 
 
 def verdict(ours: Ours | None, paper: Paper | None, failure: Mapping | None = None) -> Verdict:
-    """The rule. `failure` (an entry of _build/grid/failed.json) comes first, then what cannot be judged, then the two tests."""
+    """The rule. `failure` (an entry of _build/grid/failed.json) comes first, then what cannot be
+    judged, then the two tests.
+    """
     if failure:
         kept = " The number is of an earlier run." if ours else ""
         error = (failure["error"].splitlines() or ["no message"])[0]
-        return Verdict("failed", f"Step {failure['step']} of the last run ended in an error: {error}. Log: {failure['log']}.{kept}")
+        return Verdict(
+            "failed",
+            f"Step {failure['step']} of the last run ended in an error: {error}. Log: "
+            f"{failure['log']}.{kept}",
+        )
     if ours is None:
         return Verdict("not run", "No run of it is recorded.")
     if why := _not_comparable(ours, paper):
@@ -137,8 +180,20 @@ def verdict(ours: Ours | None, paper: Paper | None, failure: Mapping | None = No
     apart, most = ours.mean - paper.mean, margin(ours.std, ours.seeds, paper.std)
     bound = widest(ours.seeds, paper.std)
     if abs(apart) > most:
-        return Verdict("not reproduced", f"Ours is {'higher' if apart > 0 else 'lower'}: {apart:+.1f} points, where chance would explain {most:.1f}.")
+        return Verdict(
+            "not reproduced",
+            f"Ours is {'higher' if apart > 0 else 'lower'}: {apart:+.1f} points, where "
+            f"chance would explain {most:.1f}.",
+        )
     if ours.std > bound:
-        return Verdict("not reproduced", f"The means agree ({apart:+.1f} points), but ours is less steady: a spread of {ours.std:.1f} over seeds, "
-                                         f"where the paper's {paper.std:.1f} would allow {bound:.1f}.")
-    return Verdict("reproduced", f"The means are {apart:+.1f} points apart; a difference would have been noticed from {most:.1f} points on.")
+        return Verdict(
+            "not reproduced",
+            f"The means agree ({apart:+.1f} points), but ours is less steady: a spread "
+            f"of {ours.std:.1f} over seeds, where the paper's {paper.std:.1f} would "
+            f"allow {bound:.1f}.",
+        )
+    return Verdict(
+        "reproduced",
+        f"The means are {apart:+.1f} points apart; a difference would have been "
+        f"noticed from {most:.1f} points on.",
+    )

@@ -1,9 +1,13 @@
-"""What every widget shares: synced traits with bounds, one script for the live notebook and the built page, and a sentence that says the finding.
+"""What every widget shares: synced traits with bounds, one script for the live notebook and the
+built page, and a sentence that says the finding.
 
-A widget is a Python class and a JavaScript file beside it. The class holds arrays, controls (each a synced trait) and `finding()`, the
-sentence for the present state; the script's `view(data, state, frame)` draws, and says the same sentence (tests compare the two). Live,
-anywidget carries the traits; in a page, `to_html` inlines style, script and data. Without JavaScript the sentence remains.
+A widget is a Python class and a JavaScript file beside it. The class holds arrays, controls (each a
+synced trait) and `finding()`, the sentence for the present state; the script's `view(data, state,
+frame)` draws, and says the same sentence (tests compare the two). Live, anywidget carries the
+traits; in a page, `to_html` inlines style, script and data. Without JavaScript the sentence
+remains.
 """
+
 from __future__ import annotations
 
 import base64
@@ -20,8 +24,9 @@ import numpy as np
 import traitlets
 
 HERE = Path(__file__).parent
-VERSION = 1            # of what is sent to the scripts; raise it when they could not read what an older notebook saved
-MAX_POINTS = 2000      # samples of one state; more are thinned evenly, and the widget says so
+# of what is sent to the scripts; raise it when they could not read what an older notebook saved
+VERSION = 1
+MAX_POINTS = 2000  # samples of one state; more are thinned evenly, and the widget says so
 LIVE = "export default { render({model, el}) { mount(el, live(model), view); } };"
 
 
@@ -31,7 +36,10 @@ class WidgetError(ValueError):
 
 @dataclass(frozen=True)
 class Slider:
-    """A number that moves from `low` to `high` by `step`; `unit` is read out after it. `names` are read instead of 0, 1, 2, ..."""
+    """A number that moves from `low` to `high` by `step`; `unit` is read out after it.
+
+    `names` are read instead of 0, 1, 2, ...
+    """
 
     name: str
     label: str
@@ -43,9 +51,17 @@ class Slider:
     kind: str = "slider"
 
     def check(self, value: float) -> str:
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and self.low <= value <= self.high:
+        if (
+            isinstance(value, (int, float))
+            and not isinstance(value, bool)
+            and math.isfinite(value)
+            and self.low <= value <= self.high
+        ):
             return ""
-        return f"{self.label}: saw {value}, expected a number from {self.low:g} to {self.high:g}; set {self.name} within that."
+        return (
+            f"{self.label}: saw {value}, expected a number from {self.low:g} to "
+            f"{self.high:g}; set {self.name} within that."
+        )
 
 
 @dataclass(frozen=True)
@@ -58,16 +74,25 @@ class Choice:
     kind: str = "choice"
 
     def check(self, value: int) -> str:
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(self.options):
+        if (
+            isinstance(value, int)
+            and not isinstance(value, bool)
+            and 0 <= value < len(self.options)
+        ):
             return ""
-        return f"{self.label}: saw {value}, expected a whole number from 0 to {len(self.options) - 1}; they stand for {', '.join(self.options)}."
+        return (
+            f"{self.label}: saw {value}, expected a whole number from 0 to "
+            f"{len(self.options) - 1}; they stand for {', '.join(self.options)}."
+        )
 
 
 Control = Slider | Choice
 
 
 def fixed(x: float, digits: int = 0) -> str:
-    """x with so many decimals, ties away from zero as JavaScript's toFixed breaks them, with a true minus sign."""
+    """x with so many decimals, ties away from zero as JavaScript's toFixed breaks them, with a true
+    minus sign.
+    """
     if not math.isfinite(x):
         return "∞" if x > 0 else "−∞" if x < 0 else "?"
     text = str(Decimal(float(x)).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
@@ -80,25 +105,39 @@ def percent(part: float, whole: float) -> str:
 
 
 def narrow(x: np.ndarray) -> np.ndarray:
-    """int16 as it is (counts and fixed-point numbers, half the bytes), everything else as float32."""
+    """int16 as it is (counts and fixed-point numbers, half the bytes), everything else as
+    float32.
+    """
     x = np.asarray(x)
     return x if x.dtype == np.int16 else x.astype(np.float32)
 
 
 def packed(x: np.ndarray) -> dict:
-    """A narrow array, little-endian, in base64: what `unpacked` in base.js reads. Scripts and Python compute on these same numbers."""
+    """A narrow array, little-endian, in base64: what `unpacked` in base.js reads.
+
+    Scripts and Python compute on these same numbers.
+    """
     kind = "i2" if x.dtype == np.int16 else "f4"
-    return {kind: base64.b64encode(np.ascontiguousarray(x, "<" + kind).tobytes()).decode(), "shape": list(x.shape)}
+    return {
+        kind: base64.b64encode(np.ascontiguousarray(x, "<" + kind).tobytes()).decode(),
+        "shape": list(x.shape),
+    }
 
 
 def refuse(name: str, x: np.ndarray) -> None:
     """Raise WidgetError for an array that is empty or holds a number that is not finite."""
     if x.size == 0:
-        raise WidgetError(f"{name}: saw no values (shape {x.shape}), expected at least one; check what was selected.")
+        raise WidgetError(
+            f"{name}: saw no values (shape {x.shape}), expected at least one; check "
+            "what was selected."
+        )
     if (bad := ~np.isfinite(x)).any():
         first = tuple(int(i) for i in np.argwhere(bad)[0])
-        raise WidgetError(f"{name}: saw {int(bad.sum()):,} of {x.size:,} values that are not finite, the first ({x[first]}) at {first}; "
-                          "expected finite numbers; drop these samples or repair the model that made them.")
+        raise WidgetError(
+            f"{name}: saw {int(bad.sum()):,} of {x.size:,} values that are not finite, "
+            f"the first ({x[first]}) at {first}; expected finite numbers; drop these "
+            "samples or repair the model that made them."
+        )
 
 
 def thinned(x: np.ndarray, axis: int, most: int = MAX_POINTS) -> np.ndarray:
@@ -108,18 +147,27 @@ def thinned(x: np.ndarray, axis: int, most: int = MAX_POINTS) -> np.ndarray:
 
 
 class Widget(anywidget.AnyWidget):
-    """Base of the widgets. A subclass sets `title` and `script`, adds a synced trait for each control, and defines `finding`.
+    """Base of the widgets. A subclass sets `title` and `script`, adds a synced trait for each
+    control, and defines `finding`.
 
-    `arrays` [any shapes] and `words` (JSON values) are what the script is given as `data`. Data that cannot be shown do not raise: the
-    widget says what is wrong in its own frame, so that a page with several figures stays alive. Setting a control outside its bounds later
-    raises traitlets.TraitError.
+    `arrays` [any shapes] and `words` (JSON values) are what the script is given as `data`. Data
+    that cannot be shown do not raise: the widget says what is wrong in its own frame, so that a
+    page with several figures stays alive. Setting a control outside its bounds later raises
+    traitlets.TraitError.
     """
 
     title = ""
     script = ""
     spec = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, arrays: Mapping[str, np.ndarray], words: Mapping, controls: Sequence[Control], problem: str = "", **position):
+    def __init__(
+        self,
+        arrays: Mapping[str, np.ndarray],
+        words: Mapping,
+        controls: Sequence[Control],
+        problem: str = "",
+        **position,
+    ):
         self.controls = {c.name: c for c in controls}
         self.arrays = {k: narrow(v) for k, v in arrays.items()}
         self.words = dict(words)
@@ -136,7 +184,9 @@ class Widget(anywidget.AnyWidget):
                 refuse(name, x)
         except WidgetError as error:
             return str(error)
-        return " ".join(c.check(position[name]) for name, c in self.controls.items() if name in position).strip()
+        return " ".join(
+            c.check(position[name]) for name, c in self.controls.items() if name in position
+        ).strip()
 
     def _refuse_outside(self, proposal) -> float:
         if told := self.controls[proposal["trait"].name].check(proposal["value"]):
@@ -154,11 +204,19 @@ class Widget(anywidget.AnyWidget):
     @classmethod
     def code(cls) -> str:
         """The script, after what all scripts share."""
-        return "\n".join((HERE / name).read_text(encoding="utf-8") for name in ("base.js", cls.script))
+        return "\n".join(
+            (HERE / name).read_text(encoding="utf-8") for name in ("base.js", cls.script)
+        )
 
     def _spec(self) -> dict:
-        return {"version": VERSION, "title": self.title, "problem": self.problem, "words": self.words,
-                "controls": [asdict(c) for c in self.controls.values()], "arrays": {k: packed(x) for k, x in self.arrays.items()}}
+        return {
+            "version": VERSION,
+            "title": self.title,
+            "problem": self.problem,
+            "words": self.words,
+            "controls": [asdict(c) for c in self.controls.values()],
+            "arrays": {k: packed(x) for k, x in self.arrays.items()},
+        }
 
     def position(self) -> dict:
         """The present value of every control."""
@@ -174,12 +232,20 @@ class Widget(anywidget.AnyWidget):
 
     def to_html(self) -> str:
         """The widget as it stands in a built page: one figure element that needs nothing else."""
-        spec = json.dumps({"spec": self._spec(), "state": self.position()}, ensure_ascii=False).replace("</", "<\\/")
-        start = "mount(document.currentScript.parentElement, saved(document.currentScript.parentElement), view);"
-        return (f'<figure class="arq-widget" aria-label="{escape(self.title)}"><style>{self._css}</style>'
-                f'<p class="arq-finding" role="status">{escape(self.sentence())}</p>'
-                f'<script type="application/json" class="arq-spec">{spec}</script>'
-                f'<script>(() => {{\n{self.code()}\n{start}\n}})();</script></figure>')
+        spec = json.dumps(
+            {"spec": self._spec(), "state": self.position()}, ensure_ascii=False
+        ).replace("</", "<\\/")
+        start = (
+            "mount(document.currentScript.parentElement, "
+            "saved(document.currentScript.parentElement), view);"
+        )
+        return (
+            '<figure class="arq-widget" '
+            f'aria-label="{escape(self.title)}"><style>{self._css}</style><p '
+            f'class="arq-finding" role="status">{escape(self.sentence())}</p><script '
+            f'type="application/json" class="arq-spec">{spec}</script><script>(() => '
+            f"{{\n{self.code()}\n{start}\n}})();</script></figure>"
+        )
 
     def _repr_mimebundle_(self, **options):
         bundle = super()._repr_mimebundle_(**options)

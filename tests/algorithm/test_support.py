@@ -168,10 +168,10 @@ SCRIPT = """
     sys.path.insert(0, {tests!r})
     import torch
     from problems import chain, streams, tiny
-    from arq_core.artifacts import FileStore
-    from arq_core.behavior import fit_behavior
-    from arq_core.support import sample_support
-    from arq_core.types import NoStore
+    from arq_core.engine.filestore import FileStore
+    from arq_core.algorithm.behavior import fit_behavior
+    from arq_core.algorithm.support import sample_support
+    from arq_core.engine.store import NoStore
     h, b = tiny()
     states = torch.randn(40 * {block}, 3, generator=torch.Generator().manual_seed(0))
     store = FileStore({folder!r}) if {folder!r} else NoStore()

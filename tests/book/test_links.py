@@ -172,19 +172,23 @@ def test_hosts_that_hold_up_the_check_for_too_long_end_it(tmp_path, host):
         links.outside({f"http://127.0.0.1:{host.server_port}/silent": ["index.html"]}, tmp_path, longest=3)
 
 
-def test_the_command_ends_with_an_error_where_a_link_is_broken(tmp_path, host, capfd):
+def test_the_check_prints_what_is_broken(tmp_path, host, capfd):
     home = f"http://127.0.0.1:{host.server_port}"
     (tmp_path / "README.md").write_text(f"[a]({home}/gone)\n")
-    assert links.main([], tmp_path) == 1 and "make book" in capfd.readouterr().err
+    with pytest.raises(links.LinksError, match="make book"):
+        links.check(tmp_path)
     site(tmp_path / "_build/html", "")
-    assert links.main(["--offline"], tmp_path) == 0 and "1 addresses on other hosts (not followed); 0 broken" in capfd.readouterr().out
-    assert links.main([], tmp_path) == 1 and f"  broken  {home}/gone (README.md): 404" in capfd.readouterr().out
+    assert links.check(tmp_path, offline=True)
+    assert "1 addresses on other hosts (not followed); 0 broken" in capfd.readouterr().out
+    assert not links.check(tmp_path)
+    assert f"  broken  {home}/gone (README.md): 404" in capfd.readouterr().out
     site(tmp_path / "_build/html", '<a href="gone.html"><a href="http://[x">')
-    assert links.main(["--offline"], tmp_path) == 1 and "  broken  index.html:2: gone.html: no such file\n" in (out := capfd.readouterr().out)
+    assert not links.check(tmp_path, offline=True)
+    assert "  broken  index.html:2: gone.html: no such file\n" in (out := capfd.readouterr().out)
     assert "  broken  index.html:2: http://[x: not an address" in out and out.endswith("2 broken\n")
 
 
 def test_make_links_checks_here_where_it_is_told_to():
-    for arguments, wanted in (([], "-m arq_core.book.links"), (["OFFLINE=1"], "-m arq_core.book.links --offline")):
+    for arguments, wanted in (([], "-m arq_core links"), (["OFFLINE=1"], "-m arq_core links --offline")):
         run = subprocess.run(["make", "--no-print-directory", "-n", "links", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
         assert run.stdout.strip().splitlines()[-1].strip().endswith(wanted)

@@ -14,6 +14,7 @@ from arq_core.book import notebook as runner
 from arq_core.book import offline
 from arq_core.book import pages as book
 from arq_core.book.notebook import Job, RunError
+from arq_core.config.settings import UnknownName
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -124,18 +125,18 @@ def test_a_wrong_manifest_is_refused_before_anything_runs(project, manifest, mes
 
 
 def test_an_unknown_profile_is_refused(project):
-    with pytest.raises(RunError, match="profile: saw 'cheap', expected one of toy, ci"):
+    with pytest.raises(UnknownName, match="profile: saw 'cheap', expected one of 'toy', 'ci'"):
         book.run_notebooks(project, "cheap")
 
 
 @pytest.mark.parametrize("given, message", [
-    (dict(task="window"), "task.*saw 'window', expected one of door"), (dict(profile="cheap"), "profile: saw 'cheap'"),
+    (dict(task="window"), "task.*saw 'window', expected one of 'door'"), (dict(profile="cheap"), "profile: saw 'cheap'"),
     (dict(method="best"), "method: saw 'best'.*arq.s_psi"), (dict(seeds="0,x"), "seeds: saw '0,x'"), (dict(group="adroit"), "expected none"), (dict(environment="door"), "expected none"),
-    (dict(task="missing.hdf5", group="adroit"), "expected a file that exists"), (dict(task="own.hdf5"), "group .*saw '', expected one of adroit")])
+    (dict(task="missing.hdf5", group="adroit"), "expected a file that exists"), (dict(task="own.hdf5"), "group .*saw '', expected one of 'adroit'")])
 def test_a_wrong_row_is_refused_before_training(project, monkeypatch, given, message):
     monkeypatch.chdir(project)
     file(project / "own.hdf5")
-    with pytest.raises(RunError, match=message):
+    with pytest.raises((RunError, UnknownName), match=message):
         book.row_job(project, **dict(task="door", profile="ci", method="", group="", environment="", seeds="") | given)
 
 
@@ -207,7 +208,7 @@ def test_the_status_page_is_read_from_the_executed_notebooks(pages):
     run = file(pages / "book/executed/maze.ipynb", json.dumps({"metadata": {"arq": arq}}))
     assert sphinx(pages) == (0, "")
     page = (pages / "out/index.html").read_text()
-    for text in ('href="executed/maze.html">01_maze<', "profile = &quot;ci&quot;", "61 s", "2026-01-31 12:00:00 UTC", "a &lt;chip&gt;",
+    for text in ('href="executed/maze.html">01_maze<', "profile = &#34;ci&#34;", "61 s", "2026-01-31 12:00:00 UTC", "a &lt;chip&gt;",
                  "abc1234", "torch 2.13.0"):
         assert text in page, text
     file(run, json.dumps({"metadata": {}}))
@@ -238,8 +239,8 @@ def test_every_dependency_is_pinned():
 
 
 def test_equations_that_the_code_cites_are_on_a_page():
-    pages = "".join(p.read_text() for p in (book.ROOT / "book").glob("*.md"))
+    pages = "".join(p.read_text() for p in (ROOT / "book").glob("*.md"))
     tags = set(re.findall(r"\\tag\{(\w+)\}", pages)) | {f"Eq. {n}" for n in re.findall(r"\(eq-(\d)\)", pages)}
-    code = "".join(p.read_text() for p in (book.ROOT / "arq_core").glob("*.py"))
+    code = "".join(p.read_text() for p in (ROOT / "arq_core").glob("*.py"))
     cited = set(re.findall(r'"""(S\d|AWR)\b', code)) | set(re.findall(r"(?<![\d], )\b(Eq\. [456])\b", code))
     assert {"S1", "S3", "S7", "AWR", "Eq. 4", "Eq. 5", "Eq. 6"} <= cited <= tags, cited - tags

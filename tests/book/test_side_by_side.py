@@ -49,7 +49,7 @@ def test_as_many_as_cores_and_memory_allow_up_to_four(cores, memory, wanted):
 
 def test_two_run_at_the_same_time_each_on_its_share_of_the_cores(tmp_path, capfd, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(side_by_side, "cores", lambda: 6)
+    monkeypatch.setattr(side_by_side.processes, "cores", lambda: 6)
     meets = ("import os, pathlib, time; pathlib.Path('here{n}').write_text(os.environ['OMP_NUM_THREADS']); end = time.time() + 60\n"
              "while not pathlib.Path(f'here{{1 - {n}}}').exists():\n    assert time.time() < end, 'alone'\n    time.sleep(.05)\nprint('met')")
     side_by_side.run(tmp_path, jobs(tmp_path, meets, meets), 2, tmp_path / "logs")
@@ -75,16 +75,19 @@ def test_a_run_that_is_stopped_leaves_the_earlier_copies_and_no_kernel(tmp_path,
     (tmp_path / "book").mkdir()
     (tmp_path / "data").mkdir()
     (tmp_path / "data/profiles.toml").write_text("[ci]\n")
+    (tmp_path / "data/tasks.csv").write_text("task,loader\n")
     (tmp_path / "book/_toc.yml").write_text("root: a\nchapters:\n- file: executed/n0\n- file: executed/n1\n")
     (tmp_path / "book/notebooks.toml").write_text("".join(f'[[notebook]]\nsource = "n{n}.ipynb"\npage = "n{n}"\n' for n in range(workers)))
     jobs(tmp_path, *[NOTE_PID + "import time; time.sleep(300)"] * workers)
     earlier = tmp_path / "book/executed/n0.ipynb"
     earlier.parent.mkdir()
     earlier.write_text("the earlier run")
-    code = (f"import sys; from pathlib import Path; from arq_core import book; book.note_missing = lambda root: None\n"
-            f"if __name__ == '__main__':\n    sys.exit(book.main(['build', '--jobs', '{workers}'], Path({str(tmp_path)!r})))")
+    code = ("from arq_core import __main__ as command, book\n"
+            "book.note_missing = lambda root: None\n"
+            f"if __name__ == '__main__':\n    command.main(['book', '--jobs', '{workers}'])")
     (tmp_path / "go.py").write_text(code)
     running = subprocess.Popen([sys.executable, tmp_path / "go.py"], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                               env=os.environ | {"ARQ_ROOT": str(tmp_path)},
                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))   # a background shell ignores it
     until(lambda: running.poll() is None and all((tmp_path / f"pid{n}").exists() for n in range(workers)))
     kernels = [int((tmp_path / f"pid{n}").read_text()) for n in range(workers)]

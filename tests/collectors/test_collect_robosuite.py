@@ -1,4 +1,7 @@
-"""Demonstrations of scripted operators: robomimic's layout, the same bytes for the same recipe, skill that shows."""
+"""Demonstrations of scripted operators: robomimic's layout, the same bytes for the same recipe,
+skill that shows.
+"""
+
 import json
 from dataclasses import replace
 
@@ -6,7 +9,9 @@ import h5py
 import numpy as np
 import pytest
 
-pytest.importorskip("robosuite", reason="ROBOSUITE TEST NOT RUN: saw no robosuite; install the extra `robosuite`")
+pytest.importorskip(
+    "robosuite", reason="ROBOSUITE TEST NOT RUN: saw no robosuite; install the extra `robosuite`"
+)
 
 from arq_core.collectors import robosuite as collector  # noqa: E402
 from arq_core.collectors.operators import half_turn, heading, rotation  # noqa: E402
@@ -15,7 +20,8 @@ from arq_core.config.settings import UnknownName  # noqa: E402
 from arq_core.datasets.readers.robomimic import read_robomimic  # noqa: E402
 from arq_core.envs.robosuite import LiftEnvs  # noqa: E402
 
-SURE = 0.9        # of all tasks and the proficient operator; measured successes are in the data cards
+# of all tasks and the proficient operator; measured successes are in the data cards
+SURE = 0.9
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +45,16 @@ def test_the_file_has_robomimic_s_layout(lift):
     with h5py.File(path) as file:
         data, demo = file["data"], file["data/demo_0"]
         steps = len(demo["actions"])
-        assert set(data) == {"demo_0", "demo_1"} and data.attrs["total"] == sum(d.attrs["num_samples"] for d in data.values())
+        assert set(data) == {"demo_0", "demo_1"} and data.attrs["total"] == sum(
+            d.attrs["num_samples"] for d in data.values()
+        )
         for group in ("obs", "next_obs"):
-            assert {name: x.shape for name, x in demo[group].items()} == {n: (steps, w) for n, w in LiftEnvs.observation_keys().items()}
-        assert {name: x.shape[0] for name, x in demo.items() if isinstance(x, h5py.Dataset)} == dict.fromkeys(
-            ("actions", "dones", "rewards", "states"), steps)
+            assert {name: x.shape for name, x in demo[group].items()} == {
+                n: (steps, w) for n, w in LiftEnvs.observation_keys().items()
+            }
+        assert {
+            name: x.shape[0] for name, x in demo.items() if isinstance(x, h5py.Dataset)
+        } == dict.fromkeys(("actions", "dones", "rewards", "states"), steps)
         assert json.loads(data.attrs["env_args"]) == LiftEnvs.env_args()
         assert sorted(file["mask/train"][()].tolist()) == [b"demo_0", b"demo_1"]
 
@@ -51,17 +62,27 @@ def test_the_file_has_robomimic_s_layout(lift):
 def test_a_demonstration_ends_at_its_first_success(lift):
     with h5py.File(lift[1]) as file:
         for demo in file["data"].values():
-            assert demo["rewards"][:].tolist() == demo["dones"][:].tolist() == [0] * (len(demo["actions"]) - 1) + [1]
+            assert (
+                demo["rewards"][:].tolist()
+                == demo["dones"][:].tolist()
+                == [0] * (len(demo["actions"]) - 1) + [1]
+            )
 
 
 def test_the_reader_finds_every_transition_and_one_terminal_a_demonstration(lift):
     recipe, path = lift
     dataset, card = read_robomimic(path, success_only=True), data_card(recipe)
-    assert len(dataset.transitions.actions) == card["transitions"] and int(dataset.transitions.terminals.sum()) == card["episodes"] == 2
+    assert (
+        len(dataset.transitions.actions) == card["transitions"]
+        and int(dataset.transitions.terminals.sum()) == card["episodes"] == 2
+    )
 
 
 def test_recorded_states_put_into_the_recorded_model_give_the_recorded_observations(lift):
-    """So robomimic can play the file back. No path of the machine that collected it is in the model."""
+    """So robomimic can play the file back.
+
+    No path of the machine that collected it is in the model.
+    """
     envs = LiftEnvs(1)
     sim = envs.sims[0]
     with h5py.File(lift[1]) as file:
@@ -74,14 +95,21 @@ def test_recorded_states_put_into_the_recorded_model_give_the_recorded_observati
             sim.sim.forward()
             recorded = np.concatenate([demo[f"obs/{name}"][t] for name in envs.observation_keys()])
             # position and velocity are one physics step (2 ms) apart in what a step returns
-            np.testing.assert_allclose(envs._state(sim._get_observations(force_update=True)), recorded, atol=5e-3)
+            np.testing.assert_allclose(
+                envs._state(sim._get_observations(force_update=True)), recorded, atol=5e-3
+            )
 
 
 def test_a_machine_s_episodes_have_full_length_and_its_checkpoints_differ():
-    """Episodes of mg go on behind a success; a checkpoint without progress is little better than noise."""
+    """Episodes of mg go on behind a success; a checkpoint without progress is little better than
+    noise.
+    """
     _, job, kind = collector.KINDS["lift-mg-recollected"]
     kind = replace(kind, steps=12)
-    first, last = (collector.demonstrate(LiftEnvs(1), job, kind.skills[name], kind, seed=0) for name in ("checkpoint_0", "checkpoint_4"))
+    first, last = (
+        collector.demonstrate(LiftEnvs(1), job, kind.skills[name], kind, seed=0)
+        for name in ("checkpoint_0", "checkpoint_4")
+    )
     assert len(first["actions"]) == len(last["actions"]) == kind.steps and not first["terminal"]
     distance = [np.linalg.norm(e["observations"][-1, 16:19]) for e in (first, last)]
     assert distance[1] < distance[0]
@@ -89,14 +117,22 @@ def test_a_machine_s_episodes_have_full_length_and_its_checkpoints_differ():
 
 def test_valid_holds_a_tenth_and_filter_keys_name_the_skill(monkeypatch):
     monkeypatch.setattr(collector, "demonstrate", lambda *arguments: dict(terminal=True, attrs={}))
-    masks = [e["attrs"]["masks"] for i in range(6) for e in collector.recipe("lift-mh-recollected").part(i)]
-    assert sum(m[0] == "valid" for m in masks) * 10 == len(masks) and {m[1] for m in masks} == set(collector.LEVELS)
+    masks = [
+        e["attrs"]["masks"]
+        for i in range(6)
+        for e in collector.recipe("lift-mh-recollected").part(i)
+    ]
+    assert sum(m[0] == "valid" for m in masks) * 10 == len(masks) and {m[1] for m in masks} == set(
+        collector.LEVELS
+    )
     assert all(m[2] == f"{m[1]}_{m[0]}" for m in masks)
 
 
 def test_only_successful_demonstrations_are_kept_and_attempts_counted(monkeypatch):
     outcomes = iter([False, False, True, True])
-    monkeypatch.setattr(collector, "demonstrate", lambda *arguments: dict(terminal=next(outcomes), attrs={}))
+    monkeypatch.setattr(
+        collector, "demonstrate", lambda *arguments: dict(terminal=next(outcomes), attrs={})
+    )
     kept = collector.recipe("can-ph-recollected", demos=2).part(0)
     assert [e["attrs"]["attempts"] for e in kept] == [3, 1] and all(e["terminal"] for e in kept)
 
@@ -124,8 +160,13 @@ def test_an_unknown_dataset_ends_in_an_error_that_lists_the_known():
 @pytest.mark.slow
 @pytest.mark.parametrize("task", [name for name in collector.KINDS if "-ph-" in name])
 def test_the_proficient_operator_succeeds(task):
-    """In at least SURE·20 of 20 first attempts within 400 steps: what makes a `ph` dataset proficient."""
+    """In at least SURE·20 of 20 first attempts within 400 steps: what makes a `ph` dataset
+    proficient.
+    """
     envs_kind, job, kind = collector.KINDS[task]
     envs = envs_kind(1)
-    done = [collector.demonstrate(envs, job, collector.PROFICIENT, kind, seed)["terminal"] for seed in range(20)]
+    done = [
+        collector.demonstrate(envs, job, collector.PROFICIENT, kind, seed)["terminal"]
+        for seed in range(20)
+    ]
     assert np.mean(done) >= SURE

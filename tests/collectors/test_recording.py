@@ -1,4 +1,7 @@
-"""Collected datasets: the same recipe gives the same bytes, stops and goes on, and its file says what was collected."""
+"""Collected datasets: the same recipe gives the same bytes, stops and goes on, and its file says
+what was collected.
+"""
+
 import json
 
 import h5py
@@ -10,7 +13,9 @@ from arq_core.collectors.recording import Recipe, data_card, record
 from arq_core.config.files import sha256_of
 from arq_core.datasets.readers.d4rl import read_d4rl
 
-ROBOMIMIC = dict(env_args=dict(env_name="Lift", type=1, env_kwargs={}), observation_keys=dict(eef=1, object=2))
+ROBOMIMIC = dict(
+    env_args=dict(env_name="Lift", type=1, env_kwargs={}), observation_keys=dict(eef=1, object=2)
+)
 
 
 @pytest.fixture(autouse=True)
@@ -23,24 +28,48 @@ def episodes(i, *, masks=False):
     rng = np.random.default_rng(i)
     out = []
     for j, steps in enumerate((3 + i, 1, 4)):
-        out.append(dict(observations=rng.normal(size=(steps + 1, 3)), actions=rng.uniform(-1, 1, (steps, 2)), rewards=np.arange(steps) == 2,
-                        terminal=j == 2, attrs=dict(masks=["train" if j else "valid"]) if masks else {}))
+        out.append(
+            dict(
+                observations=rng.normal(size=(steps + 1, 3)),
+                actions=rng.uniform(-1, 1, (steps, 2)),
+                rewards=np.arange(steps) == 2,
+                terminal=j == 2,
+                attrs=dict(masks=["train" if j else "valid"]) if masks else {},
+            )
+        )
         if not masks:
             out[-1]["infos/clock"] = np.arange(steps)
     return out
 
 
 def recipe(part=episodes, **changes):
-    return Recipe(**dict(dict(name="toy-recollected", layout="d4rl", parts=3, key=dict(seed=1), part=part, card=dict(how="random numbers")),
-                         **changes))
+    return Recipe(
+        **dict(
+            dict(
+                name="toy-recollected",
+                layout="d4rl",
+                parts=3,
+                key=dict(seed=1),
+                part=part,
+                card=dict(how="random numbers"),
+            ),
+            **changes,
+        )
+    )
 
 
 def test_d4rl_file_holds_the_episodes_row_by_row():
     path = record(recipe())
     flat = [e for i in range(3) for e in episodes(i)]
     with h5py.File(path) as file:
-        for name, rows in (("observations", slice(None, -1)), ("next_observations", slice(1, None))):
-            assert np.array_equal(file[name], np.concatenate([e["observations"][rows] for e in flat]).astype(np.float32))
+        for name, rows in (
+            ("observations", slice(None, -1)),
+            ("next_observations", slice(1, None)),
+        ):
+            assert np.array_equal(
+                file[name],
+                np.concatenate([e["observations"][rows] for e in flat]).astype(np.float32),
+            )
         ends = np.cumsum([len(e["actions"]) for e in flat]) - 1
         assert np.flatnonzero(file["terminals"]).tolist() == ends[2::3].tolist()
         assert np.flatnonzero(file["timeouts"]).tolist() == np.delete(ends, [2, 5, 8]).tolist()
@@ -51,15 +80,20 @@ def test_d4rl_file_holds_the_episodes_row_by_row():
 def test_our_reader_reads_what_was_recorded():
     data = read_d4rl(record(recipe()), fidelity="recollected")
     steps = sum(len(e["actions"]) for i in range(3) for e in episodes(i))
-    assert len(data.transitions.actions) == steps - 6            # two of the three episodes of a part were cut: each loses its last
-    assert int(data.transitions.terminals.sum()) == 3 and data.sha256 == data_card(recipe())["sha256"]
+    # two of the three episodes of a part were cut: each loses its last
+    assert len(data.transitions.actions) == steps - 6
+    assert (
+        int(data.transitions.terminals.sum()) == 3 and data.sha256 == data_card(recipe())["sha256"]
+    )
 
 
 def test_card_counts_what_was_collected():
     card = data_card(recipe())
     returns = [float(np.sum(e["rewards"])) for i in range(3) for e in episodes(i)]
     assert (card["episodes"], card["terminals"], card["timeouts"]) == (9, 3, 6)
-    assert card["returns"]["mean"] == pytest.approx(np.mean(returns)) and card["returns"]["max"] == max(returns)
+    assert card["returns"]["mean"] == pytest.approx(np.mean(returns)) and card["returns"][
+        "max"
+    ] == max(returns)
     assert card["transitions"] == sum(len(e["actions"]) for i in range(3) for e in episodes(i))
 
 
@@ -68,7 +102,13 @@ def test_same_recipe_same_bytes(layout, tmp_path, monkeypatch):
     hashes = []
     for folder in "ab":
         monkeypatch.setenv("ARQ_CACHE", str(tmp_path / folder))
-        hashes.append(sha256_of(record(recipe(lambda i: episodes(i, masks=True), layout=layout, robomimic=ROBOMIMIC))))
+        hashes.append(
+            sha256_of(
+                record(
+                    recipe(lambda i: episodes(i, masks=True), layout=layout, robomimic=ROBOMIMIC)
+                )
+            )
+        )
     assert hashes[0] == hashes[1]
 
 
@@ -86,7 +126,8 @@ def test_interrupted_collection_goes_on_where_it_was():
     assert not recipe().path.exists()
     path = record(recipe(lambda i: part(i, stop=False)))
     assert made == [0, 1, 2, 2] and not path.with_suffix(".parts").exists()
-    record(recipe(part))                                          # finished: nothing is collected again
+    # finished: nothing is collected again
+    record(recipe(part))
     assert made == [0, 1, 2, 2]
 
 
@@ -109,23 +150,41 @@ def test_changed_file_is_refused():
 
 
 def test_robomimic_layout():
-    path = record(recipe(lambda i: episodes(i, masks=True), layout="robomimic", robomimic=ROBOMIMIC))
+    path = record(
+        recipe(lambda i: episodes(i, masks=True), layout="robomimic", robomimic=ROBOMIMIC)
+    )
     with h5py.File(path) as file:
         data = file["data"]
-        assert data.attrs["total"] == sum(d.attrs["num_samples"] for d in data.values()) == data_card(
-            recipe(layout="robomimic", robomimic=ROBOMIMIC))["transitions"]
+        assert (
+            data.attrs["total"]
+            == sum(d.attrs["num_samples"] for d in data.values())
+            == data_card(recipe(layout="robomimic", robomimic=ROBOMIMIC))["transitions"]
+        )
         assert json.loads(data.attrs["env_args"]) == ROBOMIMIC["env_args"]
         demo, e = data["demo_3"], episodes(1)[0]
         assert np.array_equal(demo["obs/object"], e["observations"][:-1, 1:].astype(np.float32))
         assert np.array_equal(demo["next_obs/eef"], e["observations"][1:, :1].astype(np.float32))
-        assert demo["dones"][:].tolist() == [0, 0, 1, 1]          # success at the third step, end at the fourth
+        # success at the third step, end at the fourth
+        assert demo["dones"][:].tolist() == [0, 0, 1, 1]
         assert list(file["mask/valid"]) == [b"demo_0", b"demo_3", b"demo_6"]
 
 
-@pytest.mark.parametrize("change, message", [
-    (dict(rewards=np.full(4, np.nan)), "rewards.*not finite"),
-    (dict(observations=np.zeros((4, 3))), "observations.*saw 4 rows, expected 5"),
-    (dict(actions=np.zeros((0, 2)), rewards=np.zeros(0), observations=np.zeros((1, 3)), **{"infos/clock": np.zeros(0)}), "no step")])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (dict(rewards=np.full(4, np.nan)), "rewards.*not finite"),
+        (dict(observations=np.zeros((4, 3))), "observations.*saw 4 rows, expected 5"),
+        (
+            dict(
+                actions=np.zeros((0, 2)),
+                rewards=np.zeros(0),
+                observations=np.zeros((1, 3)),
+                **{"infos/clock": np.zeros(0)},
+            ),
+            "no step",
+        ),
+    ],
+)
 def test_broken_episode_is_refused(change, message):
     with pytest.raises(DataError, match=message):
         record(recipe(lambda i: [episodes(0)[2] | change]))

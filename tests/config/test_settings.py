@@ -1,4 +1,5 @@
 """Tables A.1 to A.3 as data, and profiles that can set a budget only."""
+
 import csv
 from dataclasses import asdict
 
@@ -8,7 +9,7 @@ from arq_core.config import paths, settings
 from arq_core.config.settings import UnknownName
 
 COLUMNS = ["locomotion", "kitchen", "adroit", "antmaze", "robomimic-mg", "robomimic-ph-mh"]
-PAPER = {   # row of the paper's tables -> how our field is read
+PAPER = {  # row of the paper's tables -> how our field is read
     ("A.1", "score training iterations"): lambda h, b: b.score_steps,
     ("A.1", "score ensemble size"): lambda h, b: h.ensemble,
     ("A.2", "Q learning rate"): lambda h, b: h.q_lr,
@@ -43,15 +44,24 @@ def test_a_profile_that_sets_more_than_a_budget_is_refused(tmp_path, monkeypatch
         f.write("alpha_arq = 3.0\n")
     monkeypatch.setattr(settings, "DATA", tmp_path)
     with pytest.raises(UnknownName, match=r"profiles.toml \[paper\]: saw alpha_arq, expected only"):
-        settings.budget("paper", "bridge")          # the last table of the file
+        settings.budget("paper", "bridge")  # the last table of the file
 
 
-@pytest.mark.parametrize("call, message", [
-    (lambda: settings.hyper("walking"), "group: saw 'walking', expected one of 'locomotion'"),
-    (lambda: settings.budget("huge", "adroit"), "profile: saw 'huge', expected one of 'toy'"),
-    (lambda: settings.with_changes(settings.hyper("maze"), dict(alfa=1.0), "hyper"), "hyper: saw 'alfa', expected one of 'variant'"),
-    (lambda: settings.with_changes(settings.hyper("maze"), dict(k="3"), "hyper"), "hyper.k: saw '3', expected a int"),
-])
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: settings.hyper("walking"), "group: saw 'walking', expected one of 'locomotion'"),
+        (lambda: settings.budget("huge", "adroit"), "profile: saw 'huge', expected one of 'toy'"),
+        (
+            lambda: settings.with_changes(settings.hyper("maze"), dict(alfa=1.0), "hyper"),
+            "hyper: saw 'alfa', expected one of 'variant'",
+        ),
+        (
+            lambda: settings.with_changes(settings.hyper("maze"), dict(k="3"), "hyper"),
+            "hyper.k: saw '3', expected a int",
+        ),
+    ],
+)
 def test_unknown_names_end_in_an_error_that_lists_the_known(call, message):
     with pytest.raises(UnknownName, match=message):
         call()

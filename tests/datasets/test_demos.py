@@ -1,4 +1,7 @@
-"""arq_core.datasets.readers.demos: no pickle runs code, and every damaged demonstration is named by index and field."""
+"""arq_core.datasets.readers.demos: no pickle runs code, and every damaged demonstration is named by
+index and field.
+"""
+
 import os
 import pickle
 
@@ -14,8 +17,15 @@ SHAPES = dict(qpos=(4,))
 
 def demo(**changes):
     rng = np.random.default_rng(0)
-    return dict(observations=rng.normal(size=(T, S)), actions=rng.normal(size=(T, A)), rewards=rng.normal(size=T),
-                init_state_dict=dict(qpos=np.arange(4.0))) | changes
+    return (
+        dict(
+            observations=rng.normal(size=(T, S)),
+            actions=rng.normal(size=(T, A)),
+            rewards=rng.normal(size=T),
+            init_state_dict=dict(qpos=np.arange(4.0)),
+        )
+        | changes
+    )
 
 
 def write(path, items, protocol=3):
@@ -33,7 +43,9 @@ class Evil:
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_reads_what_was_written_or_refuses(tmp_path, protocol):
-    """Protocol 3 is that of the published files; 2 needs _codecs.encode, 5 _frombuffer, and those are refused."""
+    """Protocol 3 is that of the published files; 2 needs _codecs.encode, 5 _frombuffer, and those
+    are refused.
+    """
     path = write(tmp_path / "d.pickle", [demo(), demo()], protocol)
     if protocol in (2, 5):
         with pytest.raises(DataError, match="expected nothing but numpy arrays"):
@@ -47,7 +59,10 @@ def test_reads_what_was_written_or_refuses(tmp_path, protocol):
 
 
 @pytest.mark.parametrize("protocol", [3, 4])
-@pytest.mark.parametrize("hide", [lambda e: e, lambda e: [demo(rewards=e)], lambda e: [demo(rewards=np.array([e], object))]])
+@pytest.mark.parametrize(
+    "hide",
+    [lambda e: e, lambda e: [demo(rewards=e)], lambda e: [demo(rewards=np.array([e], object))]],
+)
 def test_malicious_pickle_is_refused_and_not_executed(tmp_path, protocol, hide):
     target = tmp_path / "executed"
     path = write(tmp_path / "d.pickle", hide(Evil(target)), protocol)
@@ -67,7 +82,9 @@ def test_malicious_pickle_would_execute_without_the_restriction(tmp_path):
 def test_truncated_pickle_names_file_and_size(tmp_path):
     path = write(tmp_path / "d.pickle", [demo()])
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(DataError, match="d.pickle: saw 300 bytes that cannot be unpickled.*get the file again"):
+    with pytest.raises(
+        DataError, match="d.pickle: saw 300 bytes that cannot be unpickled.*get the file again"
+    ):
         read_demos(path, S, A, SHAPES)
 
 
@@ -76,20 +93,38 @@ def test_missing_file(tmp_path):
         read_demos(tmp_path / "absent.pickle", S, A, SHAPES)
 
 
-@pytest.mark.parametrize("bad, message", [
-    (demo(rewards=np.zeros(T - 1)), r"field 'rewards': saw shape \(4,\), expected \(5,\)"),
-    (demo(actions=np.zeros((T, A + 1))), r"field 'actions': saw shape \(5, 3\), expected \('any', 2\)"),
-    (demo(actions=np.zeros((0, A))), r"field 'actions': saw shape \(0, 2\)"),
-    (demo(observations=np.zeros((T, S + 1))), r"field 'observations': saw shape \(5, 4\), expected \(5, 3\)"),
-    (demo(observations=np.where(np.arange(S) == 2, np.nan, np.zeros((T, 1)))), r"field 'observations': saw nan at index \(0, 2\)"),
-    (demo(rewards=np.full(T, np.inf)), r"field 'rewards': saw inf at index \(0,\)"),
-    (demo(rewards=[0.0] * T), "field 'rewards': saw an object of type list"),
-    (demo(rewards=np.array(["a"] * T)), "field 'rewards': saw an array of <U1"),
-    (demo(init_state_dict={}), "init_state_dict: saw the fields , expected a field 'qpos'"),
-    (demo(init_state_dict=dict(qpos=np.zeros(3))), r"field 'qpos': saw shape \(3,\), expected \(4,\)"),
-    ({k: v for k, v in demo().items() if k != "actions"}, "saw the fields observations, rewards, init_state_dict, expected a field 'act"),
-    (7, "saw an object of type int"),
-])
+@pytest.mark.parametrize(
+    "bad, message",
+    [
+        (demo(rewards=np.zeros(T - 1)), r"field 'rewards': saw shape \(4,\), expected \(5,\)"),
+        (
+            demo(actions=np.zeros((T, A + 1))),
+            r"field 'actions': saw shape \(5, 3\), expected \('any', 2\)",
+        ),
+        (demo(actions=np.zeros((0, A))), r"field 'actions': saw shape \(0, 2\)"),
+        (
+            demo(observations=np.zeros((T, S + 1))),
+            r"field 'observations': saw shape \(5, 4\), expected \(5, 3\)",
+        ),
+        (
+            demo(observations=np.where(np.arange(S) == 2, np.nan, np.zeros((T, 1)))),
+            r"field 'observations': saw nan at index \(0, 2\)",
+        ),
+        (demo(rewards=np.full(T, np.inf)), r"field 'rewards': saw inf at index \(0,\)"),
+        (demo(rewards=[0.0] * T), "field 'rewards': saw an object of type list"),
+        (demo(rewards=np.array(["a"] * T)), "field 'rewards': saw an array of <U1"),
+        (demo(init_state_dict={}), "init_state_dict: saw the fields , expected a field 'qpos'"),
+        (
+            demo(init_state_dict=dict(qpos=np.zeros(3))),
+            r"field 'qpos': saw shape \(3,\), expected \(4,\)",
+        ),
+        (
+            {k: v for k, v in demo().items() if k != "actions"},
+            "saw the fields observations, rewards, init_state_dict, expected a field 'act",
+        ),
+        (7, "saw an object of type int"),
+    ],
+)
 def test_damaged_demo_is_named_by_index_and_field(tmp_path, bad, message):
     path = write(tmp_path / "d.pickle", [demo(), bad])
     with pytest.raises(DataError, match="d.pickle: demo 1.*" + message):

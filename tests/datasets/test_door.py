@@ -1,4 +1,8 @@
-"""door-human and its simulator: D4RL's recipe and D4RL's reward. Skipped where the simulator or the demonstrations are absent."""
+"""door-human and its simulator: D4RL's recipe and D4RL's reward.
+
+Skipped where the simulator or the demonstrations are absent.
+"""
+
 import numpy as np
 import pytest
 
@@ -12,7 +16,7 @@ from arq_core.envs.adroit import DoorEnvs  # noqa: E402
 from arq_core.envs.door import d4rl_reward, make_door  # noqa: E402
 from arq_core.envs.vector import EnvError  # noqa: E402
 
-REF_MIN = -56.512833        # D4RL, infos.py: mean return of the random policy on door
+REF_MIN = -56.512833  # D4RL, infos.py: mean return of the random policy on door
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +51,14 @@ def rollout(envs, seeds, act, steps=200):
 
 
 def test_random_policy_lands_on_d4rl_s_reference_minimum():
-    """24 episodes; measured: std 0.66 over episodes, so 0.6 is more than 4 standard errors. Uncorrected: -45.4."""
+    """24 episodes; measured: std 0.66 over episodes, so 0.6 is more than 4 standard errors.
+
+    Uncorrected: -45.4.
+    """
     rng = np.random.default_rng(0)
-    total, opened = rollout(DoorEnvs(24), range(24), lambda t: rng.uniform(-1, 1, (24, 28)).astype(np.float32))
+    total, opened = rollout(
+        DoorEnvs(24), range(24), lambda t: rng.uniform(-1, 1, (24, 28)).astype(np.float32)
+    )
     assert abs(total.mean() - REF_MIN) < 0.6 and opened.sum() == 0
 
 
@@ -89,7 +98,9 @@ def test_bad_actions_and_seeds_are_refused():
 
 
 def test_reward_is_d4rl_s_formula_through_a_whole_demonstration(cache):
-    """From D4RL's door_v0.step: closeness, hinge angle, speed and three bonuses; success is a hinge at 1.35 rad or beyond."""
+    """From D4RL's door_v0.step: closeness, hinge angle, speed and three bonuses; success is a hinge
+    at 1.35 rad or beyond.
+    """
     demo, sim = door.load_demos()[24], make_door()
     sim.reset(seed=0, options=dict(initial_state_dict=demo.init_state))
     bonuses = set()
@@ -98,7 +109,12 @@ def test_reward_is_d4rl_s_formula_through_a_whole_demonstration(cache):
         palm, handle = (sim.data.site(name).xpos for name in ("S_grasp", "S_handle"))
         hinge = sim.data.joint("door_hinge").qpos[0]
         bonus = 2 * (hinge > 0.2) + 8 * (hinge > 1.0) + 10 * (hinge > 1.35)
-        expected = -0.1 * np.linalg.norm(palm - handle) - 0.1 * (hinge - 1.57) ** 2 - 1e-5 * (sim.data.qvel**2).sum() + bonus
+        expected = (
+            -0.1 * np.linalg.norm(palm - handle)
+            - 0.1 * (hinge - 1.57) ** 2
+            - 1e-5 * (sim.data.qvel**2).sum()
+            + bonus
+        )
         assert d4rl_reward(reward, state) == pytest.approx(expected, abs=1e-12)
         assert info["success"] == (hinge >= 1.35)
         bonuses.add(int(bonus))
@@ -108,11 +124,18 @@ def test_reward_is_d4rl_s_formula_through_a_whole_demonstration(cache):
 def test_door_human_has_d4rl_s_episodes(human):
     t, demos = human.transitions, door.load_demos()
     lengths = [len(d.actions) for d in demos]
-    assert (human.state_dim, human.action_dim, human.fidelity, human.sha256) == (39, 28, "rebuilt", door.DEMOS["sha256"])
+    assert (human.state_dim, human.action_dim, human.fidelity, human.sha256) == (
+        39,
+        28,
+        "rebuilt",
+        door.DEMOS["sha256"],
+    )
     assert len(demos) == 25 and sum(lengths) == 6729 == len(t.states) and len(t.actions) == 6704
     assert np.bincount(t.episode).tolist() == [n - 1 for n in lengths] and not t.terminals.any()
     assert t.states.dtype == t.actions.dtype == t.rewards.dtype
-    assert any(note.startswith("clipped 10,595 of 188,412 action entries (5.6%)") for note in human.notes)
+    assert any(
+        note.startswith("clipped 10,595 of 188,412 action entries (5.6%)") for note in human.notes
+    )
 
 
 def test_replay_agrees_with_the_recordings(human):
@@ -127,10 +150,11 @@ def test_replay_agrees_with_the_recordings(human):
 def test_rebuilt_once_then_read_and_rebuilt_the_same_after_damage(cache, human, monkeypatch):
     def no_simulator(demos):
         raise AssertionError("rebuilt although the cache holds the result")
+
     with monkeypatch.context() as patch:
         patch.setattr(door, "rebuild", no_simulator)
         assert door.load_door_human().transitions.fingerprint() == human.transitions.fingerprint()
-    stored, = (cache / "rebuilt").glob("*.safetensors")
+    (stored,) = (cache / "rebuilt").glob("*.safetensors")
     stored.write_bytes(stored.read_bytes()[:-4] + b"oops")
     assert door.load_door_human().transitions.fingerprint() == human.transitions.fingerprint()
     assert len(list((cache / "rebuilt").iterdir())) == 2
@@ -146,7 +170,9 @@ def test_frame_shows_the_simulator(cache):
 
 def test_frame_without_a_backend_names_the_packages(cache, monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "nonsense")
-    with pytest.raises(EnvError, match="nonsense: .*install its Debian packages .*libegl1.*libosmesa6"):
+    with pytest.raises(
+        EnvError, match="nonsense: .*install its Debian packages .*libegl1.*libosmesa6"
+    ):
         door.render_frame(demo=0, step=0)
     with pytest.raises(DataError, match="demo: saw 25, expected 0 to 24"):
         door.render_frame(demo=25, step=0)

@@ -1,4 +1,7 @@
-"""arq_core.datasets.fetch: verified or not at all, from a server on this machine that serves right, wrong, cut and hanging answers."""
+"""arq_core.datasets.fetch: verified or not at all, from a server on this machine that serves right,
+wrong, cut and hanging answers.
+"""
+
 import hashlib
 import json
 import time
@@ -37,9 +40,16 @@ def places(tmp_path, monkeypatch):
 
 
 def leftovers(final):
-    """Names beside the final one, and what is kept of unfinished downloads, without the empty files of the locks."""
-    return sorted(p.name for folder in (final.parent, final.parent / ".partial") if folder.is_dir() for p in folder.iterdir()
-                  if p != final and p.name != ".partial" and p.suffix != ".lock")
+    """Names beside the final one, and what is kept of unfinished downloads, without the empty files
+    of the locks.
+    """
+    return sorted(
+        p.name
+        for folder in (final.parent, final.parent / ".partial")
+        if folder.is_dir()
+        for p in folder.iterdir()
+        if p != final and p.name != ".partial" and p.suffix != ".lock"
+    )
 
 
 def lock_file(final):
@@ -54,6 +64,7 @@ def wait_for(condition):
 
 
 # What is right
+
 
 def test_download_is_verified_and_happens_once(server, places):
     assert fetch(server.address + "/right", SHA, NAME) == places[0]
@@ -93,10 +104,13 @@ def test_a_proxy_of_the_environment_is_asked(server, places, monkeypatch):
 
 # Resuming
 
+
 def test_an_answer_that_breaks_off_is_continued_where_it_stopped(server, places):
     fetch(server.address + "/flaky", SHA, NAME)
     size = bad_server.PIECE
-    assert server.hits == [("/flaky", f"bytes={n}-" if n else None) for n in range(0, len(RIGHT), size)]
+    assert server.hits == [
+        ("/flaky", f"bytes={n}-" if n else None) for n in range(0, len(RIGHT), size)
+    ]
 
 
 def test_a_killed_download_is_continued_by_the_next_process(server, places):
@@ -104,13 +118,18 @@ def test_a_killed_download_is_continued_by_the_next_process(server, places):
     killed = Fetching(NAME, [server.address + "/stalls"], SHA)
     part = final.parent / ".partial" / (NAME + ".part")
     wait_for(lambda: part.is_file() and server.hits)
-    time.sleep(0.3)                                             # the server gives no more than its first piece
+    # the server gives no more than its first piece
+    time.sleep(0.3)
     killed.process.kill()
     killed.process.join()
     kept = part.stat().st_size
     assert not final.exists() and kept <= bad_server.PIECE
-    fetch(server.address + "/right", SHA, NAME)                 # another address: the hash proves that the pieces fit
-    assert server.hits[-1] == ("/right", f"bytes={kept}-" if kept else None) and final.read_bytes() == RIGHT
+    # another address: the hash proves that the pieces fit
+    fetch(server.address + "/right", SHA, NAME)
+    assert (
+        server.hits[-1] == ("/right", f"bytes={kept}-" if kept else None)
+        and final.read_bytes() == RIGHT
+    )
 
 
 @pytest.fixture
@@ -123,10 +142,13 @@ def half(places):
     def of(address, validator='"1"'):
         part.with_suffix(".origin").write_text(f"{address}\n{validator}\n")
         return part
+
     return of
 
 
-def test_without_a_hash_only_the_same_version_from_the_same_address_is_continued(server, places, half):
+def test_without_a_hash_only_the_same_version_from_the_same_address_is_continued(
+    server, places, half
+):
     half(server.address + "/right")
     assert fetch_locked(NAME, [server.address + "/right"]).read_bytes() == RIGHT
     assert server.hits == [("/right", "bytes=12000-")]
@@ -136,14 +158,16 @@ def test_without_a_hash_only_the_same_version_from_the_same_address_is_continued
 def test_without_a_hash_a_part_from_elsewhere_is_not_used(server, places, half, origin):
     part = half(origin)
     if origin is None:
-        part.with_suffix(".origin").write_text(f"{server.address}/right\n\"1")       # killed while it was written
+        # killed while it was written
+        part.with_suffix(".origin").write_text(f'{server.address}/right\n"1')
     assert fetch_locked(NAME, [server.address + "/right"]).read_bytes() == RIGHT
     assert server.hits == [("/right", None)]
 
 
 def test_a_file_that_changed_meanwhile_is_taken_from_the_start(server, places):
     data = fetch_locked(NAME, [server.address + "/changing"]).read_bytes()
-    assert data == b"\3" * 20_000                               # not the beginnings of versions 1 and 2
+    # not the beginnings of versions 1 and 2
+    assert data == b"\3" * 20_000
 
 
 @pytest.mark.parametrize("kept", [b"x" * 12_000, RIGHT + b"more", RIGHT, RIGHT[:-1] + b"x"])
@@ -154,20 +178,36 @@ def test_a_kept_part_of_any_content_ends_in_the_right_file(server, places, half,
 
 
 def test_a_server_that_gives_another_range_is_refused(server, places):
-    with pytest.raises(FetchError, match="Content-Range 'bytes 17-23999/24000' for the bytes from 5000 on"):
+    with pytest.raises(
+        FetchError, match="Content-Range 'bytes 17-23999/24000' for the bytes from 5000 on"
+    ):
         fetch(server.address + "/shifted", SHA, NAME)
 
 
 # Wrong answers
 
-@pytest.mark.parametrize("path, sha, seen", [
-    ("wrong", SHA, hashlib.sha256(RIGHT[::-1]).hexdigest()), ("absent", SHA, "HTTP 404"), ("broken", "", "HTTP 503"),
-    ("page", SHA, "a web page"), ("page", "", "a web page"), ("disguised", "", "a web page ('Quota exceeded')"),
-    ("disguised", SHA, "a web page ('Quota exceeded')"), ("zipped", SHA, "Content-Encoding gzip"), ("loop", "", "more than 10 redirects"),
-    ("file", "", "file:///etc/hostname is no address of a web server"), ("long", SHA, "100 bytes"), ("nolength", SHA, "5,000 bytes"),
-    ("nolength", "", "no stated length"), ("huge", "", "a file of 100,000,000,000,000,000 bytes"), ("silent", SHA, "Timeout"),
-    ("nonsense", "", "no stated length"),
-])
+
+@pytest.mark.parametrize(
+    "path, sha, seen",
+    [
+        ("wrong", SHA, hashlib.sha256(RIGHT[::-1]).hexdigest()),
+        ("absent", SHA, "HTTP 404"),
+        ("broken", "", "HTTP 503"),
+        ("page", SHA, "a web page"),
+        ("page", "", "a web page"),
+        ("disguised", "", "a web page ('Quota exceeded')"),
+        ("disguised", SHA, "a web page ('Quota exceeded')"),
+        ("zipped", SHA, "Content-Encoding gzip"),
+        ("loop", "", "more than 10 redirects"),
+        ("file", "", "file:///etc/hostname is no address of a web server"),
+        ("long", SHA, "100 bytes"),
+        ("nolength", SHA, "5,000 bytes"),
+        ("nolength", "", "no stated length"),
+        ("huge", "", "a file of 100,000,000,000,000,000 bytes"),
+        ("silent", SHA, "Timeout"),
+        ("nonsense", "", "no stated length"),
+    ],
+)
 def test_bad_download_leaves_nothing_and_says_what_was_seen(server, places, path, sha, seen):
     final, local = places
     final.parent.mkdir(parents=True)
@@ -175,14 +215,31 @@ def test_bad_download_leaves_nothing_and_says_what_was_seen(server, places, path
     earlier.write_bytes(b"good")
     with pytest.raises(FetchError) as error:
         fetch_locked(NAME, [f"{server.address}/{path}"], sha)
-    assert not final.exists() and leftovers(final) == ["earlier.bin"] and earlier.read_bytes() == b"good"
-    for text in (NAME, f"{server.address}/{path}", sha, str(final), str(local), "ARQ_LOCAL_DATA", seen):
+    assert (
+        not final.exists()
+        and leftovers(final) == ["earlier.bin"]
+        and earlier.read_bytes() == b"good"
+    )
+    for text in (
+        NAME,
+        f"{server.address}/{path}",
+        sha,
+        str(final),
+        str(local),
+        "ARQ_LOCAL_DATA",
+        seen,
+    ):
         assert text in str(error.value)
     assert not lock_file(final).exists()
 
 
-@pytest.mark.parametrize("path, seen", [("cut", "stopped after 5,000"), ("stalls", "Timeout"), ("drips", "bytes in 0 seconds")])
-def test_an_answer_that_never_ends_is_given_up_and_its_beginning_kept(server, places, path, seen, monkeypatch):
+@pytest.mark.parametrize(
+    "path, seen",
+    [("cut", "stopped after 5,000"), ("stalls", "Timeout"), ("drips", "bytes in 0 seconds")],
+)
+def test_an_answer_that_never_ends_is_given_up_and_its_beginning_kept(
+    server, places, path, seen, monkeypatch
+):
     monkeypatch.setattr(download, "WINDOW", 0.2)
     monkeypatch.setattr(download, "ATTEMPTS", 2)
     with pytest.raises(FetchError, match=seen):
@@ -198,7 +255,11 @@ def test_an_answer_that_never_ends_is_given_up_and_its_beginning_kept(server, pl
 @pytest.mark.parametrize("expected", [10_000, len(RIGHT)])
 def test_no_more_is_written_than_expected(server, places, expected, monkeypatch):
     sizes = []
-    monkeypatch.setattr(download, "discard", lambda part, of=download.discard: (sizes.append(part.stat().st_size), of(part)))
+    monkeypatch.setattr(
+        download,
+        "discard",
+        lambda part, of=download.discard: (sizes.append(part.stat().st_size), of(part)),
+    )
     with pytest.raises(FetchError, match=f"more than {expected:,} bytes"):
         fetch_locked(NAME, [server.address + "/endless"], "", expected)
     assert sizes == [expected] and leftovers(places[0]) == []
@@ -225,7 +286,12 @@ def test_a_file_that_is_not_hdf5_is_not_taken_under_such_a_name(server, places):
 def test_mirrors_are_asked_in_order_and_all_are_named(server, places):
     addresses = [f"{server.address}/{p}" for p in ("absent", "wrong", "cut", "right", "broken")]
     assert fetch_locked(NAME, addresses, SHA).read_bytes() == RIGHT
-    assert list(dict.fromkeys(path for path, _ in server.hits)) == ["/absent", "/wrong", "/cut", "/right"]
+    assert list(dict.fromkeys(path for path, _ in server.hits)) == [
+        "/absent",
+        "/wrong",
+        "/cut",
+        "/right",
+    ]
     with pytest.raises(FetchError) as error:
         fetch_locked("other.bin", addresses[:2] + addresses[4:], SHA)
     assert all(a in str(error.value) for a in addresses[:2] + addresses[4:])
@@ -237,19 +303,42 @@ def test_offline_names_a_truncated_cache_file_with_size_and_hash_and_leaves_it(s
     server.server_close()
     final.parent.mkdir(parents=True)
     final.write_bytes(RIGHT[:100])
-    with pytest.raises(FetchError, match=f"100 bytes with SHA-256 {hashlib.sha256(RIGHT[:100]).hexdigest()}"):
+    with pytest.raises(
+        FetchError, match=f"100 bytes with SHA-256 {hashlib.sha256(RIGHT[:100]).hexdigest()}"
+    ):
         fetch(server.address + "/right", SHA, NAME)
     assert final.read_bytes() == RIGHT[:100]
 
 
 def test_without_an_address_the_message_says_where_to_put_the_file(places):
-    with pytest.raises(FetchError, match=f"Get the file from its publisher by other means and put it at {places[0]}"):
+    with pytest.raises(
+        FetchError,
+        match=f"Get the file from its publisher by other means and put it at {places[0]}",
+    ):
         fetch_locked(NAME, [], SHA)
     places[0].write_bytes(RIGHT)
     assert fetch_locked(NAME, [], SHA) == places[0]
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "/etc/a", "a\\b", ".hidden", "a\0", "a\n", "C:a", "a" * 300, "-f", "é"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "a/b",
+        "../a",
+        "/etc/a",
+        "a\\b",
+        ".hidden",
+        "a\0",
+        "a\n",
+        "C:a",
+        "a" * 300,
+        "-f",
+        "é",
+    ],
+)
 def test_a_name_that_is_a_path_is_refused(places, name):
     with pytest.raises(FetchError, match="expected a plain file name"):
         fetch_locked(name, [], SHA)
@@ -258,11 +347,16 @@ def test_a_name_that_is_a_path_is_refused(places, name):
 
 # The lock file
 
+
 def test_first_use_records_the_hash_and_later_uses_ask_nobody(server, places):
     final, _ = places
     assert fetch_locked(NAME, [server.address + "/right"]) == fetch_locked(NAME, []) == final
     entry = json.loads(lock_file(final).read_text())[NAME]
-    assert (entry["sha256"], entry["bytes"], entry["source"]) == (SHA, len(RIGHT), server.address + "/right")
+    assert (entry["sha256"], entry["bytes"], entry["source"]) == (
+        SHA,
+        len(RIGHT),
+        server.address + "/right",
+    )
     assert server.hits == [("/right", None)] and leftovers(final) == []
 
 
@@ -281,11 +375,16 @@ def test_publisher_changes_a_locked_file(server, places):
     with pytest.raises(FetchError) as error:
         fetch_locked(NAME, [server.address + "/wrong"])
     when = json.loads(lock_file(final).read_text())[NAME]["locked"]
-    for text in (f"locked on {when} from {server.address}/right", SHA, hashlib.sha256(RIGHT[::-1]).hexdigest(), str(lock_file(final)),
-                 "remove the entry 'demos.bin'"):
+    for text in (
+        f"locked on {when} from {server.address}/right",
+        SHA,
+        hashlib.sha256(RIGHT[::-1]).hexdigest(),
+        str(lock_file(final)),
+        "remove the entry 'demos.bin'",
+    ):
         assert text in str(error.value)
     assert not final.exists()
-    lock_file(final).unlink()                                   # what the message says
+    lock_file(final).unlink()  # what the message says
     assert fetch_locked(NAME, [server.address + "/wrong"]).read_bytes() == RIGHT[::-1]
 
 
@@ -293,15 +392,29 @@ def test_a_locked_file_that_was_edited_is_an_error_and_is_not_replaced(server, p
     final, _ = places
     fetch_locked(NAME, [server.address + "/right"])
     final.write_bytes(b"edited")
-    with pytest.raises(FetchError, match=r"6 bytes with SHA-256(.|\n)*locked on(.|\n)*remove what lies at"):
+    with pytest.raises(
+        FetchError, match=r"6 bytes with SHA-256(.|\n)*locked on(.|\n)*remove what lies at"
+    ):
         fetch_locked(NAME, [server.address + "/right"])
     assert final.read_bytes() == b"edited" and len(server.hits) == 1
     final.unlink()
     assert fetch_locked(NAME, [server.address + "/right"]).read_bytes() == RIGHT
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", "3", '{"demos.bin": 3}', '{"demos.bin": {"sha256": "a"}}', '{"demos.bin": {"sha256": 5}}',
-                                  '{"demos.bin": []}', "\xff"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        "3",
+        '{"demos.bin": 3}',
+        '{"demos.bin": {"sha256": "a"}}',
+        '{"demos.bin": {"sha256": 5}}',
+        '{"demos.bin": []}',
+        "\xff",
+    ],
+)
 def test_a_damaged_lock_file_is_one_clear_error(places, text):
     final, _ = places
     final.parent.mkdir(parents=True)
@@ -319,23 +432,31 @@ def test_entries_recorded_at_the_same_time_are_all_kept(server, places):
 
 # Two processes, full disks, folders that cannot be written to
 
+
 @pytest.mark.parametrize("sha", [SHA, ""])
 def test_of_two_processes_one_waits_and_uses_the_other_s_file(server, places, sha):
     both = [Fetching(NAME, [server.address + "/slow"], sha) for _ in range(2)]
     answers = [process.answer() for process in both]
-    assert [path for path, *_ in answers] == [str(places[0])] * 2 and places[0].read_bytes() == RIGHT
+    assert [path for path, *_ in answers] == [str(places[0])] * 2 and places[
+        0
+    ].read_bytes() == RIGHT
     assert len(server.hits) == 1 and sum("waiting for it" in err for _, err, _ in answers) == 1
 
 
 def test_a_file_larger_than_the_disk_is_refused_before_it_is_written(server, places, monkeypatch):
     monkeypatch.setattr(download.shutil, "disk_usage", lambda path: SimpleNamespace(free=2**34))
-    with pytest.raises(FetchError, match=r"34,359,738,368 bytes are to come, 17,179,869,184 are free.*set ARQ_CACHE"):
+    with pytest.raises(
+        FetchError,
+        match=r"34,359,738,368 bytes are to come, 17,179,869,184 are free.*set ARQ_CACHE",
+    ):
         fetch_locked(NAME, [server.address + "/tera"])
     assert leftovers(places[0]) == []
 
 
 def test_a_limit_met_while_writing_is_said_and_what_came_is_kept(server, places):
-    error, *_ = Fetching(NAME, [server.address + "/right"], SHA, before=[("small_files", 10_000)]).answer()
+    error, *_ = Fetching(
+        NAME, [server.address + "/right"], SHA, before=[("small_files", 10_000)]
+    ).answer()
     assert error.startswith("FetchError") and "File too large" in error and "set ARQ_CACHE" in error
     assert not places[0].exists()
     assert fetch(server.address + "/right", SHA, NAME).read_bytes() == RIGHT
@@ -347,22 +468,36 @@ def on_disk(cache, address, *steps):
     cache.mkdir(exist_ok=True)
     answer, *_ = Fetching(NAME, [address], SHA, before=[("own_disk", str(cache), *steps)]).answer()
     if answer.startswith("impossible"):
-        pytest.skip(f"DISK TEST NOT RUN: this system lets no user mount a disk of its own ({answer})")
+        pytest.skip(
+            f"DISK TEST NOT RUN: this system lets no user mount a disk of its own ({answer})"
+        )
     return answer
 
 
 def test_a_disk_that_fills_up_is_said(server, places):
     error = on_disk(places[0].parent.parent, server.address + "/chunked", "size=16k")
-    assert error.startswith("FetchError") and "No space left on device" in error and "set ARQ_CACHE" in error
+    assert (
+        error.startswith("FetchError")
+        and "No space left on device" in error
+        and "set ARQ_CACHE" in error
+    )
 
 
 def test_a_read_only_disk_is_said_but_a_verified_file_on_it_is_used(server, places):
     final, local = places
     cache = final.parent.parent
     error = on_disk(cache, server.address + "/right", "ro")
-    assert error.startswith("FetchError") and "Read-only file system" in error and "set ARQ_CACHE" in error
+    assert (
+        error.startswith("FetchError")
+        and "Read-only file system" in error
+        and "set ARQ_CACHE" in error
+    )
     (local.parent / "elsewhere").write_bytes(RIGHT)
-    steps = ["mkdir", str(final.parent)], ["cp", str(local.parent / "elsewhere"), str(final)], ["mount", "-o", "remount,ro", str(cache)]
+    steps = (
+        ["mkdir", str(final.parent)],
+        ["cp", str(local.parent / "elsewhere"), str(final)],
+        ["mount", "-o", "remount,ro", str(cache)],
+    )
     assert on_disk(cache, server.address + "/right", "size=1m", *steps) == str(final)
     assert server.hits == []
 
@@ -377,4 +512,6 @@ def test_a_file_where_the_cache_should_be_is_said(server, places):
 @pytest.mark.parametrize("name", [NAME, "../a"])
 def test_nothing_outside_the_cache_is_written(server, places, path, name):
     _, _, written = Fetching(name, [f"{server.address}/{path}"], "").answer()
-    assert bool(written) == (name == NAME) and all(p.startswith(str(places[0].parent.parent)) for p in written)
+    assert bool(written) == (name == NAME) and all(
+        p.startswith(str(places[0].parent.parent)) for p in written
+    )

@@ -1,4 +1,7 @@
-"""arq_core.datasets.readers.minari: which transitions a Minari dataset becomes, on files by Minari's own writer, against its own reader."""
+"""arq_core.datasets.readers.minari: which transitions a Minari dataset becomes, on files by
+Minari's own writer, against its own reader.
+"""
+
 import json
 import shutil
 import warnings
@@ -13,29 +16,47 @@ from arq_core.algorithm.types import DataError
 from arq_core.datasets.fetch import FetchError
 from arq_core.datasets.readers.minari import read_minari
 
-minari = pytest.importorskip("minari", reason="needs Minari (extra minari): its writer makes the files of these tests")
+minari = pytest.importorskip(
+    "minari", reason="needs Minari (extra minari): its writer makes the files of these tests"
+)
 from minari.data_collector.episode_buffer import EpisodeBuffer  # noqa: E402
 
 S, A = 3, 2
-LENGTHS = dict(terminated=4, truncated=3, both=2, neither=3)                # one episode each, in this order
+# one episode each, in this order
+LENGTHS = dict(terminated=4, truncated=3, both=2, neither=3)
 BOX = gym.spaces.Box(-np.inf, np.inf, (S,), np.float64)
 UNIT = gym.spaces.Box(-1, 1, (A,), np.float32)
-GOAL = {k: gym.spaces.Box(-np.inf, np.inf, (n,), np.float64) for k, n in dict(achieved_goal=2, desired_goal=2, observation=4).items()}
+GOAL = {
+    k: gym.spaces.Box(-np.inf, np.inf, (n,), np.float64)
+    for k, n in dict(achieved_goal=2, desired_goal=2, observation=4).items()
+}
 
 
 def episode(end, steps, space=BOX, action_space=UNIT, seed=0):
     rng = np.random.default_rng([seed, steps])
     draw = lambda space: rng.normal(size=(steps + 1, *space.shape)).astype(space.dtype)
-    seen = {k: draw(s) for k, s in space.spaces.items()} if isinstance(space, gym.spaces.Dict) else draw(space)
+    seen = (
+        {k: draw(s) for k, s in space.spaces.items()}
+        if isinstance(space, gym.spaces.Dict)
+        else draw(space)
+    )
     flags = np.zeros((2, steps), bool)
     flags[:, -1] = end in ("terminated", "both"), end in ("truncated", "both")
     low, high = action_space.low, action_space.high
-    return EpisodeBuffer(observations=seen, actions=rng.uniform(low, high, (steps, A)).astype(np.float32), rewards=rng.normal(size=steps),
-                         terminations=flags[0], truncations=flags[1])
+    return EpisodeBuffer(
+        observations=seen,
+        actions=rng.uniform(low, high, (steps, A)).astype(np.float32),
+        rewards=rng.normal(size=steps),
+        terminations=flags[0],
+        truncations=flags[1],
+    )
 
 
 def episodes(space=BOX, action_space=UNIT):
-    return [episode(end, steps, space, action_space, i) for i, (end, steps) in enumerate(LENGTHS.items())]
+    return [
+        episode(end, steps, space, action_space, i)
+        for i, (end, steps) in enumerate(LENGTHS.items())
+    ]
 
 
 @pytest.fixture(autouse=True)
@@ -47,9 +68,15 @@ def own_folder(tmp_path, monkeypatch):
 def write(name="ours/small-v0", buffers=None, space=BOX, action_space=UNIT, **kw):
     """A dataset as Minari writes it, in its own folder."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)                         # about authors and descriptions
-        return minari.create_dataset_from_buffers(name, buffers or episodes(space, action_space), observation_space=space,
-                                                  action_space=action_space, **kw)
+        # about authors and descriptions
+        warnings.simplefilter("ignore", UserWarning)
+        return minari.create_dataset_from_buffers(
+            name,
+            buffers or episodes(space, action_space),
+            observation_space=space,
+            action_space=action_space,
+            **kw,
+        )
 
 
 @pytest.fixture
@@ -63,13 +90,23 @@ def same(a, b):
 
 
 def by_library(dataset, join=lambda x: x):
-    """What the library's own reader returns, as flat arrays; the last step is left out of an episode that did not terminate."""
-    kept = [(e, slice(None) if e.terminations[-1] else slice(-1)) for e in dataset.iterate_episodes()]
+    """What the library's own reader returns, as flat arrays; the last step is left out of an
+    episode that did not terminate.
+    """
+    kept = [
+        (e, slice(None) if e.terminations[-1] else slice(-1)) for e in dataset.iterate_episodes()
+    ]
     flat = lambda take: np.concatenate([take(e)[rows] for e, rows in kept]).astype(np.float32)
-    return dict(states=flat(lambda e: join(e.observations)[:-1]), after=flat(lambda e: join(e.observations)[1:]),
-                actions=flat(lambda e: e.actions), rewards=flat(lambda e: e.rewards),
-                terminals=np.concatenate([e.terminations[rows] for e, rows in kept]),
-                episode=np.concatenate([np.full(len(e.rewards[rows]), i) for i, (e, rows) in enumerate(kept)]))
+    return dict(
+        states=flat(lambda e: join(e.observations)[:-1]),
+        after=flat(lambda e: join(e.observations)[1:]),
+        actions=flat(lambda e: e.actions),
+        rewards=flat(lambda e: e.rewards),
+        terminals=np.concatenate([e.terminations[rows] for e, rows in kept]),
+        episode=np.concatenate(
+            [np.full(len(e.rewards[rows]), i) for i, (e, rows) in enumerate(kept)]
+        ),
+    )
 
 
 def assert_same_transitions(t, expected):
@@ -84,16 +121,23 @@ def test_a_termination_keeps_the_last_transition_and_a_truncation_drops_it(folde
     assert data.transitions.episode.tolist() == [0] * 4 + [1] * 2 + [2] * 2 + [3] * 2
     assert data.transitions.terminals.nonzero().squeeze(1).tolist() == [3, 7]
     assert "dropped the last transition of 2 episodes" in " ".join(data.notes)
-    assert not any("differs" in note for note in data.notes)                 # an episode without flags ends where its group ends
-    assert len(data.transitions.states) == 5 + 3 + 3 + 3                     # each state once; what a dropped step returned is left out
+    # an episode without flags ends where its group ends
+    assert not any("differs" in note for note in data.notes)
+    # each state once; what a dropped step returned is left out
+    assert len(data.transitions.states) == 5 + 3 + 3 + 3
 
 
 def test_minari_s_own_reader_returns_the_same_transitions(folder):
-    assert_same_transitions(read_minari(folder).transitions, by_library(minari.load_dataset("ours/small-v0")))
+    assert_same_transitions(
+        read_minari(folder).transitions, by_library(minari.load_dataset("ours/small-v0"))
+    )
 
 
 def test_id_folder_data_folder_and_file_are_one_dataset(folder):
-    found = [read_minari(x) for x in ("ours/small-v0", folder, folder / "data", folder / "data" / "main_data.hdf5")]
+    found = [
+        read_minari(x)
+        for x in ("ours/small-v0", folder, folder / "data", folder / "data" / "main_data.hdf5")
+    ]
     assert len({d.transitions.fingerprint() for d in found}) == len({d.sha256 for d in found}) == 1
     assert found[0].source == "ours/small-v0 (Minari, 4 episodes)"
 
@@ -108,9 +152,13 @@ def test_the_library_is_not_needed_for_a_dataset_that_is_there(folder, monkeypat
 def test_a_dataset_that_is_not_there_is_asked_of_the_library(own_folder, tmp_path, monkeypatch):
     write()
     kept = shutil.move(own_folder / "ours", tmp_path / "host")
-    monkeypatch.setattr(minari, "download_dataset", lambda name: shutil.copytree(kept, own_folder / "ours"))
+    monkeypatch.setattr(
+        minari, "download_dataset", lambda name: shutil.copytree(kept, own_folder / "ours")
+    )
     assert len(read_minari("ours/small-v0").transitions.actions) == 10
-    monkeypatch.setattr(minari, "download_dataset", lambda name: (_ for _ in ()).throw(ConnectionError("no route")))
+    monkeypatch.setattr(
+        minari, "download_dataset", lambda name: (_ for _ in ()).throw(ConnectionError("no route"))
+    )
     with pytest.raises(FetchError, match="ours/absent-v0: saw ConnectionError: no route"):
         read_minari("ours/absent-v0")
     monkeypatch.setattr(minari, "download_dataset", lambda name: None)
@@ -122,7 +170,9 @@ def test_a_dataset_that_is_not_there_is_asked_of_the_library(own_folder, tmp_pat
 
 def test_episode_10_comes_after_episode_2():
     write(buffers=[episode("terminated", n, seed=n) for n in range(1, 13)])
-    assert torch.bincount(read_minari("ours/small-v0").transitions.episode).tolist() == list(range(1, 13))
+    assert torch.bincount(read_minari("ours/small-v0").transitions.episode).tolist() == list(
+        range(1, 13)
+    )
 
 
 def test_goal_environments_join_position_observation_and_goal():
@@ -130,7 +180,9 @@ def test_goal_environments_join_position_observation_and_goal():
     write(space=gym.spaces.Dict(GOAL))
     join = lambda o: np.concatenate([o["achieved_goal"], o["observation"], o["desired_goal"]], 1)
     data = read_minari("ours/small-v0")
-    assert_same_transitions(data.transitions, by_library(minari.load_dataset("ours/small-v0"), join))
+    assert_same_transitions(
+        data.transitions, by_library(minari.load_dataset("ours/small-v0"), join)
+    )
     assert "a state is achieved_goal (2), observation (4), desired_goal (2) joined" in data.notes
 
 
@@ -142,10 +194,16 @@ def test_a_position_that_the_observation_repeats_is_left_out():
         b.observations["achieved_goal"][:] = b.observations["observation"][:, :2]
     write(buffers=buffers, space=space)
     data = read_minari("ours/small-v0")
-    assert_same_transitions(data.transitions, by_library(minari.load_dataset("ours/small-v0"),
-                                                         lambda o: np.concatenate([o["observation"], o["desired_goal"]], 1)))
+    assert_same_transitions(
+        data.transitions,
+        by_library(
+            minari.load_dataset("ours/small-v0"),
+            lambda o: np.concatenate([o["observation"], o["desired_goal"]], 1),
+        ),
+    )
     assert any("achieved_goal is left out" in note for note in data.notes)
-    buffers[-1].observations["achieved_goal"][-1, 0] += 1                    # one row that differs, and both are kept
+    # one row that differs, and both are kept
+    buffers[-1].observations["achieved_goal"][-1, 0] += 1
     write("ours/differs-v0", buffers, space)
     assert read_minari("ours/differs-v0").state_dim == 8
 
@@ -153,23 +211,55 @@ def test_a_position_that_the_observation_repeats_is_left_out():
 def test_observation_keys_choose_parts_and_their_order():
     write(space=gym.spaces.Dict(GOAL))
     data = read_minari("ours/small-v0", observation_keys=("desired_goal", "achieved_goal"))
-    assert_same_transitions(data.transitions, by_library(minari.load_dataset("ours/small-v0"),
-                                                         lambda o: np.concatenate([o["desired_goal"], o["achieved_goal"]], 1)))
-    with pytest.raises(DataError, match="observation_keys: saw velocity, expected some of achieved_goal, desired_goal, observation"):
+    assert_same_transitions(
+        data.transitions,
+        by_library(
+            minari.load_dataset("ours/small-v0"),
+            lambda o: np.concatenate([o["desired_goal"], o["achieved_goal"]], 1),
+        ),
+    )
+    with pytest.raises(
+        DataError,
+        match="observation_keys: saw velocity, expected some of achieved_goal, "
+        "desired_goal, observation",
+    ):
         read_minari("ours/small-v0", observation_keys=["velocity"])
 
 
 def test_parts_of_parts_are_joined_too():
-    """As in FrankaKitchen, whose goals are Dicts of one Box per object, in the order in which Gymnasium flattens the space."""
+    """As in FrankaKitchen, whose goals are Dicts of one Box per object, in the order in which
+    Gymnasium flattens the space.
+    """
     inner = gym.spaces.Dict(kettle=GOAL["achieved_goal"], burner=GOAL["desired_goal"])
-    space = gym.spaces.Dict(observation=GOAL["observation"], achieved_goal=inner, desired_goal=inner)
-    flat = [episode(end, n, gym.spaces.Dict(GOAL), seed=i) for i, (end, n) in enumerate(LENGTHS.items())]
-    nest = lambda o: dict(observation=o["observation"], **{k: dict(burner=o["desired_goal"], kettle=o["achieved_goal"])
-                                                           for k in ("achieved_goal", "desired_goal")})
-    write(buffers=[EpisodeBuffer(**{**vars(b), "observations": nest(b.observations)}) for b in flat], space=space)
-    goal = lambda o: np.stack([gym.spaces.flatten(inner, {k: x[i] for k, x in o.items()}) for i in range(len(o["kettle"]))])
-    expected = by_library(minari.load_dataset("ours/small-v0"),
-                          lambda o: np.concatenate([goal(o["achieved_goal"]), o["observation"], goal(o["desired_goal"])], 1))
+    space = gym.spaces.Dict(
+        observation=GOAL["observation"], achieved_goal=inner, desired_goal=inner
+    )
+    flat = [
+        episode(end, n, gym.spaces.Dict(GOAL), seed=i) for i, (end, n) in enumerate(LENGTHS.items())
+    ]
+    nest = lambda o: dict(
+        observation=o["observation"],
+        **{
+            k: dict(burner=o["desired_goal"], kettle=o["achieved_goal"])
+            for k in ("achieved_goal", "desired_goal")
+        },
+    )
+    write(
+        buffers=[EpisodeBuffer(**{**vars(b), "observations": nest(b.observations)}) for b in flat],
+        space=space,
+    )
+    goal = lambda o: np.stack(
+        [
+            gym.spaces.flatten(inner, {k: x[i] for k, x in o.items()})
+            for i in range(len(o["kettle"]))
+        ]
+    )
+    expected = by_library(
+        minari.load_dataset("ours/small-v0"),
+        lambda o: np.concatenate(
+            [goal(o["achieved_goal"]), o["observation"], goal(o["desired_goal"])], 1
+        ),
+    )
     assert_same_transitions(read_minari("ours/small-v0").transitions, expected)
 
 
@@ -182,7 +272,9 @@ def test_actions_of_another_box_are_scaled_to_ours_and_said():
     data = read_minari("ours/small-v0")
     assert data.transitions.actions[:2].tolist() == [[-1, -1], [1, 1]]
     back = low + (data.transitions.actions.numpy() + 1) / 2 * (high - low)
-    np.testing.assert_allclose(back, by_library(minari.load_dataset("ours/small-v0"))["actions"], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        back, by_library(minari.load_dataset("ours/small-v0"))["actions"], rtol=0, atol=1e-6
+    )
     assert "scaled actions from the box [-2.0, 0.0] to [2.0, 0.5] to [-1, 1]" in data.notes[0]
     assert data.notes[1].startswith("clipped 0 of")
 
@@ -202,7 +294,11 @@ def test_what_a_real_collector_writes_is_read():
         warnings.simplefilter("ignore", UserWarning)
         env.create_dataset("ours/pendulum-v0")
     t = read_minari("ours/pendulum-v0").transitions
-    assert torch.bincount(t.episode).tolist() == [199, 199] and not t.terminals.any() and len(t.states) == 400
+    assert (
+        torch.bincount(t.episode).tolist() == [199, 199]
+        and not t.terminals.any()
+        and len(t.states) == 400
+    )
 
 
 def rewritten(folder, change):
@@ -225,7 +321,12 @@ def test_an_episode_without_its_last_observation_loses_no_more_than_that(folder)
     """Old collectors wrote T observations for T steps (Minari's issue 199)."""
     whole = read_minari(folder).transitions
     for i in (0, 1):
-        rewritten(folder, lambda file: replace(file, f"episode_{i}/observations", file[f"episode_{i}/observations"][:-1]))
+        rewritten(
+            folder,
+            lambda file: replace(
+                file, f"episode_{i}/observations", file[f"episode_{i}/observations"][:-1]
+            ),
+        )
     data = read_minari(folder)
     for name in ("actions", "rewards", "terminals", "episode"):
         assert torch.equal(getattr(whole, name), getattr(data.transitions, name)), name
@@ -235,7 +336,10 @@ def test_an_episode_without_its_last_observation_loses_no_more_than_that(folder)
 def test_an_end_inside_an_episode_is_an_end(folder):
     rewritten(folder, lambda file: replace(file, "episode_0/terminations", np.array([0, 1, 0, 1])))
     data = read_minari(folder)
-    assert data.transitions.episode.tolist()[:4] == [0, 0, 1, 1] and data.transitions.terminals[[1, 3]].all()
+    assert (
+        data.transitions.episode.tolist()[:4] == [0, 0, 1, 1]
+        and data.transitions.terminals[[1, 3]].all()
+    )
     assert "1 of 4 episodes end before their last step" in " ".join(data.notes)
 
 
@@ -244,15 +348,33 @@ def test_a_wrong_total_of_steps_is_said(folder):
     assert "metadata.json says total_steps 99, the episodes have 12" in read_minari(folder).notes
 
 
-@pytest.mark.parametrize("change,message", [
-    (lambda f: replace(f, "episode_1/rewards", np.zeros(2)), "episode_1: field 'rewards': saw 2 rows, expected 3"),
-    (lambda f: replace(f, "episode_1/actions", np.full((3, A), np.nan)), "episode_1: field 'actions': saw nan"),
-    (lambda f: replace(f, "episode_1/actions", np.zeros((3, A + 1))), "episode_1: field 'actions': saw 3 numbers a row, expected 2"),
-    (lambda f: replace(f, "episode_1/observations", np.zeros((6, S))), "episode_1: saw 6 observations and 3 actions"),
-    (lambda f: replace(f, "episode_1/terminations", np.array([0, 0, 7])), "episode_1: field 'terminations': saw 7 at index 2"),
-    (lambda f: f["episode_1"].pop("truncations"), "expected also 'truncations'"),
-    (lambda f: f.pop("episode_1"), "saw 3 episodes and total_episodes 4"),
-])
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        (
+            lambda f: replace(f, "episode_1/rewards", np.zeros(2)),
+            "episode_1: field 'rewards': saw 2 rows, expected 3",
+        ),
+        (
+            lambda f: replace(f, "episode_1/actions", np.full((3, A), np.nan)),
+            "episode_1: field 'actions': saw nan",
+        ),
+        (
+            lambda f: replace(f, "episode_1/actions", np.zeros((3, A + 1))),
+            "episode_1: field 'actions': saw 3 numbers a row, expected 2",
+        ),
+        (
+            lambda f: replace(f, "episode_1/observations", np.zeros((6, S))),
+            "episode_1: saw 6 observations and 3 actions",
+        ),
+        (
+            lambda f: replace(f, "episode_1/terminations", np.array([0, 0, 7])),
+            "episode_1: field 'terminations': saw 7 at index 2",
+        ),
+        (lambda f: f["episode_1"].pop("truncations"), "expected also 'truncations'"),
+        (lambda f: f.pop("episode_1"), "saw 3 episodes and total_episodes 4"),
+    ],
+)
 def test_each_fault_of_an_episode_is_named(folder, change, message):
     rewritten(folder, change)
     with pytest.raises(DataError, match=message):
@@ -264,18 +386,27 @@ PICTURE = json.dumps(dict(type="Box", dtype="uint8", shape=[64, 64, 3], low=0, h
 ENDLESS = json.dumps(dict(type="Box", dtype="float32", shape=[A], low=[-np.inf] * A, high=[1] * A))
 
 
-@pytest.mark.parametrize("changes,message", [
-    (dict(action_space=DISCRETE), "actions: saw the space Discrete"),
-    (dict(observation_space=DISCRETE), "observations: saw the space Discrete"),
-    (dict(observation_space=PICTURE), r"observations: saw the space Box of shape \[64, 64, 3\] and type uint8"),
-    (dict(observation_space=json.dumps(dict(type="Tuple", subspaces=[]))), "observations: saw the space Tuple"),
-    (dict(action_space=ENDLESS), "action_space: saw low .* expected finite bounds"),
-    (dict(action_space="[" * 100_000), "without readable spaces"),
-    (dict(action_space=None), "without readable spaces"),
-    (dict(data_format="arrow"), "saw data_format 'arrow', expected 'hdf5'"),
-    (dict(total_episodes="4"), "saw 4 episodes and total_episodes 4"),
-    (dict(total_episodes=5), "saw 4 episodes and total_episodes 5"),
-])
+@pytest.mark.parametrize(
+    "changes,message",
+    [
+        (dict(action_space=DISCRETE), "actions: saw the space Discrete"),
+        (dict(observation_space=DISCRETE), "observations: saw the space Discrete"),
+        (
+            dict(observation_space=PICTURE),
+            r"observations: saw the space Box of shape \[64, 64, 3\] and type uint8",
+        ),
+        (
+            dict(observation_space=json.dumps(dict(type="Tuple", subspaces=[]))),
+            "observations: saw the space Tuple",
+        ),
+        (dict(action_space=ENDLESS), "action_space: saw low .* expected finite bounds"),
+        (dict(action_space="[" * 100_000), "without readable spaces"),
+        (dict(action_space=None), "without readable spaces"),
+        (dict(data_format="arrow"), "saw data_format 'arrow', expected 'hdf5'"),
+        (dict(total_episodes="4"), "saw 4 episodes and total_episodes 4"),
+        (dict(total_episodes=5), "saw 4 episodes and total_episodes 5"),
+    ],
+)
 def test_each_fault_of_the_metadata_is_named(folder, changes, message):
     remetadata(folder, **changes)
     with pytest.raises(DataError, match=message):
@@ -288,7 +419,10 @@ def test_damaged_files_end_in_one_kind_of_error(folder):
     rng = np.random.default_rng(0)
     refused = 0
     for i in range(150):
-        damaged, text = bytearray(whole if i % 2 else whole[:rng.integers(1, len(whole))]), bytearray(metadata)
+        damaged, text = (
+            bytearray(whole if i % 2 else whole[: rng.integers(1, len(whole))]),
+            bytearray(metadata),
+        )
         for x in (damaged, text) if i % 3 == 0 else (damaged,):
             for at in rng.integers(0, min(len(x), 4096), 6):
                 x[at] = rng.integers(256)
@@ -298,4 +432,5 @@ def test_damaged_files_end_in_one_kind_of_error(folder):
             read_minari(folder)
         except DataError:
             refused += 1
-    assert refused > 75                                                # every truncated file at least
+    # every truncated file at least
+    assert refused > 75

@@ -1,4 +1,7 @@
-"""arq_core.datasets.passports: every dataset has one, it says what the table says, and what nobody states is not invented."""
+"""arq_core.datasets.passports: every dataset has one, it says what the table says, and what nobody
+states is not invented.
+"""
+
 from arq_core.config import settings
 from arq_core.config.tasks import tasks
 from arq_core.datasets.passports import UNKNOWN, of, passport, passports
@@ -9,7 +12,15 @@ def test_every_task_has_a_passport_that_repeats_its_row():
         p = passport(name)
         text = str(p)
         assert p == of(row) and p in passports([name])
-        for said in (name, row.version, row.sha256, row.licence, row.also_known, *row.source.split(), *row.other_versions.replace("=", " ").split()):
+        for said in (
+            name,
+            row.version,
+            row.sha256,
+            row.licence,
+            row.also_known,
+            *row.source.split(),
+            *row.other_versions.replace("=", " ").split(),
+        ):
             assert said in text
         assert p.reward == settings.hyper(row.group).reward
     assert [p.name for p in passports()] == list(tasks())
@@ -17,6 +28,7 @@ def test_every_task_has_a_passport_that_repeats_its_row():
 
 def test_an_unstated_field_says_so():
     from dataclasses import replace
+
     row = replace(tasks()["hopper-medium-v2"], sha256="", licence="", transitions=None)
     lines = dict(of(row).lines())
     assert lines["SHA-256"] == lines["steps"] == lines["licence"] == UNKNOWN
@@ -24,7 +36,9 @@ def test_an_unstated_field_says_so():
 
 def test_a_number_never_stands_without_its_source():
     for row in tasks().values():
-        assert bool(row.sha256) <= bool(row.sha256_source) and bool(row.transitions) <= bool(row.transitions_source)
+        assert bool(row.sha256) <= bool(row.sha256_source) and bool(row.transitions) <= bool(
+            row.transitions_source
+        )
         assert row.score_source
 
 

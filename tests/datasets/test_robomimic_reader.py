@@ -1,4 +1,7 @@
-"""arq_core.datasets.readers.robomimic: which transitions a file in robomimic's layout becomes, against robomimic's own reader if it is there."""
+"""arq_core.datasets.readers.robomimic: which transitions a file in robomimic's layout becomes,
+against robomimic's own reader if it is there.
+"""
+
 import importlib.util
 import json
 import os
@@ -14,19 +17,27 @@ import torch
 from arq_core.algorithm.types import DataError
 from arq_core.datasets.readers.robomimic import read_robomimic
 
-WIDTHS = dict(object=4, robot0_eef_pos=3, robot0_eef_quat=4, robot0_gripper_qpos=2, robot0_joint_pos=7)
+WIDTHS = dict(
+    object=4, robot0_eef_pos=3, robot0_eef_quat=4, robot0_gripper_qpos=2, robot0_joint_pos=7
+)
 ORDER = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object")
 ENV_ARGS = dict(env_name="Lift", env_version="1.5.1", type=1, env_kwargs=dict(robots=["Panda"]))
-DONES = {0: [0, 0, 0, 1], 1: [0, 0, 0], 2: [0, 1, 1, 0, 1], 10: [0, 1]}     # dones by demonstration; rewards are the same
+# dones by demonstration; rewards are the same
+DONES = {0: [0, 0, 0, 1], 1: [0, 0, 0], 2: [0, 1, 1, 0, 1], 10: [0, 1]}
 
 
 def demonstration(number, dones, widths=WIDTHS, dtype=np.float64):
     """Arrays of one demonstration; next_obs[t] is obs[t + 1], as robomimic extracts them."""
     rng = np.random.default_rng(number)
     seen = {k: rng.normal(size=(len(dones) + 1, n)).astype(dtype) for k, n in widths.items()}
-    return dict(obs={k: x[:-1] for k, x in seen.items()}, next_obs={k: x[1:] for k, x in seen.items()},
-                actions=rng.uniform(-1, 1, (len(dones), 7)), rewards=np.array(dones, float), dones=np.array(dones),
-                states=rng.normal(size=(len(dones), 32)))
+    return dict(
+        obs={k: x[:-1] for k, x in seen.items()},
+        next_obs={k: x[1:] for k, x in seen.items()},
+        actions=rng.uniform(-1, 1, (len(dones), 7)),
+        rewards=np.array(dones, float),
+        dones=np.array(dones),
+        states=rng.normal(size=(len(dones), 32)),
+    )
 
 
 def demonstrations(**kw):
@@ -43,9 +54,13 @@ def write(path, demos, env_args=ENV_ARGS, masks=None, total=None, **kw):
                     g.create_dataset(f"{name}/{key}".rstrip("/"), data=y, **kw)
             g.attrs["num_samples"] = len(demo["actions"])
             g.attrs["model_file"] = "<mujoco/>"
-        data.attrs["total"] = sum(len(d["actions"]) for d in demos.values()) if total is None else total
+        data.attrs["total"] = (
+            sum(len(d["actions"]) for d in demos.values()) if total is None else total
+        )
         if env_args is not None:
-            data.attrs["env_args"] = env_args if isinstance(env_args, str) else json.dumps(env_args, indent=4)
+            data.attrs["env_args"] = (
+                env_args if isinstance(env_args, str) else json.dumps(env_args, indent=4)
+            )
         for name, chosen in (masks or {}).items():
             file[f"mask/{name}"] = np.array([f"demo_{n}" for n in chosen], dtype="S")
     return path
@@ -54,7 +69,11 @@ def write(path, demos, env_args=ENV_ARGS, masks=None, total=None, **kw):
 @pytest.fixture
 def read(tmp_path):
     def read(demos=None, reader=None, **kw):
-        return read_robomimic(write(tmp_path / "low_dim.hdf5", demonstrations() if demos is None else demos, **kw), **(reader or {}))
+        return read_robomimic(
+            write(tmp_path / "low_dim.hdf5", demonstrations() if demos is None else demos, **kw),
+            **(reader or {}),
+        )
+
     return read
 
 
@@ -67,14 +86,20 @@ def same(a, b):
 
 
 def test_every_step_is_there_but_the_last_of_a_demonstration_that_is_not_done(read):
-    """Demonstration 1 of 3 steps loses its last; 0, 2 and 10 end done and are whole. Order is that of the numbers."""
+    """Demonstration 1 of 3 steps loses its last; 0, 2 and 10 end done and are whole.
+
+    Order is that of the numbers.
+    """
     t, demos = read().transitions, demonstrations()
     kept = {0: slice(None), 1: slice(-1), 2: slice(None), 10: slice(None)}
     assert len(t.actions) == 4 + 2 + 5 + 2
     same(t.actions, np.concatenate([demos[n]["actions"][rows] for n, rows in kept.items()]))
     same(t.rewards, np.concatenate([demos[n]["rewards"][rows] for n, rows in kept.items()]))
     same(t.states[t.state], torch.cat([states(demos[n])[rows] for n, rows in kept.items()]))
-    same(t.states[t.next_state], torch.cat([states(demos[n], part="next_obs")[rows] for n, rows in kept.items()]))
+    same(
+        t.states[t.next_state],
+        torch.cat([states(demos[n], part="next_obs")[rows] for n, rows in kept.items()]),
+    )
     assert t.terminals.tolist() == [d == 1 for n, rows in kept.items() for d in DONES[n][rows]]
 
 
@@ -87,7 +112,9 @@ def test_no_transition_leads_from_one_demonstration_into_the_next(read):
 
 
 def test_a_done_inside_a_demonstration_is_a_terminal_and_the_demonstration_goes_on(read):
-    """dones 0 1 1 0 1 are five transitions in three stretches, as in the released code, which gives each done the discount 0."""
+    """dones 0 1 1 0 1 are five transitions in three stretches, as in the released code, which gives
+    each done the discount 0.
+    """
     data = read({2: demonstration(2, DONES[2])})
     assert data.transitions.terminals.tolist() == [False, True, True, False, True]
     assert data.transitions.episode.tolist() == [0, 0, 1, 2, 2]
@@ -95,7 +122,9 @@ def test_a_done_inside_a_demonstration_is_a_terminal_and_the_demonstration_goes_
 
 
 def test_each_state_is_stored_once_although_demonstrations_go_on_behind_a_done(read):
-    """Four demonstrations have 14 steps and so 18 states; of demonstration 1, which is not done, the last is not reached."""
+    """Four demonstrations have 14 steps and so 18 states; of demonstration 1, which is not done,
+    the last is not reached.
+    """
     t = read().transitions
     assert len(t.states) == len(torch.unique(t.states, dim=0)) == 17
     assert sorted(set(t.state.tolist()) | set(t.next_state.tolist())) == list(range(17))
@@ -113,7 +142,8 @@ def test_horizon_cuts_longer_demonstrations_and_says_so(read):
     data = read({0: demonstration(0, [0] * 6), 1: demonstration(1, [0, 1])}, reader=dict(horizon=4))
     assert data.transitions.episode.tolist() == [0, 0, 0, 1, 1]
     assert "cut 1 of 2 demonstrations at the horizon" in data.notes
-    assert "dropped the last transition of 1 episodes" in " ".join(data.notes)       # nothing behind the horizon is left over
+    # nothing behind the horizon is left over
+    assert "dropped the last transition of 1 episodes" in " ".join(data.notes)
     with pytest.raises(DataError, match="horizon: saw 0"):
         read(reader=dict(horizon=0))
 
@@ -123,7 +153,9 @@ def test_a_filter_key_chooses_demonstrations_in_the_order_of_their_numbers(read)
     data = read(masks=dict(train=[10, 0], valid=[1, 2]), reader=dict(filter_key="train"))
     same(data.transitions.actions, np.concatenate([demos[0]["actions"], demos[10]["actions"]]))
     assert "2 demonstrations of filter key 'train'" in data.source
-    with pytest.raises(DataError, match="filter_key: saw 'test', expected one of those in the file: train, valid"):
+    with pytest.raises(
+        DataError, match="filter_key: saw 'test', expected one of those in the file: train, valid"
+    ):
         read(masks=dict(train=[10, 0], valid=[1, 2]), reader=dict(filter_key="test"))
     with pytest.raises(DataError, match="saw demo_7 under the filter key"):
         read(masks=dict(train=[10, 7]), reader=dict(filter_key="train"))
@@ -140,24 +172,36 @@ def test_two_robots_come_in_robomimic_s_order(read):
 
 def test_observation_keys_can_be_chosen(read):
     keys = ("object", "robot0_joint_pos")
-    same(read({0: demonstration(0, DONES[0])}, reader=dict(observation_keys=keys)).transitions.states[:4],
-         states(demonstration(0, DONES[0]), keys))
+    same(
+        read(
+            {0: demonstration(0, DONES[0])}, reader=dict(observation_keys=keys)
+        ).transitions.states[:4],
+        states(demonstration(0, DONES[0]), keys),
+    )
     with pytest.raises(DataError, match="expected also robot0_eef_vel"):
         read(reader=dict(observation_keys=["robot0_eef_vel"]))
 
 
 @pytest.mark.parametrize("kw", [dict(dtype=np.float32), {}])
 def test_float32_compressed_and_without_next_obs_give_the_same_transitions(read, kw):
-    """The files of robomimic 0.4 on may be compressed and lack next_obs; s' of a last, done step is then s itself."""
+    """The files of robomimic 0.4 on may be compressed and lack next_obs; s' of a last, done step is
+    then s itself.
+    """
     demos = demonstrations(**kw)
     whole = read(demos).transitions
-    data = read({n: {k: v for k, v in d.items() if k != "next_obs"} for n, d in demos.items()}, compression="gzip")
+    data = read(
+        {n: {k: v for k, v in d.items() if k != "next_obs"} for n, d in demos.items()},
+        compression="gzip",
+    )
     bare = data.transitions
     for name in ("actions", "rewards", "terminals", "episode"):
         assert torch.equal(getattr(whole, name), getattr(bare, name)), name
     assert torch.equal(whole.states[whole.state], bare.states[bare.state])
-    last = torch.tensor([3, 10, 12])                                    # where a demonstration ends done
-    differs = (whole.states[whole.next_state] != bare.states[bare.next_state]).any(1).nonzero().squeeze(1)
+    # where a demonstration ends done
+    last = torch.tensor([3, 10, 12])
+    differs = (
+        (whole.states[whole.next_state] != bare.states[bare.next_state]).any(1).nonzero().squeeze(1)
+    )
     assert differs.tolist() == last.tolist()
     assert torch.equal(bare.states[bare.next_state][last], bare.states[bare.state][last])
     assert "next_obs is missing in 4 of 4 demonstrations" in " ".join(data.notes)
@@ -188,7 +232,9 @@ def test_actions_outside_the_box_are_clipped_and_counted(read):
     demo = demonstration(0, DONES[0])
     demo["actions"][1, 3] = 1.25
     data = read({0: demo})
-    assert data.transitions.actions[1, 3] == 1 and data.notes[0].startswith("clipped 1 of 28 action entries")
+    assert data.transitions.actions[1, 3] == 1 and data.notes[0].startswith(
+        "clipped 1 of 28 action entries"
+    )
 
 
 def changed(**fields):
@@ -201,20 +247,39 @@ def wider():
     return demos
 
 
-@pytest.mark.parametrize("demos,kw,message", [
-    (changed(rewards=np.zeros(3)), {}, "demo_0: field 'rewards': saw 3 rows, expected 4"),
-    (changed(rewards=np.array([0, np.nan, 0, 1])), {}, "demo_0: field 'rewards': saw nan at index"),
-    (changed(rewards=np.array([0, 1e300, 0, 1])), {}, "demo_0: field 'rewards': saw inf"),
-    (changed(dones=np.array([0, 2, 0, 1])), {}, "demo_0: field 'dones': saw 2 at index 1, expected 4 flags"),
-    (changed(actions=np.zeros((0, 7))), {}, r"demo_0: field 'actions': saw float64 of shape \(0, 7\)"),
-    (changed(actions=np.array([b"a"] * 4)), {}, "demo_0: field 'actions': saw .S1 of shape"),
-    (wider(), {}, "demo_1: saw 14 observations numbers a step, expected 13"),
-    ({0: {k: demonstration(0, [0, 1])[k] for k in ("actions", "states")}}, {}, "expected also the group obs; this is a raw file"),
-    ({}, {}, "saw none in data"),
-    ({"x": demonstration(0, [0, 1])}, {}, "saw demo_x in data"),
-    (changed(), dict(env_args="[" * 100_000), "attribute env_args: saw"),
-    (changed(), dict(env_args="{}"), "attribute env_args: saw '{}'"),
-])
+@pytest.mark.parametrize(
+    "demos,kw,message",
+    [
+        (changed(rewards=np.zeros(3)), {}, "demo_0: field 'rewards': saw 3 rows, expected 4"),
+        (
+            changed(rewards=np.array([0, np.nan, 0, 1])),
+            {},
+            "demo_0: field 'rewards': saw nan at index",
+        ),
+        (changed(rewards=np.array([0, 1e300, 0, 1])), {}, "demo_0: field 'rewards': saw inf"),
+        (
+            changed(dones=np.array([0, 2, 0, 1])),
+            {},
+            "demo_0: field 'dones': saw 2 at index 1, expected 4 flags",
+        ),
+        (
+            changed(actions=np.zeros((0, 7))),
+            {},
+            r"demo_0: field 'actions': saw float64 of shape \(0, 7\)",
+        ),
+        (changed(actions=np.array([b"a"] * 4)), {}, "demo_0: field 'actions': saw .S1 of shape"),
+        (wider(), {}, "demo_1: saw 14 observations numbers a step, expected 13"),
+        (
+            {0: {k: demonstration(0, [0, 1])[k] for k in ("actions", "states")}},
+            {},
+            "expected also the group obs; this is a raw file",
+        ),
+        ({}, {}, "saw none in data"),
+        ({"x": demonstration(0, [0, 1])}, {}, "saw demo_x in data"),
+        (changed(), dict(env_args="[" * 100_000), "attribute env_args: saw"),
+        (changed(), dict(env_args="{}"), "attribute env_args: saw '{}'"),
+    ],
+)
 def test_each_fault_is_named(read, demos, kw, message):
     with pytest.raises(DataError, match=message):
         read(demos, **kw)
@@ -244,7 +309,7 @@ def test_absent_and_damaged_files_end_in_one_kind_of_error(tmp_path):
     rng = np.random.default_rng(0)
     refused = 0
     for i in range(150):
-        damaged = bytearray(whole if i % 2 else whole[:rng.integers(1, len(whole))])
+        damaged = bytearray(whole if i % 2 else whole[: rng.integers(1, len(whole))])
         for at in rng.integers(0, min(len(damaged), 4096), 6):
             damaged[at] = rng.integers(256)
         (tmp_path / "damaged.hdf5").write_bytes(damaged)
@@ -252,41 +317,63 @@ def test_absent_and_damaged_files_end_in_one_kind_of_error(tmp_path):
             read_robomimic(tmp_path / "damaged.hdf5")
         except DataError:
             refused += 1
-    assert refused > 75                                                # every truncated file at least
+    # every truncated file at least
+    assert refused > 75
 
 
 OWN_READER = """
 import json, sys, types
 import numpy as np
-sys.modules["termcolor"] = types.SimpleNamespace(colored=lambda text, *a, **k: text)     # for messages only
+sys.modules["termcolor"] = types.SimpleNamespace(colored=lambda text, *a, **k: text)
 sys.path.insert(0, sys.argv[1])
 from robomimic.utils.dataset import SequenceDataset
 keys, fields = json.loads(sys.argv[3]), ("actions", "rewards", "dones")
 for target, filter_key in json.loads(sys.argv[4]).items():
-    data = SequenceDataset(sys.argv[2], keys, fields, hdf5_use_swmr=False, filter_by_attribute=filter_key)
+    data = SequenceDataset(sys.argv[2], keys, fields, hdf5_use_swmr=False,
+                           filter_by_attribute=filter_key)
     rows = [data[i] for i in range(len(data))]
-    join = lambda part: np.stack([np.concatenate([r[part][k][0] for k in keys]) for r in rows]).astype(np.float32)
-    np.savez(target, obs=join("obs"), next_obs=join("next_obs"), demo=[int(data._index_to_demo_id[i][5:]) for i in range(len(data))],
-             **{k: np.stack([np.asarray(r[k])[0] for r in rows]).astype(np.float32) for k in fields})
+    whole = lambda row, part: np.concatenate([row[part][k][0] for k in keys])
+    join = lambda part: np.stack([whole(r, part) for r in rows]).astype(np.float32)
+    demo = [int(data._index_to_demo_id[i][5:]) for i in range(len(data))]
+    np.savez(target, obs=join("obs"), next_obs=join("next_obs"), demo=demo, **{
+        k: np.stack([np.asarray(r[k])[0] for r in rows]).astype(np.float32) for k in fields})
 """
 
 
 def robomimic_folder():
-    """Where robomimic can be imported from: $ARQ_ROBOMIMIC, a folder made by `pip install --no-deps --target`, or where it is installed."""
+    """Where robomimic can be imported from: $ARQ_ROBOMIMIC, a folder made by `pip install --no-deps
+    --target`, or where it is installed.
+    """
     if given := os.environ.get("ARQ_ROBOMIMIC"):
         return given
     spec = importlib.util.find_spec("robomimic")
     return str(Path(spec.origin).parents[1]) if spec and spec.origin else None
 
 
-@pytest.mark.skipif(robomimic_folder() is None, reason="needs robomimic: pip install --no-deps --target FOLDER robomimic==0.3.0, then "
-                                                       "ARQ_ROBOMIMIC=FOLDER")
+@pytest.mark.skipif(
+    robomimic_folder() is None,
+    reason="needs robomimic: pip install --no-deps --target FOLDER robomimic==0.3.0, "
+    "then ARQ_ROBOMIMIC=FOLDER",
+)
 def test_robomimic_s_own_reader_returns_the_same_steps(tmp_path):
-    """SequenceDataset yields every step; we leave out the last of a demonstration that is not done, and nothing else."""
+    """SequenceDataset yields every step; we leave out the last of a demonstration that is not done,
+    and nothing else.
+    """
     path = write(tmp_path / "low_dim.hdf5", demonstrations(), masks=dict(train=[10, 1, 2]))
     wanted = {str(tmp_path / "all.npz"): None, str(tmp_path / "train.npz"): "train"}
-    subprocess.run([sys.executable, "-c", OWN_READER, robomimic_folder(), str(path), json.dumps(ORDER), json.dumps(wanted)],
-                   check=True, capture_output=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            OWN_READER,
+            robomimic_folder(),
+            str(path),
+            json.dumps(ORDER),
+            json.dumps(wanted),
+        ],
+        check=True,
+        capture_output=True,
+    )
     for target, filter_key in wanted.items():
         own = np.load(target)
         last = np.append(np.diff(own["demo"]) != 0, True)

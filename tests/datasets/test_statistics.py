@@ -1,4 +1,7 @@
-"""arq_core.datasets.statistics: exact counts, densities that match closed forms, no comparison of a step with its own episode."""
+"""arq_core.datasets.statistics: exact counts, densities that match closed forms, no comparison of a
+step with its own episode.
+"""
+
 import math
 
 import numpy as np
@@ -16,11 +19,23 @@ def fewer_queries(monkeypatch):
 
 
 def spread(actions, states, episodes=8):
-    """Transitions with the given states and actions [M ...], dealt out to episodes in equal consecutive pieces."""
+    """Transitions with the given states and actions [M ...], dealt out to episodes in equal
+    consecutive pieces.
+    """
     m = len(actions)
     rows = torch.arange(m)
-    states, actions = (torch.as_tensor(x, dtype=torch.float32).reshape(m, -1) for x in (states, actions))
-    return Transitions(states, rows, rows.roll(-1), actions, torch.zeros(m), torch.zeros(m, dtype=torch.bool), rows * episodes // m)
+    states, actions = (
+        torch.as_tensor(x, dtype=torch.float32).reshape(m, -1) for x in (states, actions)
+    )
+    return Transitions(
+        states,
+        rows,
+        rows.roll(-1),
+        actions,
+        torch.zeros(m),
+        torch.zeros(m, dtype=torch.bool),
+        rows * episodes // m,
+    )
 
 
 def test_lengths_and_returns_are_sums_over_the_kept_transitions():
@@ -32,42 +47,67 @@ def test_lengths_and_returns_are_sums_over_the_kept_transitions():
 
 def test_atoms_are_entries_exactly_at_the_faces():
     just_inside = np.nextafter(np.float32(1), np.float32(0))
-    low, high = s.atoms(spread(np.array([[1, -1], [1, 0], [just_inside, -1], [0.5, -just_inside]]), np.zeros((4, 1)), episodes=2))
+    low, high = s.atoms(
+        spread(
+            np.array([[1, -1], [1, 0], [just_inside, -1], [0.5, -just_inside]]),
+            np.zeros((4, 1)),
+            episodes=2,
+        )
+    )
     assert low.tolist() == [0, 0.5] and high.tolist() == [0.5, 0]
 
 
 @pytest.mark.parametrize("count, most", [(1, 5), (5, 5), (6, 5), (1_000_003, 1000)])
 def test_spaced_rows_are_distinct_and_reach_both_ends(count, most):
     rows = s.spaced(count, most)
-    assert rows[0] == 0 and rows[-1] == count - 1 and len(rows) == min(count, most) and (np.diff(rows) > 0).all()
+    assert (
+        rows[0] == 0
+        and rows[-1] == count - 1
+        and len(rows) == min(count, most)
+        and (np.diff(rows) > 0).all()
+    )
 
 
 def test_gain_of_two_separate_modes_is_the_closed_form():
-    """Two modes at ±1 of width w against one Gaussian of variance 1 + w²: log sqrt(1 + 1/w²) - log 2 nats."""
+    """Two modes at ±1 of width w against one Gaussian of variance 1 + w²: log sqrt(1 + 1/w²) - log
+    2 nats.
+    """
     rng, width = np.random.default_rng(1), 0.2
-    x, y = (rng.choice([-1, 1], (2, 4000)) + width * rng.standard_normal((2, 4000)) for _ in range(2))
+    x, y = (
+        rng.choice([-1, 1], (2, 4000)) + width * rng.standard_normal((2, 4000)) for _ in range(2)
+    )
     gain = (s.mixture_log_prob(x, y) - s.gaussian_log_prob(x, y)).mean()
     assert gain == pytest.approx(0.5 * math.log1p(width**-2) - math.log(2), abs=0.02)
 
 
 def test_a_rare_mode_is_found():
     rng = np.random.default_rng(2)
-    x, y = (np.where(rng.random((1, 2000)) < 0.05, 6.0, 0.0) + 0.5 * rng.standard_normal((1, 2000)) for _ in range(2))
-    truth = np.logaddexp(*(math.log(p) + s._normal(y, m, 0.5) for p, m in ((0.95, 0.0), (0.05, 6.0)))).mean()
+    x, y = (
+        np.where(rng.random((1, 2000)) < 0.05, 6.0, 0.0) + 0.5 * rng.standard_normal((1, 2000))
+        for _ in range(2)
+    )
+    truth = np.logaddexp(
+        *(math.log(p) + s._normal(y, m, 0.5) for p, m in ((0.95, 0.0), (0.05, 6.0)))
+    ).mean()
     assert s.mixture_log_prob(x, y).mean() == pytest.approx(truth, abs=0.01)
 
 
 def test_densities_integrate_to_one():
     x, grid = np.random.default_rng(3).standard_normal((1, 64)), np.linspace(-12, 12, 20_001)[None]
     for log_prob in (s.gaussian_log_prob, s.mixture_log_prob):
-        assert np.exp(log_prob(x, grid)).sum() * (grid[0, 1] - grid[0, 0]) == pytest.approx(1, abs=1e-6)
+        assert np.exp(log_prob(x, grid)).sum() * (grid[0, 1] - grid[0, 0]) == pytest.approx(
+            1, abs=1e-6
+        )
 
 
 def behaviour(seed=0, m=4000):
     """For states below 0 one Gaussian, above two modes of the same spread in all."""
     rng = np.random.default_rng(seed)
     states = rng.uniform(-1, 1, m)
-    one, two = 0.5 * rng.standard_normal(m), rng.choice([-0.49, 0.49], m) + 0.1 * rng.standard_normal(m)
+    one, two = (
+        0.5 * rng.standard_normal(m),
+        rng.choice([-0.49, 0.49], m) + 0.1 * rng.standard_normal(m),
+    )
     return spread(np.clip(np.where(states < 0, one, two), -1, 1), states)
 
 
@@ -75,16 +115,19 @@ def test_modes_tell_where_a_gaussian_fails():
     data = behaviour()
     found = s.modes(data)
     states = data.states[data.state[found.rows], 0].numpy()
-    inside = np.abs(states) > 0.1                                # a neighbourhood across the border has both
+    # a neighbourhood across the border has both
+    inside = np.abs(states) > 0.1
     failed = found.gain > found.chance
     assert failed[(states > 0) & inside].all()
-    assert failed[(states < 0) & inside].mean() < 0.25           # clipped at the box, and one chance in twenty
+    # clipped at the box, and one chance in twenty
+    assert failed[(states < 0) & inside].mean() < 0.25
 
 
 def test_gain_by_chance_is_as_rare_as_said():
     rng = np.random.default_rng(7)
     found = s.modes(spread(0.1 * rng.standard_normal(4000), rng.uniform(-1, 1, 4000)))
-    assert found.share < 0.15                                     # 0.05 expected; neighbourhoods overlap
+    # 0.05 expected; neighbourhoods overlap
+    assert found.share < 0.15
 
 
 def test_modes_are_the_same_for_shifted_and_scaled_actions_and_in_every_call():
@@ -95,13 +138,19 @@ def test_modes_are_the_same_for_shifted_and_scaled_actions_and_in_every_call():
 
 
 def test_a_deterministic_policy_with_atoms_gains_nothing():
-    data = spread(np.ones((400, 1)) * np.where(np.arange(400) < 200, -1, 1)[:, None], np.repeat([[-1.0], [1.0]], 200, 0), episodes=20)
+    data = spread(
+        np.ones((400, 1)) * np.where(np.arange(400) < 200, -1, 1)[:, None],
+        np.repeat([[-1.0], [1.0]], 200, 0),
+        episodes=20,
+    )
     found = s.modes(data)
     assert np.isfinite(found.gain).all() and found.share == 0
 
 
 def test_nearest_pair_is_of_another_half_of_the_episodes():
-    """Episodes at 0 and at 10: the nearest foreign pair is far, however near the own episode's steps are."""
+    """Episodes at 0 and at 10: the nearest foreign pair is far, however near the own episode's
+    steps are.
+    """
     states = np.concatenate([np.linspace(0, 0.1, 50), np.linspace(10, 10.1, 50)])
     found = s.coverage(spread(np.zeros((100, 1)), states, episodes=2))
     assert (found.nearest > 0.9 * found.typical).all()
@@ -126,7 +175,12 @@ def test_one_episode_is_refused(look):
 def test_facts_are_what_their_names_say():
     data = chain(episodes=4, length=5)
     found, returns = s.facts(data), data.rewards.double().view(4, 5).sum(1)
-    assert (found["transitions"], found["episodes"], found["ended"], found["states"]) == (20, 4, 2, 24)
+    assert (found["transitions"], found["episodes"], found["ended"], found["states"]) == (
+        20,
+        4,
+        2,
+        24,
+    )
     assert found["return_max"] == pytest.approx(float(returns.max()))
     assert found["return_std"] == pytest.approx(float(returns.std(correction=0)))
     assert (found["length_min"], found["length_max"], found["at_box"]) == (5, 5, 0)

@@ -11,12 +11,12 @@ pytestmark = pytest.mark.slow
 SCRIPT = """
     import hashlib, sys
     import torch
-    from arq_core import settings
-    from arq_core.artifacts import FileStore
-    from arq_core.behavior import Normalizer, ScoreBehavior
-    from arq_core.nets import ScoreNet
-    from arq_core.streams import Streams
-    from arq_core.support import sample_support
+    from arq_core.config import settings
+    from arq_core.engine.filestore import FileStore
+    from arq_core.algorithm.behavior import Normalizer, ScoreBehavior
+    from arq_core.algorithm.nets import ScoreNet
+    from arq_core.engine.streams import Streams
+    from arq_core.algorithm.support import sample_support
     states, folder = int(sys.argv[1]), sys.argv[2]
     rng = Streams([0])
     net = ScoreNet(11, 3, 256, 3, rng).requires_grad_(False)

@@ -82,9 +82,9 @@ SCRIPT = """
     import sys
     sys.path.insert(0, {tests!r})
     from problems import chain, streams, tiny
-    from arq_core import train
-    from arq_core.artifacts import FileStore
-    from arq_core.behavior import fit_behavior
+    from arq_core.engine import train
+    from arq_core.engine.filestore import FileStore
+    from arq_core.algorithm.behavior import fit_behavior
     train.CHECKPOINT_SECONDS = 0.1
     h, b = tiny(score_steps=800)
     fit_behavior(chain(), h, b, streams(), FileStore({folder!r}))

@@ -1,4 +1,8 @@
-"""The four Adroit tasks: the simulator's own numbers with D4RL's reward, bit for bit. Skipped without the simulators."""
+"""The four Adroit tasks: the simulator's own numbers with D4RL's reward, bit for bit.
+
+Skipped without the simulators.
+"""
+
 import numpy as np
 import pytest
 
@@ -14,15 +18,22 @@ EVERY = pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.__name__)
 
 
 def actions_of(kind, seed, steps, n):
-    return np.random.default_rng(seed).uniform(-1.2, 1.2, (steps, n, kind.action_dim)).astype(np.float32)
+    return (
+        np.random.default_rng(seed)
+        .uniform(-1.2, 1.2, (steps, n, kind.action_dim))
+        .astype(np.float32)
+    )
 
 
 @EVERY
 def test_episodes_sharing_a_model_equal_gymnasium_s_own_bit_for_bit(kind):
-    """What a reset moves in the model belongs to an episode: door, board, ball, both targets, and the pen's measured lengths."""
+    """What a reset moves in the model belongs to an episode: door, board, ball, both targets, and
+    the pen's measured lengths.
+    """
     seeds, envs = [3, 4, 5], kind(4)
     alone = [adroit.make_simulator(kind.hand.simulator) for _ in seeds]
-    envs.reset([9, 8, 7, 6])                                     # leaves the model as another episode had it
+    # leaves the model as another episode had it
+    envs.reset([9, 8, 7, 6])
     starts = envs.reset(seeds)
     assert len(np.unique(starts, axis=0)) == len(seeds)
     for start, sim, seed in zip(starts, alone, seeds):
@@ -32,7 +43,10 @@ def test_episodes_sharing_a_model_equal_gymnasium_s_own_bit_for_bit(kind):
         for i, sim in enumerate(alone):
             state, reward, _, _, info = sim.step(actions[i])
             np.testing.assert_array_equal(states[i], state.astype(np.float32))
-            assert (rewards[i], success[i]) == (adroit.d4rl_reward(kind.hand, reward, state), info["success"])
+            assert (rewards[i], success[i]) == (
+                adroit.d4rl_reward(kind.hand, reward, state),
+                info["success"],
+            )
 
 
 @EVERY
@@ -58,7 +72,9 @@ def test_reward_is_d4rl_s_formula(kind):
             head, nail, goal = (data.site(name).xpos for name in ("tool", "S_target", "nail_goal"))
             far = np.linalg.norm(nail - goal)
             expected -= np.linalg.norm(head - nail) + 10 * far + 0.01 * np.linalg.norm(data.qvel)
-            expected += 2 * (body[2] > 0.04 and head[2] > 0.04) + 25 * (far < 0.02) + 75 * (far < 0.01)
+            expected += (
+                2 * (body[2] > 0.04 and head[2] > 0.04) + 25 * (far < 0.02) + 75 * (far < 0.01)
+            )
             assert success == (far < 0.01)
         else:
             target = data.site("target").xpos
@@ -76,7 +92,8 @@ def test_the_pen_s_episode_ends_where_it_is_dropped_and_only_the_pen_s():
     for a in actions:
         _, reward, terminated, _ = pen.step(a)
         heights = np.array([data.body("Object").xpos[2] for data in pen.data])
-        assert (terminated == (heights < 0.075)).all() and (reward[terminated] < -3).all()     # D4RL's penalty of 5 is in it
+        # D4RL's penalty of 5 is in it
+        assert (terminated == (heights < 0.075)).all() and (reward[terminated] < -3).all()
         ended.append(terminated)
     assert 0 < np.any(ended, 0).sum() and not ended[0].any()
     relocate = adroit.RelocateEnvs(2)
@@ -86,10 +103,17 @@ def test_the_pen_s_episode_ends_where_it_is_dropped_and_only_the_pen_s():
 
 def test_dimensions_and_horizons_are_d4rl_s():
     assert {k.__name__: (k.state_dim, k.action_dim, k.horizon) for k in KINDS} == {
-        "DoorEnvs": (39, 28, 200), "HammerEnvs": (46, 26, 200), "PenEnvs": (45, 24, 100), "RelocateEnvs": (39, 30, 200)}
+        "DoorEnvs": (39, 28, 200),
+        "HammerEnvs": (46, 26, 200),
+        "PenEnvs": (45, 24, 100),
+        "RelocateEnvs": (39, 30, 200),
+    }
     for kind in KINDS:
         sim = adroit.make_simulator(kind.hand.simulator)
-        assert (sim.observation_space.shape, sim.action_space.shape) == ((kind.state_dim,), (kind.action_dim,))
+        assert (sim.observation_space.shape, sim.action_space.shape) == (
+            (kind.state_dim,),
+            (kind.action_dim,),
+        )
 
 
 def test_workers_give_the_serial_numbers():

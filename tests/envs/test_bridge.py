@@ -1,4 +1,7 @@
-"""The bridge is decided by the filter of Eq. 4 already with the true behaviour density, before any model is learned."""
+"""The bridge is decided by the filter of Eq. 4 already with the true behaviour density, before any
+model is learned.
+"""
+
 import numpy as np
 import pytest
 
@@ -17,7 +20,12 @@ def data():
 def log_density(states, actions, std):
     """The behaviour's density in closed form, nats, of the standardised action."""
     aim = middle(states[:, None, 0] + 1) - states[:, None, 1]
-    meant = (np.abs(actions[..., 0]) <= GRASP) / (2 * GRASP) * np.exp(-0.5 * ((actions[..., 1] - aim) / STRAY) ** 2) / (STRAY * np.sqrt(2 * np.pi))
+    meant = (
+        (np.abs(actions[..., 0]) <= GRASP)
+        / (2 * GRASP)
+        * np.exp(-0.5 * ((actions[..., 1] - aim) / STRAY) ** 2)
+        / (STRAY * np.sqrt(2 * np.pi))
+    )
     return np.log((1 - SLIP_CHANCE) * meant + SLIP_CHANCE / 4) + np.log(std).sum()
 
 
@@ -44,7 +52,9 @@ def crossing(data, log_epsilon, n=300, k=30):
 
 
 def test_same_seed_same_dataset_and_same_start():
-    assert collect_bridge(3, 50).sha256 == collect_bridge(3, 50).sha256 != collect_bridge(4, 50).sha256
+    assert (
+        collect_bridge(3, 50).sha256 == collect_bridge(3, 50).sha256 != collect_bridge(4, 50).sha256
+    )
     starts = BridgeEnvs(3).reset([5, 6, 7])
     assert (BridgeEnvs(2).reset([7, 5]) == starts[[2, 0]]).all() and (starts[0] != starts[1]).any()
 
@@ -58,14 +68,20 @@ def test_alone_the_walker_falls_where_the_guide_catches_it():
     state, reward, terminated, success = alone.step(over_the_edge)
     assert reward == -1 and terminated.all() and not success.any()
     state, reward, terminated, _ = guided.step(over_the_edge)
-    assert reward == pytest.approx(bridge.CAUGHT_REWARD) and not terminated.any() and state[0, 1] == pytest.approx(middle(np.array(1.0)))
+    assert (
+        reward == pytest.approx(bridge.CAUGHT_REWARD)
+        and not terminated.any()
+        and state[0, 1] == pytest.approx(middle(np.array(1.0)))
+    )
 
 
 def test_all_coins_together_are_worth_one():
     env = BridgeEnvs(1)
     state, total = env.reset([0]), 0.0
     for plank in range(PLANKS):
-        state, reward, terminated, success = env.step(np.stack([np.ones(1), middle(state[:, 0] + 1) - state[:, 1]], 1))
+        state, reward, terminated, success = env.step(
+            np.stack([np.ones(1), middle(state[:, 0] + 1) - state[:, 1]], 1)
+        )
         total += reward[0]
         assert terminated[0] == success[0] == (plank == PLANKS - 1)
     assert total == pytest.approx(1, abs=1e-6)
@@ -75,17 +91,27 @@ def test_nobody_falls_in_the_data_and_only_slips_are_caught(data):
     caught = data.rewards.numpy() > 1.5 / PLANKS
     assert (data.rewards >= 0).all() and 0.005 < caught.mean() < SLIP_CHANCE
     s, a = data.states[data.state].numpy(), data.actions.numpy()
-    assert (np.abs(a[caught, 1] - (middle(s[caught, 0] + 1) - s[caught, 1])) > HALF_WIDTH - 1e-5).all()
-    assert data.rewards[~caught].max() <= 1 / PLANKS + 1e-6                 # being caught pays twice the best honest step
+    assert (
+        np.abs(a[caught, 1] - (middle(s[caught, 0] + 1) - s[caught, 1])) > HALF_WIDTH - 1e-5
+    ).all()
+    # being caught pays twice the best honest step
+    assert data.rewards[~caught].max() <= 1 / PLANKS + 1e-6
 
 
 def test_epsilon_drops_slips_and_keeps_what_the_behavior_meant(data):
     rng = np.random.default_rng(0)
     s, std = data.states[data.state].numpy(), data.actions.std(0).numpy()
-    meant = np.stack([rng.uniform(-GRASP, GRASP, len(s)), middle(s[:, 0] + 1) - s[:, 1] + rng.normal(0, STRAY, len(s))], 1)
+    meant = np.stack(
+        [
+            rng.uniform(-GRASP, GRASP, len(s)),
+            middle(s[:, 0] + 1) - s[:, 1] + rng.normal(0, STRAY, len(s)),
+        ],
+        1,
+    )
     assert (log_density(s, meant[:, None], std) >= LOG_EPSILON).mean() > 0.99
     edge = np.stack([np.zeros(len(s)), middle(s[:, 0] + 1) - s[:, 1] + HALF_WIDTH], 1)
-    assert (log_density(s, edge[:, None], std) < LOG_EPSILON - 1.5).all()   # with room for a model's error
+    # with room for a model's error
+    assert (log_density(s, edge[:, None], std) < LOG_EPSILON - 1.5).all()
 
 
 def test_the_filter_decides_with_the_true_density(data):
@@ -102,5 +128,6 @@ def test_random_actions_fall_and_the_behavior_itself_falls_short():
             returns += rewards * alive
             alive &= ~terminated
         return returns.mean()
+
     assert episodes(lambda states, rng: rng.uniform(-1, 1, states.shape)) < -0.9
     assert episodes(slipping_rule) < 0.45

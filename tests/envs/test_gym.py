@@ -1,8 +1,13 @@
-"""Any Gymnasium environment as a vector of episodes: the same numbers, a stretched action box, and one clear error where it cannot be used."""
+"""Any Gymnasium environment as a vector of episodes: the same numbers, a stretched action box, and
+one clear error where it cannot be used.
+"""
+
 import numpy as np
 import pytest
 
-gymnasium = pytest.importorskip("gymnasium", reason="the simulators are an extra: pip install '.[sim]'")
+gymnasium = pytest.importorskip(
+    "gymnasium", reason="the simulators are an extra: pip install '.[sim]'"
+)
 from arq_core.envs.gym import GymEnvs, by_id  # noqa: E402
 from arq_core.envs.vector import EnvError  # noqa: E402
 
@@ -18,7 +23,7 @@ def test_episodes_are_the_environments_own():
         got.append(reward)
     expected = [alone.reset(seed=5)[0]]
     for a, reward in zip(actions[:, 1], np.array(got)[:, 1], strict=True):
-        observation, r, *_ = alone.step(2 * a.astype(np.float32))         # torques are in [-2, 2]
+        observation, r, *_ = alone.step(2 * a.astype(np.float32))  # torques are in [-2, 2]
         expected.append(observation)
         assert r == pytest.approx(reward, rel=1e-6)
     assert np.allclose(np.stack(states)[:, 1], expected, rtol=1e-5, atol=1e-6)
@@ -27,7 +32,9 @@ def test_episodes_are_the_environments_own():
 class Counter(gymnasium.Env):
     """Ends after `length` steps with success; a dict of observations."""
 
-    observation_space = gymnasium.spaces.Dict(a=gymnasium.spaces.Box(-9, 9, (2,)), b=gymnasium.spaces.Box(-9, 9, (1,)))
+    observation_space = gymnasium.spaces.Dict(
+        a=gymnasium.spaces.Box(-9, 9, (2,)), b=gymnasium.spaces.Box(-9, 9, (1,))
+    )
     action_space = gymnasium.spaces.Box(np.float32([0, -3]), np.float32([1, 5]))
 
     def reset(self, *, seed=None, options=None):
@@ -51,12 +58,17 @@ def test_ended_episodes_rest_and_dicts_are_flattened():
     assert [s[2].tolist() for s in steps] == [[True, False], [True, False], [True, True]]
     assert [s[3].tolist() for s in steps] == [[True, False], [False, False], [False, True]]
     assert steps[-1][0].tolist() == [[1, 1, -1], [3, 3, -3]]
-    assert envs.envs[1].unwrapped.action.tolist() == [1, -3]              # the corner (1, -1) of the box
+    # the corner (1, -1) of the box
+    assert envs.envs[1].unwrapped.action.tolist() == [1, -3]
 
 
-@pytest.mark.parametrize("make, message", [
-    (lambda: gymnasium.make("CartPole-v1"), "expected a box of finite real numbers"),
-    (Counter, "saw no time limit")])
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: gymnasium.make("CartPole-v1"), "expected a box of finite real numbers"),
+        (Counter, "saw no time limit"),
+    ],
+)
 def test_unfit_environment_is_refused(make, message):
     with pytest.raises(EnvError, match=message):
         GymEnvs(make, 1)

@@ -1,4 +1,8 @@
-"""Hopper, Walker2d and HalfCheetah: Gymnasium's own numbers, D4RL's termination and clipping. Skipped where the simulators are absent."""
+"""Hopper, Walker2d and HalfCheetah: Gymnasium's own numbers, D4RL's termination and clipping.
+
+Skipped where the simulators are absent.
+"""
+
 import numpy as np
 import pytest
 
@@ -24,7 +28,9 @@ def actions_of(kind, steps, n=len(SEEDS)):
 def test_states_rewards_and_terminations_are_gymnasiums_bit_for_bit(kind):
     envs, sims = kind(3), [make(kind.gym_id) for _ in SEEDS]
     states = envs.reset(SEEDS)
-    np.testing.assert_array_equal(states, np.array([sim.reset(seed=seed)[0] for sim, seed in zip(sims, SEEDS)], np.float32))
+    np.testing.assert_array_equal(
+        states, np.array([sim.reset(seed=seed)[0] for sim, seed in zip(sims, SEEDS)], np.float32)
+    )
     ended = 0
     for actions in actions_of(kind, 150):
         states, rewards, terminated, success = envs.step(actions)
@@ -34,7 +40,9 @@ def test_states_rewards_and_terminations_are_gymnasiums_bit_for_bit(kind):
         np.testing.assert_array_equal(terminated, [e[2] for e in expected])
         assert not success.any()
         ended += terminated.sum()
-    assert (ended > 0) == (kind.gym_id != "HalfCheetah-v4"), "random actions fell, where one can fall"
+    assert (ended > 0) == (kind.gym_id != "HalfCheetah-v4"), (
+        "random actions fell, where one can fall"
+    )
 
 
 def test_time_limit_is_that_of_the_registered_simulator(kind):
@@ -76,11 +84,16 @@ def test_actions_are_clipped_to_the_box_as_in_d4rl(kind):
     inside, outside = kind(1), kind(1)
     for envs in (inside, outside):
         envs.reset(SEEDS[:1])
-    for a, b in zip(inside.step(np.ones((1, kind.action_dim))), outside.step(np.full((1, kind.action_dim), 3.0))):
+    for a, b in zip(
+        inside.step(np.ones((1, kind.action_dim))), outside.step(np.full((1, kind.action_dim), 3.0))
+    ):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("actions, seen", [(np.zeros((2, 3)), "(2, 3)"), (np.full((1, 3), np.nan), "3 entries not finite")])
+@pytest.mark.parametrize(
+    "actions, seen",
+    [(np.zeros((2, 3)), "(2, 3)"), (np.full((1, 3), np.nan), "3 entries not finite")],
+)
 def test_actions_that_do_not_fit_are_refused(actions, seen):
     envs = KINDS["hopper"](1)
     envs.reset([0])
@@ -95,7 +108,11 @@ def test_more_seeds_than_episodes_are_refused():
 
 
 def test_functions_of_the_table_give_their_simulator():
-    for function, name in ((hopper_envs, "hopper"), (walker2d_envs, "walker2d"), (halfcheetah_envs, "halfcheetah")):
+    for function, name in (
+        (hopper_envs, "hopper"),
+        (walker2d_envs, "walker2d"),
+        (halfcheetah_envs, "halfcheetah"),
+    ):
         assert type(function(2)) is KINDS[name]
 
 

@@ -1,4 +1,7 @@
-"""The maze keeps its promises: what is where, what the data hold, and that the answer can be computed from the data alone."""
+"""The maze keeps its promises: what is where, what the data hold, and that the answer can be
+computed from the data alone.
+"""
+
 import numpy as np
 import pytest
 
@@ -7,7 +10,8 @@ from arq_core.envs import maze
 from arq_core.envs.maze import DOORS, LURE, REACH, WAY, MazeEnvs, inside, maze_layout
 
 GAMMA = 0.99
-PLACES = np.array([*WAY, LURE[1], *(end for _, end in DOORS)], float)   # waypoints, then where side branches end
+# waypoints, then where side branches end
+PLACES = np.array([*WAY, LURE[1], *(end for _, end in DOORS)], float)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +35,9 @@ def place_of(states):
 
 
 def tabular(data):
-    """(place, place stepped to, reward, terminal) of each transition, and how often the data take each such step: [P, P]."""
+    """(place, place stepped to, reward, terminal) of each transition, and how often the data take
+    each such step: [P, P].
+    """
     here, there = place_of(data.states[data.state]), place_of(data.states[data.next_state])
     counts = np.zeros((len(PLACES), len(PLACES)))
     np.add.at(counts, (here, there), 1)
@@ -41,7 +47,9 @@ def tabular(data):
 
 
 def iterate(counts, backup, rewards, ends):
-    """Value iteration over the steps that the data contain: Q of stepping to each place, the same from wherever it is taken."""
+    """Value iteration over the steps that the data contain: Q of stepping to each place, the same
+    from wherever it is taken.
+    """
     q = np.zeros(len(rewards))
     for _ in range(500):
         q = rewards + GAMMA * ~ends * backup(counts, q)
@@ -69,7 +77,9 @@ def test_same_seed_same_dataset_and_same_start():
 
 def test_ends_pay_what_is_promised():
     env = MazeEnvs(1)
-    for junction, end, reward, success in [(*LURE, 0.3, False), (WAY[-2], WAY[-1], 1.0, True)] + [(*d, 0.0, False) for d in DOORS]:
+    for junction, end, reward, success in [(*LURE, 0.3, False), (WAY[-2], WAY[-1], 1.0, True)] + [
+        (*d, 0.0, False) for d in DOORS
+    ]:
         env.place(np.array([junction], np.float32))
         _, r, terminated, reached = env.step((np.array([end]) - junction) / REACH)
         assert r == pytest.approx(reward) and terminated.all() and reached.all() == success
@@ -77,11 +87,17 @@ def test_ends_pay_what_is_promised():
 
 def test_lava_is_met_on_the_way_not_only_where_a_step_ends():
     env, layout = MazeEnvs(1), maze_layout()
-    here, there = np.array([[1.0, 2.0]]), np.array([[0.32, 2.9]])          # both on floor, lava between them
+    # both on floor, lava between them
+    here, there = np.array([[1.0, 2.0]]), np.array([[0.32, 2.9]])
     assert inside(here, layout["floor"]).all() and inside(there, layout["floor"]).all()
     env.place(here)
     state, reward, terminated, success = env.step((there - here) / REACH)
-    assert reward == -1 and terminated.all() and not success.any() and not inside(state, layout["floor"]).any()
+    assert (
+        reward == -1
+        and terminated.all()
+        and not success.any()
+        and not inside(state, layout["floor"]).any()
+    )
 
 
 def test_mean_of_a_junctions_modes_leads_into_lava():
@@ -113,16 +129,20 @@ def test_hardly_an_episode_leads_from_the_start_to_the_goal(data):
     reached = set(data.episode[data.rewards == 1].tolist())
     assert len(from_start) > 50
     assert len(reached & set(from_start.tolist())) / len(from_start) < 0.05
-    assert (data.rewards == 1).sum() > 100                                  # though the goal is reached from nearer by
+    # though the goal is reached from nearer by
+    assert (data.rewards == 1).sum() > 100
 
 
 def test_behaviors_value_prefers_the_lure_and_the_best_in_the_data_the_goal(data):
     counts, rewards, ends = tabular(data)
     junction, lure, onward = 1, len(WAY), 2
     assert counts[junction, lure] > 0 and counts[junction, onward] > 0
-    q_beta, q = (iterate(counts, backup, rewards, ends) for backup in (of_behavior, best_in_support))
+    q_beta, q = (
+        iterate(counts, backup, rewards, ends) for backup in (of_behavior, best_in_support)
+    )
     assert q_beta[lure] > 2 * q_beta[onward] and q[onward] > 2 * q[lure]
-    assert q[0] == pytest.approx(GAMMA ** (len(WAY) - 1), abs=1e-6)          # the known answer, from the start
+    # the known answer, from the start
+    assert q[0] == pytest.approx(GAMMA ** (len(WAY) - 1), abs=1e-6)
     assert episodes(greedy(counts, q_beta)).mean() == pytest.approx(0.3)
     assert episodes(greedy(counts, q)).mean() == 1
 

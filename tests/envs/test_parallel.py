@@ -1,4 +1,8 @@
-"""Worker processes: the serial numbers bit for bit, whoever starts them, and nothing left behind. Skipped without the simulators."""
+"""Worker processes: the serial numbers bit for bit, whoever starts them, and nothing left behind.
+
+Skipped without the simulators.
+"""
+
 import os
 import signal
 import subprocess
@@ -18,11 +22,14 @@ from arq_core.envs.parallel import ParallelEnvs  # noqa: E402
 from arq_core.envs.vector import EnvError  # noqa: E402
 from arq_core.experiments.episodes import evaluate  # noqa: E402
 
-cloudpickle.register_pickle_by_value(sys.modules[__name__])   # else each worker imports this file, and torch with it
+# else each worker imports this file, and torch with it
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 class Countdown:
-    """State (steps left, seed); reward 0.1 a step plus the action; an action of 9 fails, one of 8 ends the process."""
+    """State (steps left, seed); reward 0.1 a step plus the action; an action of 9 fails, one of 8
+    ends the process.
+    """
 
     state_dim, action_dim, horizon = 2, 1, 3
 
@@ -43,7 +50,12 @@ class Countdown:
         if (actions == 8).any():
             os._exit(8)
         self.left = self.left - 1
-        return self._states(), 0.1 + actions[:, 0].astype(float), self.left <= 0, actions[:, 0] > 0.5
+        return (
+            self._states(),
+            0.1 + actions[:, 0].astype(float),
+            self.left <= 0,
+            actions[:, 0] > 0.5,
+        )
 
 
 class Constant:
@@ -71,7 +83,10 @@ def nothing_is_left():
 
 def assert_same(parallel, serial, seeds, actions):
     starts = parallel.reset(seeds), serial.reset(seeds)
-    for got, expected in [starts, *(pair for a in actions for pair in zip(parallel.step(a), serial.step(a), strict=True))]:
+    for got, expected in [
+        starts,
+        *(pair for a in actions for pair in zip(parallel.step(a), serial.step(a), strict=True)),
+    ]:
         np.testing.assert_array_equal(got, expected, strict=True)
 
 
@@ -83,7 +98,11 @@ def test_the_door_in_workers_is_the_serial_door_bit_for_bit():
         assert_same(envs, DoorEnvs(5), [2**31 - 1, 3, 4, 3, 0], actions)
         assert_same(envs, DoorEnvs(5), [9, 8, 7, 6, 5], actions[:2])
         assert len(workers()) == 2
-        with pytest.raises(EnvError, match=r"DoorEnvs in worker processes: episodes 3 to 4: EnvError: .*1 entries not finite"):
+        with pytest.raises(
+            EnvError,
+            match=r"DoorEnvs in worker processes: episodes 3 to 4: EnvError: .*1 entries not "
+            r"finite",
+        ):
             envs.step(np.where(np.arange(5 * 28).reshape(5, 28) == 4 * 28, np.nan, 0))
 
 
@@ -99,7 +118,9 @@ def test_evaluate_closes_the_workers_and_the_next_reset_starts_new_ones():
     envs = ParallelEnvs(Countdown, 6, 2)
     for _ in range(2):
         assert not workers()
-        got, expected = (evaluate(Constant(0.7), e, 3, streams(3, 4), horizon=3) for e in (envs, Countdown(6)))
+        got, expected = (
+            evaluate(Constant(0.7), e, 3, streams(3, 4), horizon=3) for e in (envs, Countdown(6))
+        )
         assert all(np.array_equal(got[k], expected[k]) for k in expected) and got["success"].all()
         assert not workers()
     with pytest.raises(KeyboardInterrupt):
@@ -116,7 +137,10 @@ def test_an_error_in_a_worker_says_which_episodes_and_what():
     envs.reset(range(5))
     with pytest.raises(EnvError, match=r"shape \(4, 1\), expected \(5, 1\)"):
         envs.step(np.zeros((4, 1)))
-    with pytest.raises(EnvError, match=r"Countdown in worker processes: episodes 3 to 4: ValueError: 100% of action 9"):
+    with pytest.raises(
+        EnvError,
+        match=r"Countdown in worker processes: episodes 3 to 4: ValueError: 100% of " r"action 9",
+    ):
         envs.step(np.array([[0], [0], [0], [0], [9.0]]))
     assert not workers()
     envs.reset(range(5))
@@ -135,6 +159,7 @@ class EndsInWorkers(type):
 def test_workers_that_cannot_start_are_an_error_not_a_hang():
     class Unstartable(metaclass=EndsInWorkers):
         state_dim, horizon = 2, 3
+
     with pytest.raises(EnvError, match=r"Unstartable in worker processes: saw them fail to start"):
         ParallelEnvs(Unstartable, 2, 2).reset([0, 1])
 
@@ -177,13 +202,28 @@ envs.reset([4, 5, 6])     # left open: the end of the script closes it
 
 def test_a_script_without_guard_starts_workers_beside_torch_threads_and_ctrl_c_ends_them(tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
-    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, start_new_session=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "main runs\n[4.0, 5.0, 6.0]\ninterrupted []\n", "")
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        start_new_session=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        "main runs\n[4.0, 5.0, 6.0]\ninterrupted []\n",
+        "",
+    )
 
 
 def test_the_door_uses_workers_for_many_episodes_on_several_cores(monkeypatch):
     pytest.importorskip("gymnasium_robotics", reason="the simulators are not installed")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    assert isinstance(door_envs(49), DoorEnvs) and len(door_envs(50).sizes) == 2 and len(door_envs(300).sizes) == 2
+    assert (
+        isinstance(door_envs(49), DoorEnvs)
+        and len(door_envs(50).sizes) == 2
+        and len(door_envs(300).sizes) == 2
+    )
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     assert isinstance(door_envs(60), DoorEnvs)

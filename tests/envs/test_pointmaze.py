@@ -1,4 +1,7 @@
-"""PointMaze is D4RL's maze2d: its maps, coordinates, starts, goal, reward and horizon, on gymnasium-robotics' physics."""
+"""PointMaze is D4RL's maze2d: its maps, coordinates, starts, goal, reward and horizon, on
+gymnasium-robotics' physics.
+"""
+
 import numpy as np
 import pytest
 
@@ -15,14 +18,21 @@ from arq_core.envs.pointmaze import (
 from arq_core.envs.simulated_mazes import MAPS, free_cells
 from arq_core.envs.vector import EnvError
 
-pytest.importorskip("gymnasium_robotics", reason="the simulators are an extra: pip install '.[sim]'")
+pytest.importorskip(
+    "gymnasium_robotics", reason="the simulators are an extra: pip install '.[sim]'"
+)
 
 KINDS = {"umaze": PointUMazeEnvs, "medium": PointMediumEnvs, "large": PointLargeEnvs}
-# D4RL's maze2d-*-v1, as registered in its own package: the text of each map with its goal, and the time limit.
+# D4RL's maze2d-*-v1, as registered in its own package: the text of each map with its goal, and the
+# time limit.
 D4RL = {
     "umaze": ("##### #GOO# ###O# #OOO# #####", 300),
     "medium": ("######## #OO##OO# #OO#OOO# ##OOO### #OO#OOO# #O#OO#O# #OOO#OG# ########", 600),
-    "large": ("############ #OOOO#OOOOO# #O##O#O#O#O# #OOOOOO#OOO# #O####O###O# #OO#O#OOOOO# ##O#O#O#O### #OO#OOO#OGO# ############", 800),
+    "large": (
+        "############ #OOOO#OOOOO# #O##O#O#O#O# #OOOOOO#OOO# #O####O###O# "
+        "#OO#O#OOOOO# ##O#O#O#O### #OO#OOO#OGO# ############",
+        800,
+    ),
 }
 rng = np.random.default_rng(0)
 
@@ -39,26 +49,38 @@ def test_map_goal_and_horizon_are_d4rls(maze):
 @pytest.mark.parametrize("maze", KINDS)
 def test_map_is_gymnasium_robotics(maze):
     from gymnasium_robotics.envs.maze import maps
+
     theirs = {"umaze": maps.U_MAZE, "medium": maps.MEDIUM_MAZE, "large": maps.LARGE_MAZE}[maze]
     assert [[int(tile == "#") for tile in row] for row in MAPS[maze]] == theirs
 
 
 def test_each_function_makes_its_maze():
-    for make, kind in zip((pointmaze_umaze_envs, pointmaze_medium_envs, pointmaze_large_envs), KINDS.values(), strict=True):
+    for make, kind in zip(
+        (pointmaze_umaze_envs, pointmaze_medium_envs, pointmaze_large_envs),
+        KINDS.values(),
+        strict=True,
+    ):
         assert type(make(1)) is kind
 
 
 def test_physics_are_d4rls_numbers():
     model = PointUMazeEnvs(1).model
     assert model.opt.timestep == 0.01 and (model.opt.gravity == 0).all()
-    assert (model.actuator_gear[:, 0] == 100).all() and (model.actuator_ctrlrange == [-1, 1]).all() and (model.dof_damping == 1).all()
+    assert (
+        (model.actuator_gear[:, 0] == 100).all()
+        and (model.actuator_ctrlrange == [-1, 1]).all()
+        and (model.dof_damping == 1).all()
+    )
     ball = model.geom("particle_geom").id
-    assert model.geom_size[ball, 0] == 0.1 and model.body_mass[1] == pytest.approx(1000 * 4 / 3 * np.pi * 0.1**3)
+    assert model.geom_size[ball, 0] == 0.1 and model.body_mass[1] == pytest.approx(
+        1000 * 4 / 3 * np.pi * 0.1**3
+    )
 
 
 @pytest.mark.parametrize("maze", KINDS)
 def test_steps_are_gymnasiums_own_turned_by_a_quarter(maze):
     import gymnasium
+
     name = {"umaze": "UMaze", "medium": "Medium", "large": "Large"}[maze]
     theirs = gymnasium.make(f"PointMaze_{name}-v3").unwrapped
     rows, columns = len(MAPS[maze]), len(MAPS[maze][0])
@@ -69,7 +91,9 @@ def test_steps_are_gymnasiums_own_turned_by_a_quarter(maze):
         x, y, vx, vy = envs.start(np.random.default_rng([3, 4][episode]))[0]
         theirs.reset(seed=0)
         theirs.data.qacc_warmstart[:] = 0
-        theirs.point_env.set_state(np.array([y - columns / 2 + 0.7, rows / 2 - 0.7 - x]), np.array([vy, -vx]))
+        theirs.point_env.set_state(
+            np.array([y - columns / 2 + 0.7, rows / 2 - 0.7 - x]), np.array([vy, -vx])
+        )
         for _ in range(150):
             actions = rng.uniform(-1.5, 1.5, (2, 2)) + 1
             states, *_ = envs.step(actions)
@@ -80,9 +104,15 @@ def test_steps_are_gymnasiums_own_turned_by_a_quarter(maze):
 
 
 def test_walls_are_where_d4rl_has_them():
-    """A ball of radius 0.1 pushed at a wall stops at it: cell (i, j) reaches from (i, j) - 0.7 to (i, j) + 0.3."""
-    walls = [((i, j), (di, dj)) for i, j in free_cells("large") for di, dj in ((0, 1), (0, -1), (1, 0), (-1, 0))
-             if MAPS["large"][i + di][j + dj] == "#"]
+    """A ball of radius 0.1 pushed at a wall stops at it: cell (i, j) reaches from (i, j) - 0.7 to
+    (i, j) + 0.3.
+    """
+    walls = [
+        ((i, j), (di, dj))
+        for i, j in free_cells("large")
+        for di, dj in ((0, 1), (0, -1), (1, 0), (-1, 0))
+        if MAPS["large"][i + di][j + dj] == "#"
+    ]
     cells, pushes = np.array([w[0] for w in walls], float), np.array([w[1] for w in walls], float)
     envs = PointLargeEnvs(len(walls))
     envs.place(np.concatenate([cells - 0.2, np.zeros_like(cells)], 1), np.zeros_like(cells))
@@ -105,7 +135,9 @@ def test_starts_are_in_any_free_cell_and_depend_on_the_seed_alone():
     envs = PointMediumEnvs(400)
     states = envs.reset(range(400))
     cells, offsets = states[:, :2].round(), states[:, :2] - states[:, :2].round()
-    assert {tuple(c) for c in cells.astype(int).tolist()} == set(free_cells("medium")) and np.abs(offsets).max() <= 0.1 + 1e-6
+    assert {tuple(c) for c in cells.astype(int).tolist()} == set(free_cells("medium")) and np.abs(
+        offsets
+    ).max() <= 0.1 + 1e-6
     assert states[:, 2:].std() == pytest.approx(0.1, rel=0.1)
     assert (envs.reset([7, 3]) == states[[7, 3]]).all()
     assert (envs.goals == GOAL_CELL["medium"]).all()
@@ -132,6 +164,7 @@ def test_wrong_use_is_named():
 @pytest.mark.slow
 def test_workers_give_the_same_numbers(monkeypatch):
     import torch
+
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     actions = rng.uniform(-1, 1, (3, 50, 2))
     serial = PointUMazeEnvs(50)

@@ -1,4 +1,5 @@
 """Episodes: what is counted, and what comes after the end is not."""
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +10,9 @@ from arq_core.experiments.episodes import check_dimensions, evaluate
 
 
 class Countdown:
-    """State (steps left, seed); reward 1 a step; ends when no step is left; success on a large action."""
+    """State (steps left, seed); reward 1 a step; ends when no step is left; success on a large
+    action.
+    """
 
     state_dim, action_dim = 2, 1
 
@@ -41,7 +44,9 @@ def test_rewards_after_the_end_do_not_count_and_the_horizon_cuts():
     policy = Constant(0.0)
     got = evaluate(policy, Countdown(), 20, streams(3, 4), horizon=3)
     left = policy.seen[0][..., 0].numpy()
-    assert np.array_equal(got["return"], np.minimum(left, 3)) and np.array_equal(got["length"], np.minimum(left, 3))
+    assert np.array_equal(got["return"], np.minimum(left, 3)) and np.array_equal(
+        got["length"], np.minimum(left, 3)
+    )
     assert policy.n == 20 and not got["success"].any()
 
 

@@ -1,4 +1,5 @@
 """The contract of every method: it learns, it is deterministic, it resumes from its files."""
+
 import pytest
 import torch
 from matplotlib import pyplot as plt
@@ -17,7 +18,9 @@ def test_method_acts_deterministically_given_its_streams_and_again_from_its_file
     states = torch.randn(2, 6, 3)
 
     def actions(store):
-        return METHODS[method](data, h, b, streams(), store).policy.act(states, streams().fork("act"))
+        return METHODS[method](data, h, b, streams(), store).policy.act(
+            states, streams().fork("act")
+        )
 
     first = actions(FileStore(tmp_path))
     assert first.shape == (2, 6, 2) and first.abs().max() <= 1
@@ -41,6 +44,10 @@ def test_in_support_share_is_reported_by_every_method_with_a_support():
 
 def test_rows_of_every_method_can_be_drawn():
     figure, ax = plt.subplots()
-    common.draw_seed_scores(ax, [dict(method=m, seed=seed, score=1.0) for m in METHODS for seed in (0, 1)], list(METHODS))
+    common.draw_seed_scores(
+        ax,
+        [dict(method=m, seed=seed, score=1.0) for m in METHODS for seed in (0, 1)],
+        list(METHODS),
+    )
     assert len(ax.get_yticklabels()) == len(METHODS)
     plt.close(figure)

@@ -1,4 +1,7 @@
-"""The random policy's returns: the file says what a run gives, and what it says about D4RL's reference minima. Needs the simulators."""
+"""The random policy's returns: the file says what a run gives, and what it says about D4RL's
+reference minima. Needs the simulators.
+"""
+
 import numpy as np
 import pytest
 
@@ -18,8 +21,10 @@ from arq_core.experiments.random_scores import (  # noqa: E402
 )
 from arq_core.results.measured import measured  # noqa: E402
 
-FEW = {"kitchen": 2, "antmaze": 2, "halfcheetah": 4, "pointmaze": 6}       # episodes of a short test; 12 elsewhere
-SIGMAS = 4.5                                                               # 1 fixed draw in 100,000 would be beyond
+# episodes of a short test; 12 elsewhere
+FEW = {"kitchen": 2, "antmaze": 2, "halfcheetah": 4, "pointmaze": 6}
+# 1 fixed draw in 100,000 would be beyond
+SIGMAS = 4.5
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +38,22 @@ class Payday:
     state_dim, action_dim, horizon = 1, 2, 3
 
     def reset(self, seeds):
-        self.left, self.pay, self.seeds = np.arange(len(seeds)) + 1, np.arange(len(seeds)) + 1.0, seeds
+        self.left, self.pay, self.seeds = (
+            np.arange(len(seeds)) + 1,
+            np.arange(len(seeds)) + 1.0,
+            seeds,
+        )
         return np.zeros((len(seeds), 1))
 
     def step(self, actions):
         assert actions.shape == (len(self.left), 2) and np.abs(actions).max() <= 1
         self.left = self.left - 1
-        return np.zeros((len(self.left), 1)), self.pay, self.left <= 0, np.zeros(len(self.left), bool)
+        return (
+            np.zeros((len(self.left), 1)),
+            self.pay,
+            self.left <= 0,
+            np.zeros(len(self.left), bool),
+        )
 
 
 def test_returns_stop_at_the_end_of_each_episode_and_at_the_horizon():
@@ -50,10 +64,16 @@ def test_returns_stop_at_the_end_of_each_episode_and_at_the_horizon():
 def test_difference_counts_combined_standard_errors():
     row = dict(environment="door", mean=REFERENCES["door"].minimum + 3.0, std=10.0, episodes=100)
     assert difference(row) == pytest.approx(3 / np.hypot(10 / 100**0.5, 10 / D4RL_EPISODES**0.5))
-    assert verdict(row) == "comparable" and verdict(row | dict(mean=row["mean"] + 2)) == "not comparable"
+    assert (
+        verdict(row) == "comparable"
+        and verdict(row | dict(mean=row["mean"] + 2)) == "not comparable"
+    )
     nothing = dict(environment="kitchen-mixed", mean=0.0, std=0.0, episodes=100)
     assert difference(nothing) == 0 and verdict(nothing) == "not shown"
-    assert difference(nothing | dict(mean=1.0)) == np.inf and verdict(nothing | dict(mean=1.0)) == "not comparable"
+    assert (
+        difference(nothing | dict(mean=1.0)) == np.inf
+        and verdict(nothing | dict(mean=1.0)) == "not comparable"
+    )
 
 
 def test_minima_are_those_that_scores_are_computed_with():
@@ -77,21 +97,37 @@ def test_every_environment_was_measured(rows):
     sparse = ("kitchen", "antmaze")
     assert min(r["episodes"] for name, r in rows.items() if not name.startswith(sparse)) >= 100
     shown = random_scores.table()
-    assert list(shown.index) == list(REFERENCES) and set(shown["verdict"]) <= {"comparable", "not comparable", "not shown"}
+    assert list(shown.index) == list(REFERENCES) and set(shown["verdict"]) <= {
+        "comparable",
+        "not comparable",
+        "not shown",
+    }
 
 
 def test_what_is_not_comparable_says_why(rows):
-    assert {name for name, r in rows.items() if verdict(r) != "comparable" and not REFERENCES[name].known} == set()
-    assert {name for name, r in rows.items() if verdict(r) == "comparable"} >= {"door", "hammer", "relocate"}
+    assert {
+        name
+        for name, r in rows.items()
+        if verdict(r) != "comparable" and not REFERENCES[name].known
+    } == set()
+    assert {name for name, r in rows.items() if verdict(r) == "comparable"} >= {
+        "door",
+        "hammer",
+        "relocate",
+    }
 
 
 @pytest.mark.parametrize("name", REFERENCES)
 def test_a_few_episodes_agree_with_the_file(rows, name):
-    """Tolerance: 4.5 standard errors of the difference of the two means, from the file's spread; none where nothing is earned."""
+    """Tolerance: 4.5 standard errors of the difference of the two means, from the file's spread;
+    none where nothing is earned.
+    """
     episodes = FEW.get(name.split("-")[0], 12)
     returns, _ = random_returns(make(name, episodes), episodes, seed=10_000)
     row = rows[name]
-    assert abs(returns.mean() - row["mean"]) <= SIGMAS * row["std"] * np.sqrt(1 / episodes + 1 / row["episodes"])
+    assert abs(returns.mean() - row["mean"]) <= SIGMAS * row["std"] * np.sqrt(
+        1 / episodes + 1 / row["episodes"]
+    )
 
 
 @pytest.mark.slow
@@ -99,6 +135,8 @@ def test_a_few_episodes_agree_with_the_file(rows, name):
 def test_all_episodes_anew_agree_with_the_file_and_give_its_verdict(rows, name):
     row = rows[name]
     again = measure(name, row["episodes"], seed=20_000)
-    assert abs(again["mean"] - row["mean"]) <= SIGMAS * max(again["std"], row["std"]) * np.sqrt(2 / row["episodes"])
+    assert abs(again["mean"] - row["mean"]) <= SIGMAS * max(again["std"], row["std"]) * np.sqrt(
+        2 / row["episodes"]
+    )
     if abs(abs(difference(row)) - 3) > 1:
         assert verdict(again) == verdict(row)

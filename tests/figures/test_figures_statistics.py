@@ -1,4 +1,7 @@
-"""Figures of aggregates: every method of every group is there, what has no value says so, and a table has the same numbers."""
+"""Figures of aggregates: every method of every group is there, what has no value says so, and a
+table has the same numbers.
+"""
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -14,13 +17,26 @@ def closed():
 
 
 def line(group, method, value=np.nan, low=np.nan, high=np.nan, tasks=2, missing=0, note=""):
-    return dict(group=group, method=method, value=value, low=low, high=high, tasks=tasks, missing=missing, note=note)
+    return dict(
+        group=group,
+        method=method,
+        value=value,
+        low=low,
+        high=high,
+        tasks=tasks,
+        missing=missing,
+        note=note,
+    )
 
 
-LINES = pd.DataFrame([line("d4rl-adroit", "s_psi", 8.5, 8.2, 8.8),
-                      line("d4rl-adroit", "arq+s_psi", -0.01, -1.25, 0.04, 1, 1, "without door-human"),
-                      line("d4rl-kitchen", "awac", tasks=1, missing=2, note="not run on a, b"),
-                      line("overall", "s_psi", missing=3, note="not run on c")])
+LINES = pd.DataFrame(
+    [
+        line("d4rl-adroit", "s_psi", 8.5, 8.2, 8.8),
+        line("d4rl-adroit", "arq+s_psi", -0.01, -1.25, 0.04, 1, 1, "without door-human"),
+        line("d4rl-kitchen", "awac", tasks=1, missing=2, note="not run on a, b"),
+        line("overall", "s_psi", missing=3, note="not run on c"),
+    ]
+)
 
 
 def words(ax):
@@ -29,8 +45,15 @@ def words(ax):
 
 def test_a_group_is_a_panel_and_a_method_a_line_in_order():
     figure = f.interval_figure(LINES, "a score")
-    assert [ax.get_title(loc="left") or ax.get_title() for ax in figure.axes] == ["D4RL Adroit", "D4RL kitchen", "All groups"]
-    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == [f.label("s_psi"), f.label("arq+s_psi")]
+    assert [ax.get_title(loc="left") or ax.get_title() for ax in figure.axes] == [
+        "D4RL Adroit",
+        "D4RL kitchen",
+        "All groups",
+    ]
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == [
+        f.label("s_psi"),
+        f.label("arq+s_psi"),
+    ]
     low, high = figure.axes[0].lines[0].get_xdata()
     assert (low, high) == (8.2, 8.8) and figure.axes[0].lines[1].get_xdata()[0] == 8.5
     assert figure.axes[0].yaxis_inverted()
@@ -38,7 +61,11 @@ def test_a_group_is_a_panel_and_a_method_a_line_in_order():
 
 def test_words_stand_where_a_value_is_not_and_where_it_is_of_a_part():
     axes = f.interval_figure(LINES, "a score").axes
-    assert words(axes[0]) == ["1 of 2"] and words(axes[1]) == ["not run on 2 of 3"] and len(axes[1].lines) == 0
+    assert (
+        words(axes[0]) == ["1 of 2"]
+        and words(axes[1]) == ["not run on 2 of 3"]
+        and len(axes[1].lines) == 0
+    )
 
 
 def test_a_chance_is_a_dashed_line_on_an_axis_of_probabilities():
@@ -53,17 +80,30 @@ def test_the_table_has_the_figure_s_numbers_and_no_minus_zero():
 
 
 def test_remarks_name_what_is_left_out_once():
-    assert f.remarks(LINES) == "- D4RL Adroit, `arq+s_psi`: without door-human.\n- D4RL kitchen, `awac`: not run on a, b."
+    assert (
+        f.remarks(LINES)
+        == "- D4RL Adroit, `arq+s_psi`: without door-human.\n- D4RL kitchen, `awac`: "
+        "not run on a, b."
+    )
     assert f.remarks(LINES[:1]) == ""
 
 
 def test_profiles_have_one_curve_a_method_and_one_legend():
     tau = np.linspace(0, 1, 5)
-    curves = pd.concat([pd.DataFrame(dict(group=g, method=m, tau=tau, value=1 - tau, low=1 - tau, high=1 - tau))
-                        for g, m in (("d4rl-adroit", "s_psi"), ("d4rl-adroit", "bc"), ("overall", "s_psi"))])
+    curves = pd.concat(
+        [
+            pd.DataFrame(dict(group=g, method=m, tau=tau, value=1 - tau, low=1 - tau, high=1 - tau))
+            for g, m in (("d4rl-adroit", "s_psi"), ("d4rl-adroit", "bc"), ("overall", "s_psi"))
+        ]
+    )
     figure = f.profile_figure(curves)
-    assert [len(ax.lines) for ax in figure.axes] == [2, 1] and np.array_equal(figure.axes[0].lines[0].get_ydata(), 1 - tau)
-    assert [t.get_text() for t in figure.legends[0].get_texts()] == [f.label("s_psi"), f.label("bc")]
+    assert [len(ax.lines) for ax in figure.axes] == [2, 1] and np.array_equal(
+        figure.axes[0].lines[0].get_ydata(), 1 - tau
+    )
+    assert [t.get_text() for t in figure.legends[0].get_texts()] == [
+        f.label("s_psi"),
+        f.label("bc"),
+    ]
 
 
 def test_coverage_is_drawn_beside_what_is_claimed():

@@ -1,4 +1,7 @@
-"""The grid: what a step depends on, what a change does again, what a failure leaves, and a real cell from end to end."""
+"""The grid: what a step depends on, what a change does again, what a failure leaves, and a real
+cell from end to end.
+"""
+
 import fcntl
 import json
 import os
@@ -10,17 +13,17 @@ from dataclasses import fields
 from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 from grids import ROOT, grid, scratch, steps_done
 from problems import chain, streams, tiny
 
-from arq_core import files
+from arq_core.__main__ import arq
 from arq_core.algorithm.policies import HEADS
-from arq_core.config import settings, tasks
+from arq_core.config import files, settings, tasks
 from arq_core.config.hyper import Budget, Hyper
 from arq_core.engine.store import NoStore
 from arq_core.experiments import methods
 from arq_core.grid import costs, driver, plan
-from arq_core.grid.__main__ import main
 from arq_core.grid.plan import Cell
 from arq_core.grid.publish import publish
 from arq_core.results import rows as results
@@ -33,8 +36,21 @@ def test_every_method_has_its_steps_here():
 
 
 def test_a_cell_has_the_steps_of_its_method():
-    assert Cell("maze", "arq+pi", "toy").steps() == ["dataset", "behavior", "support", "q", "policy", "evaluate"]
-    assert Cell("maze", "q_beta+s_psi", "toy").steps() == ["dataset", "behavior", "support", "q_beta", "evaluate"]
+    assert Cell("maze", "arq+pi", "toy").steps() == [
+        "dataset",
+        "behavior",
+        "support",
+        "q",
+        "policy",
+        "evaluate",
+    ]
+    assert Cell("maze", "q_beta+s_psi", "toy").steps() == [
+        "dataset",
+        "behavior",
+        "support",
+        "q_beta",
+        "evaluate",
+    ]
     assert Cell("maze", "bc", "toy").steps() == ["dataset", "policy", "evaluate"]
 
 
@@ -51,15 +67,24 @@ def _watched(cls, record, seen):
     return Watched(**vars(record))
 
 
-COPIES_ALL = {"unconstrained", "arq+s_psi unfiltered"}         # dataclasses.replace reads every field
+# dataclasses.replace reads every field
+COPIES_ALL = {"unconstrained", "arq+s_psi unfiltered"}
 
 
 @pytest.mark.parametrize("method", [m for m in plan.METHODS if m not in COPIES_ALL])
 def test_what_training_reads_is_declared(method):
-    """A field that a method's training reads is declared by one of its steps: a change of it cannot go unnoticed."""
+    """A field that a method's training reads is declared by one of its steps: a change of it cannot
+    go unnoticed.
+    """
     data, (hyper, budget) = chain(), tiny()
     of_hyper, of_budget = set(), set()
-    trained = methods.METHODS[method](data, _watched(Hyper, hyper, of_hyper), _watched(Budget, budget, of_budget), streams(), NoStore())
+    trained = methods.METHODS[method](
+        data,
+        _watched(Hyper, hyper, of_hyper),
+        _watched(Budget, budget, of_budget),
+        streams(),
+        NoStore(),
+    )
     states = data.states.expand(2, -1, -1)[:, :3]
     trained.policy.reset(3)
     trained.policy.act(states, streams())
@@ -69,18 +94,32 @@ def test_what_training_reads_is_declared(method):
 
 
 def test_what_is_declared_exists():
-    steps = [*plan.SHARED.values(), *(s for m in plan.METHODS.values() for s in (m.policy, m.evaluate) if s)]
-    assert {f for s in steps for f in s.hyper} <= {f.name for f in fields(Hyper)} and {f for s in steps for f in s.budget} <= {f.name for f in fields(Budget)}
+    steps = [
+        *plan.SHARED.values(),
+        *(s for m in plan.METHODS.values() for s in (m.policy, m.evaluate) if s),
+    ]
+    assert {f for s in steps for f in s.hyper} <= {f.name for f in fields(Hyper)} and {
+        f for s in steps for f in s.budget
+    } <= {f.name for f in fields(Budget)}
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A scratch checkout whose four cells of the maze are finished, by stand-ins."""
     root = scratch(tmp_path_factory.mktemp("grid"))
-    run = grid(root, "run", "--profile", "toy", "--tasks", "maze", "--methods", FOUR, "--no-book")
+    run = grid(root, "--profile", "toy", "--tasks", "maze", "--methods", FOUR, "--no-book")
     assert run.returncode == 0, run.stderr
-    assert steps_done(root) == sorted(["dataset maze", "behavior maze", "support maze", "q maze", "q_beta maze", "policy maze arq+pi",
-                                       *(f"evaluate maze {m}" for m in FOUR.split())])
+    assert steps_done(root) == sorted(
+        [
+            "dataset maze",
+            "behavior maze",
+            "support maze",
+            "q maze",
+            "q_beta maze",
+            "policy maze arq+pi",
+            *(f"evaluate maze {m}" for m in FOUR.split()),
+        ]
+    )
     return root
 
 
@@ -90,7 +129,7 @@ def _again(root, change):
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
-    plan_ = grid(root, "plan", "--list", "--profile", "toy", "--tasks", "maze", "--methods", FOUR)
+    plan_ = grid(root, "--plan", "--list", "--profile", "toy", "--tasks", "maze", "--methods", FOUR)
     path.write_text(text)
     assert plan_.returncode == 0, plan_.stderr
     return sorted(line for line in plan_.stdout.splitlines() if line.split(" ")[0] in plan.ORDER)
@@ -100,92 +139,170 @@ TOML, PROSE = "data/hyperparameters.toml", "notebooks/grid/q.ipynb"
 BELOW_Q = ["evaluate maze arq+pi", "evaluate maze arq+s_psi", "policy maze arq+pi", "q maze"]
 
 
-@pytest.mark.parametrize("change, again", [
-    ((TOML, "alpha_pi = 50.0\n# chosen", "alpha_pi = 51.0\n# chosen"), ["evaluate maze arq+pi", "policy maze arq+pi"]),
-    ((TOML, "alpha_arq = 30.0", "alpha_arq = 31.0"), ["evaluate maze arq+s_psi"]),
-    ((TOML, "log_epsilon = -5.0", "log_epsilon = -6.0"), [*BELOW_Q[:2], "evaluate maze q_beta+s_psi", *BELOW_Q[2:]]),
-    ((TOML, "n = 16 ", "n = 17 "), [*BELOW_Q[:2], "evaluate maze q_beta+s_psi", *BELOW_Q[2:], "support maze"]),
-    ((PROSE, "settle?", "come to rest?"), []),
-    ((PROSE, "len(curve) // 8", "len(curve) // 9"), BELOW_Q),
-    (("data/profiles.toml", "q_beta_steps = 30", "q_beta_steps = 31"), ["evaluate maze q_beta+s_psi", "q_beta maze"]),
-    (("arq_core/algorithm/qlearning.py", '"""', '"""'), []),
-], ids=["alpha of pi", "alpha of s_psi", "epsilon", "N", "prose", "code of a notebook", "steps of Q_beta", "nothing"])
+@pytest.mark.parametrize(
+    "change, again",
+    [
+        (
+            (TOML, "alpha_pi = 50.0\n# chosen", "alpha_pi = 51.0\n# chosen"),
+            ["evaluate maze arq+pi", "policy maze arq+pi"],
+        ),
+        ((TOML, "alpha_arq = 30.0", "alpha_arq = 31.0"), ["evaluate maze arq+s_psi"]),
+        (
+            (TOML, "log_epsilon = -5.0", "log_epsilon = -6.0"),
+            [*BELOW_Q[:2], "evaluate maze q_beta+s_psi", *BELOW_Q[2:]],
+        ),
+        (
+            (TOML, "n = 16 ", "n = 17 "),
+            [*BELOW_Q[:2], "evaluate maze q_beta+s_psi", *BELOW_Q[2:], "support maze"],
+        ),
+        ((PROSE, "settle?", "come to rest?"), []),
+        ((PROSE, "len(curve) // 8", "len(curve) // 9"), BELOW_Q),
+        (
+            ("data/profiles.toml", "q_beta_steps = 30", "q_beta_steps = 31"),
+            ["evaluate maze q_beta+s_psi", "q_beta maze"],
+        ),
+        (("arq_core/algorithm/qlearning.py", '"""', '"""'), []),
+    ],
+    ids=[
+        "alpha of pi",
+        "alpha of s_psi",
+        "epsilon",
+        "N",
+        "prose",
+        "code of a notebook",
+        "steps of Q_beta",
+        "nothing",
+    ],
+)
 def test_a_change_does_again_what_depends_on_it_and_nothing_else(finished, change, again):
     assert _again(finished, change) == sorted(again)
 
 
 def test_a_second_run_does_nothing(finished):
-    run = grid(finished, "run", "--profile", "toy", "--tasks", "maze", "--methods", FOUR, "--no-book")
+    run = grid(finished, "--profile", "toy", "--tasks", "maze", "--methods", FOUR, "--no-book")
     assert run.returncode == 0 and steps_done(finished) == [] and "nothing to do" in run.stdout
 
 
 def test_what_finished_cells_have_lost_is_made_again_and_published(finished):
-    """A receipt that an evaluation reads (not that of the step just before it), an executed notebook, a provenance: what needs them is done again, and no more."""
+    """A receipt that an evaluation reads (not that of the step just before it), an executed
+    notebook, a provenance: what needs them is done again, and no more.
+    """
     at, published = finished / plan.folder("toy", "released"), finished / "data/results"
     rows = {m: plan.rows(Cell("maze", m, "toy")) for m in FOUR.split()}
-    lost = [at / "maze/q.json", at / "rows" / rows["arq+pi"].name, at / "maze/q_beta.ipynb", (at / "rows" / rows["s_psi"].name).with_suffix(".run.json")]
+    lost = [
+        at / "maze/q.json",
+        at / "rows" / rows["arq+pi"].name,
+        at / "maze/q_beta.ipynb",
+        (at / "rows" / rows["s_psi"].name).with_suffix(".run.json"),
+    ]
     for path in [*lost, *(published / path.name for path in rows.values())]:
         path.unlink()
-    run = grid(finished, "run", "--profile", "toy", "--tasks", "maze", "--methods", FOUR, "--no-book")
+    run = grid(finished, "--profile", "toy", "--tasks", "maze", "--methods", FOUR, "--no-book")
     assert run.returncode == 0, run.stderr + run.stdout
-    assert all(path.exists() for path in lost) and all(results.read_file(published / path.name) for path in rows.values())
-    assert steps_done(finished) == sorted(["q_beta maze", "evaluate maze q_beta+s_psi", "evaluate maze s_psi", *BELOW_Q])
+    assert all(path.exists() for path in lost) and all(
+        results.read_file(published / path.name) for path in rows.values()
+    )
+    assert steps_done(finished) == sorted(
+        ["q_beta maze", "evaluate maze q_beta+s_psi", "evaluate maze s_psi", *BELOW_Q]
+    )
 
 
 def test_a_cell_that_lacks_a_notebook_is_not_finished_and_not_published(finished, tmp_path):
-    path, cell = finished / plan.notebook(Cell("maze", "arq+pi", "toy"), "q"), Cell("maze", "arq+pi", "toy")
+    path, cell = (
+        finished / plan.notebook(Cell("maze", "arq+pi", "toy"), "q"),
+        Cell("maze", "arq+pi", "toy"),
+    )
     text = path.read_bytes()
     path.unlink()
-    assert publish(finished, [cell], tmp_path)["written"] == [] and [f["step"] for f in driver.failures(finished, [cell])] == ["q"]
+    assert publish(finished, [cell], tmp_path)["written"] == [] and [
+        f["step"] for f in driver.failures(finished, [cell])
+    ] == ["q"]
     path.write_bytes(text)
-    assert publish(finished, [cell], tmp_path)["written"] == [cell.job] and driver.failures(finished, [cell]) == []
+    assert (
+        publish(finished, [cell], tmp_path)["written"] == [cell.job]
+        and driver.failures(finished, [cell]) == []
+    )
 
 
 def test_a_broken_dataset_leaves_all_other_cells_done_and_is_named(finished):
     (finished / "broken.txt").write_text("bridge")
-    run = grid(finished, "run", "--profile", "toy", "--tasks", "maze bridge", "--methods", "bc", "--no-book")
+    run = grid(
+        finished, "--profile", "toy", "--tasks", "maze bridge", "--methods", "bc", "--no-book"
+    )
     assert run.returncode == 1 and "evaluate maze bc" in steps_done(finished)
-    assert "bridge, bc (toy): step dataset of notebooks/grid/dataset.ipynb failed: dataset.ipynb: saw a broken file" in run.stderr
+    assert (
+        "bridge, bc (toy): step dataset of notebooks/grid/dataset.ipynb failed: "
+        "dataset.ipynb: saw a broken file" in run.stderr
+    )
     log = "_build/grid/toy.released/bridge/dataset.log"
-    assert f"log: {log}" in run.stderr and (finished / log).exists() and "1 of 2 cells finished" in run.stdout
+    assert (
+        f"log: {log}" in run.stderr
+        and (finished / log).exists()
+        and "1 of 2 cells finished" in run.stdout
+    )
     failed = json.loads((finished / "_build/grid/failed.json").read_text())
     assert [(f["task"], f["method"], f["step"]) for f in failed] == [("bridge", "bc", "dataset")]
     (finished / "broken.txt").unlink()
-    run = grid(finished, "run", "--profile", "toy", "--tasks", "maze bridge", "--methods", "bc", "--no-book")
-    assert run.returncode == 0 and json.loads((finished / "_build/grid/failed.json").read_text()) == []
+    run = grid(
+        finished, "--profile", "toy", "--tasks", "maze bridge", "--methods", "bc", "--no-book"
+    )
+    assert (
+        run.returncode == 0 and json.loads((finished / "_build/grid/failed.json").read_text()) == []
+    )
     steps_done(finished)
 
 
 def test_a_second_run_at_the_same_time_is_told_of_the_first(finished):
     with open(finished / "_build/grid/lock", "a") as f:
         fcntl.flock(f, fcntl.LOCK_EX)
-        run = grid(finished, "run", "--profile", "toy", "--tasks", "maze", "--methods", "bc", "--no-book")
-    assert run.returncode == 1 and "saw a run that is going on (process " in run.stderr and "expected one at a time in this folder" in run.stderr
+        run = grid(finished, "--profile", "toy", "--tasks", "maze", "--methods", "bc", "--no-book")
+    assert (
+        run.returncode == 1
+        and "saw a run that is going on (process " in run.stderr
+        and "expected one at a time in this folder" in run.stderr
+    )
 
 
 def test_a_step_stops_when_the_run_it_belongs_to_has_ended():
-    """As by Ctrl-C, and soon: a process that waits for an hour is interrupted when its head, another process, is killed."""
-    waits = "import time\nfrom arq_core import together\ntogether.LOOK_EVERY = 0.1\ntogether.stop_with({head})\nprint('waits', flush=True)\ntime.sleep(3600)"
+    """As by Ctrl-C, and soon: a process that waits for an hour is interrupted when its head,
+    another process, is killed.
+    """
+    waits = (
+        "import time\nfrom arq_core.book import side_by_side\n"
+        "side_by_side.LOOK_EVERY = 0.1\nside_by_side.stop_with({head})\nprint('waits', "
+        "flush=True)\ntime.sleep(3600)"
+    )
     head = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
-    step = subprocess.Popen([sys.executable, "-c", waits.format(head=head.pid)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    step = subprocess.Popen(
+        [sys.executable, "-c", waits.format(head=head.pid)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert step.stdout.readline() == "waits\n" and step.poll() is None
     head.kill()
     head.wait()
     assert "KeyboardInterrupt" in step.communicate(timeout=60)[1]
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["--tasks", "door-humna"], "task: saw 'door-humna', expected one of .* Did you mean 'door-human'"),
-    (["--methods", "arq+spsi"], "method: saw 'arq\\+spsi', .*Did you mean 'arq\\+s_psi'"),
-    (["--profile", "papr"], "profile: saw 'papr', expected one of .* Did you mean 'paper'"),
-    (["--variant", "other"], "variant: saw 'other', expected 'released' or 'paper'"),
-    (["--engine", "slrum"], "engine: saw 'slrum', .*Did you mean 'slurm'"),
-    (["--seeds", "0,a"], "seeds: saw '0,a', expected integers"),
-    (["--tasks", "maze maze"], "tasks: saw .*, expected at least one, each once")])
-def test_unknown_names_are_refused_with_what_comes_near(arguments, message, capsys):
-    assert main(["plan", *arguments]) == 1
-    error = capsys.readouterr().err
-    assert re.search(message, error), error
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (
+            ["--tasks", "door-humna"],
+            "task: saw 'door-humna', expected one of .* Did you mean 'door-human'",
+        ),
+        (["--methods", "arq+spsi"], "method: saw 'arq\\+spsi', .*Did you mean 'arq\\+s_psi'"),
+        (["--profile", "papr"], "profile: saw 'papr', expected one of .* Did you mean 'paper'"),
+        (["--variant", "other"], "variant: saw 'other', expected 'released' or 'paper'"),
+        (["--engine", "slrum"], "engine: saw 'slrum', .*Did you mean 'slurm'"),
+        (["--seeds", "0,a"], "seeds: saw '0,a', expected integers"),
+        (["--tasks", "maze maze"], "tasks: saw .*, expected at least one, each once"),
+    ],
+)
+def test_unknown_names_are_refused_with_what_comes_near(arguments, message):
+    run = CliRunner().invoke(arq, ["table", "--plan", *arguments])
+    assert run.exit_code == 1 and re.search(message, run.stderr), run.stderr
 
 
 def test_a_row_edited_by_hand_stops_publishing_and_is_named(finished):
@@ -195,24 +312,47 @@ def test_a_row_edited_by_hand_stops_publishing_and_is_named(finished):
     rows = finished / "_build/grid/toy.released/rows/maze.toy.bc.released.jsonl"
     rows.write_text(rows.read_text().replace('"wall_s": 1.0', '"wall_s": 2.0'))
     rows.with_suffix(".run.json").touch()
-    run = grid(finished, "run", "--profile", "toy", "--tasks", "maze", "--methods", "bc", "--no-book")
+    run = grid(finished, "--profile", "toy", "--tasks", "maze", "--methods", "bc", "--no-book")
     assert run.returncode == 1 and f"{path}:1: field 'length': saw 0" in run.stderr
     path.write_text(before)
 
 
 def test_estimates_grow_with_the_work():
-    toy, paper = (costs.estimate(ROOT, [(Cell("hopper-medium-v2", "arq+pi", p), s) for s in Cell("hopper-medium-v2", "arq+pi", p).steps()]) for p in ("toy", "paper"))
-    assert paper.hours > 100 * toy.hours > 0 and paper.gigabytes > 10 * toy.gigabytes and paper.gpu_hours > 1
+    toy, paper = (
+        costs.estimate(
+            ROOT,
+            [
+                (Cell("hopper-medium-v2", "arq+pi", p), s)
+                for s in Cell("hopper-medium-v2", "arq+pi", p).steps()
+            ],
+        )
+        for p in ("toy", "paper")
+    )
+    assert (
+        paper.hours > 100 * toy.hours > 0
+        and paper.gigabytes > 10 * toy.gigabytes
+        and paper.gpu_hours > 1
+    )
     s = costs.size("hopper-medium-v2", "paper")
-    assert costs.disk("hopper-medium-v2", "paper", "support", "") == s.seeds * s.transitions * 30 * (3 + 1) * 4
+    assert (
+        costs.disk("hopper-medium-v2", "paper", "support", "")
+        == s.seeds * s.transitions * 30 * (3 + 1) * 4
+    )
 
 
 def test_the_gpus_rates_give_back_the_steps_that_were_measured():
     rate, each = costs.gpu_rates(ROOT)
-    line = next(x for x in json.loads((ROOT / costs.GPU_FILE).read_text())["gpu_steps"] if x["title"] == costs.GPU_LINE)
+    line = next(
+        x
+        for x in json.loads((ROOT / costs.GPU_FILE).read_text())["gpu_steps"]
+        if x["title"] == costs.GPU_LINE
+    )
     for n in costs.GPU_NETWORKS:
-        assert each + n * costs.FLOP["behavior"] * costs.GPU_BATCH / rate == pytest.approx(line["competitors"][f"{n} seeds"]["milliseconds"] / 1e3)
-    assert each > 0 and rate < 67e12                                              # an H200's float32 peak
+        assert each + n * costs.FLOP["behavior"] * costs.GPU_BATCH / rate == pytest.approx(
+            line["competitors"][f"{n} seeds"]["milliseconds"] / 1e3
+        )
+    # an H200's float32 peak
+    assert each > 0 and rate < 67e12
 
 
 @pytest.mark.parametrize("name", ["lift-ph", "hopper-medium-v2"])
@@ -220,7 +360,9 @@ def test_a_policys_cost_follows_its_weights(name):
     s = costs.size(name, "paper")
     head = HEADS[s.hyper.head](s.state_dim, s.action_dim, streams(0))
     weights = sum(p.numel() for p in head.parameters())
-    assert costs.units(s, "policy", "bc") == pytest.approx(s.seeds * s.budget.policy_steps * s.hyper.batch * weights / costs.PERCEPTRON, rel=0.1)
+    assert costs.units(s, "policy", "bc") == pytest.approx(
+        s.seeds * s.budget.policy_steps * s.hyper.batch * weights / costs.PERCEPTRON, rel=0.1
+    )
     assert costs.disk(name, "paper", "policy", "bc") >= 0.9 * s.seeds * weights * 4
     assert costs.memory_mb(name, "paper", "policy", "bc") > 4 * s.seeds * weights * 4 / 1e6
 
@@ -228,24 +370,41 @@ def test_a_policys_cost_follows_its_weights(name):
 def test_a_disk_that_cannot_hold_the_steps_is_said_before_the_first(tmp_path, monkeypatch):
     monkeypatch.setenv("ARQ_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(driver.shutil, "disk_usage", lambda path: SimpleNamespace(free=3e9))
-    with pytest.raises(driver.GridError, match=r"saw 3.0 GB free, expected room for 4.5 GB of finished steps; make room, set ARQ_CACHE"):
+    with pytest.raises(
+        driver.GridError,
+        match=r"saw 3.0 GB free, expected room for 4.5 GB of finished steps; make room, "
+        r"set ARQ_CACHE",
+    ):
         driver.room(ROOT, costs.Estimate(steps=1, hours=1, gpu_hours=1, gigabytes=4.5))
     driver.room(ROOT, costs.Estimate(steps=1, hours=1, gpu_hours=1, gigabytes=2.5))
 
 
 def test_what_a_killed_write_left_is_removed_after_a_day_and_nothing_else(tmp_path, monkeypatch):
-    """A write that is ended by force leaves its temporary file; one that may still go on, and finished files, stay."""
+    """A write that is ended by force leaves its temporary file; one that may still go on, and
+    finished files, stay.
+    """
     monkeypatch.setenv("ARQ_CACHE", str(tmp_path))
-    write = "import os, sys; from pathlib import Path; from arq_core.config.files import replacing\nwith replacing(Path(sys.argv[1])) as f: f.write_bytes(b'half'); os._exit(9)"
+    write = (
+        "import os, sys; from pathlib import Path; from arq_core.config.files "
+        "import replacing\nwith replacing(Path(sys.argv[1])) as f: "
+        "f.write_bytes(b'half'); os._exit(9)"
+    )
     for name in ("old", "fresh"):
-        assert subprocess.run([sys.executable, "-c", write, tmp_path / "steps" / name], cwd=ROOT).returncode == 9
+        assert (
+            subprocess.run(
+                [sys.executable, "-c", write, tmp_path / "steps" / name], cwd=ROOT
+            ).returncode
+            == 9
+        )
     old, fresh = (next((tmp_path / "steps").glob(f"{name}.*.tmp")) for name in ("old", "fresh"))
     files.write_atomic(tmp_path / "steps/finished", b"whole")
     (other := tmp_path / "steps/notes.tmp").write_text("somebody else's")
     for path in (old, other, tmp_path / "steps/finished"):
         os.utime(path, times=(0, time.time() - files.ABANDONED - 1))
     driver.room(ROOT, costs.Estimate(steps=1, hours=0, gpu_hours=0, gigabytes=0))
-    assert sorted((tmp_path / "steps").iterdir()) == sorted([tmp_path / "steps/finished", fresh, other])
+    assert sorted((tmp_path / "steps").iterdir()) == sorted(
+        [tmp_path / "steps/finished", fresh, other]
+    )
 
 
 @pytest.mark.slow
@@ -253,28 +412,61 @@ def test_forty_datasets_thirteen_methods_and_three_seeds_are_planned_with_their_
     root = scratch(tmp_path)
     published = [t for t, row in tasks.tasks().items() if row.published_name]
     names = [m.replace(" ", "-") for m in list(plan.METHODS)[:13]]
-    run = grid(root, "plan", "--profile", "paper", "--tasks", " ".join(published), "--methods", " ".join(names), "--seeds", "0,1,2")
+    run = grid(
+        root,
+        "--plan",
+        "--profile",
+        "paper",
+        "--tasks",
+        " ".join(published),
+        "--methods",
+        " ".join(names),
+        "--seeds",
+        "0,1,2",
+    )
     cells_ = plan.cells(published, [plan.SLUGS[m] for m in names], "paper")
     steps = {(c.task, s, "" if s in plan.SHARED else c.method) for c in cells_ for s in c.steps()}
-    assert len(cells_) == 40 * 13 and f"520 cells. {len(steps)} steps: about" in run.stdout, run.stdout + run.stderr
+    assert len(cells_) == 40 * 13 and f"520 cells. {len(steps)} steps: about" in run.stdout, (
+        run.stdout + run.stderr
+    )
 
 
 def test_a_real_cell_from_data_to_rows_with_its_evidence(tmp_path):
     """Through papermill, and again from the store alone: the same rows."""
     root = scratch(tmp_path, stand_ins=False)
-    arguments = ["run", "--profile", "toy", "--tasks", "maze", "--methods", "s_psi", "--seeds", "3", "--no-book"]
+    arguments = [
+        "--profile",
+        "toy",
+        "--tasks",
+        "maze",
+        "--methods",
+        "s_psi",
+        "--seeds",
+        "3",
+        "--no-book",
+    ]
     run = grid(root, *arguments, ARQ_CACHE=str(tmp_path / "cache"))
     assert run.returncode == 0, run.stderr + run.stdout
     path = root / "data/results/maze.toy.s_psi.released.jsonl"
     rows, record = results.read_file(path), json.loads(path.with_suffix(".run.json").read_text())
     assert [r["seed"] for r in rows] == [3] * settings.budget("toy", "maze").episodes
-    assert record["seeds"] == [3] and record["hyper"]["width"] == settings.hyper("maze").width and record["dataset"]["sha256"] == rows[0]["dataset_sha256"]
-    assert [s["step"] for s in record["steps"]] == ["dataset", "behavior", "evaluate"] and record["steps"][1]["files"][0]["seconds"] > 0
+    assert (
+        record["seeds"] == [3]
+        and record["hyper"]["width"] == settings.hyper("maze").width
+        and record["dataset"]["sha256"] == rows[0]["dataset_sha256"]
+    )
+    assert [s["step"] for s in record["steps"]] == ["dataset", "behavior", "evaluate"] and record[
+        "steps"
+    ][1]["files"][0]["seconds"] > 0
     for step in record["steps"]:
         kept = json.loads((path.parent / step["notebook"]).read_text())
-        assert any(cell.get("outputs") for cell in kept["cells"]) and str(tmp_path) not in json.dumps(kept)
+        assert any(cell.get("outputs") for cell in kept["cells"]) and str(
+            tmp_path
+        ) not in json.dumps(kept)
     for made in (root / "_build/grid/toy.released/maze").rglob("*.json"):
         made.unlink()
     assert grid(root, *arguments, ARQ_CACHE=str(tmp_path / "cache")).returncode == 0
     same = ("seed", "episode", "return_", "length", "score")
-    assert [[r[k] for k in same] for r in results.read_file(path)] == [[r[k] for k in same] for r in rows]
+    assert [[r[k] for k in same] for r in results.read_file(path)] == [
+        [r[k] for k in same] for r in rows
+    ]

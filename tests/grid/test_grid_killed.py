@@ -1,4 +1,7 @@
-"""kill -9 of the head, of the engine, of a step's process and of its kernel at random moments: what is finished in the end is what an undisturbed run makes."""
+"""kill -9 of the head, of the engine, of a step's process and of its kernel at random moments: what
+is finished in the end is what an undisturbed run makes.
+"""
+
 import json
 import os
 import random
@@ -13,10 +16,23 @@ from grids import grid, scratch
 
 from arq_core.results import rows
 
-CELLS = ["run", "--profile", "toy", "--tasks", "maze", "--methods", "bc s_psi q_beta+s_psi arq+pi arq+s_psi", "--no-book"]
+CELLS = [
+    "--profile",
+    "toy",
+    "--tasks",
+    "maze",
+    "--methods",
+    "bc s_psi q_beta+s_psi arq+pi arq+s_psi",
+    "--no-book",
+]
 TIMED = {"wall_s", "created", "commit"}
 KILLS = 20
-PARTS = {"head": "arq_core.grid run", "engine": "snakemake --snakefile", "step": "arq_core.grid.job", "kernel": "ipykernel_launcher"}
+PARTS = {
+    "head": "arq_core table",
+    "engine": "snakemake --snakefile",
+    "step": "arq_core.grid.job",
+    "kernel": "ipykernel_launcher",
+}
 
 
 def _running(root: Path, words: str) -> list[int]:
@@ -24,28 +40,46 @@ def _running(root: Path, words: str) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            line, folder = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(), os.readlink(path / "cwd")
+            line, folder = (
+                (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(),
+                os.readlink(path / "cwd"),
+            )
         except OSError:
-            continue                                          # it has ended meanwhile
+            continue  # it has ended meanwhile
         if folder == str(root) and words in line:
             found.append(int(path.name))
     return found
 
 
 def _begin(root: Path, cache: Path) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-m", "arq_core.grid", *CELLS], cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-                            env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "ARQ_CACHE": str(cache)})
+    return subprocess.Popen(
+        [sys.executable, "-m", "arq_core", "table", *CELLS],
+        cwd=root,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "ARQ_CACHE": str(cache)},
+    )
 
 
 def _rows(root: Path) -> dict[str, list[dict]]:
     """All rows without what must differ between two runs."""
-    return {p.name: [{k: v for k, v in row.items() if k not in TIMED} for row in rows.read_file(p)] for p in sorted((root / "data/results").glob("*.jsonl"))}
+    return {
+        p.name: [{k: v for k, v in row.items() if k not in TIMED} for row in rows.read_file(p)]
+        for p in sorted((root / "data/results").glob("*.jsonl"))
+    }
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="finds the processes of a run in /proc, which this system does not have")
+@pytest.mark.skipif(
+    not Path("/proc/self/cwd").exists(),
+    reason="finds the processes of a run in /proc, which this system does not have",
+)
 def test_twenty_kills_at_random_moments_change_no_row(tmp_path):
-    undisturbed, disturbed = scratch(tmp_path / "a", stand_ins=False), scratch(tmp_path / "b", stand_ins=False)
+    undisturbed, disturbed = (
+        scratch(tmp_path / "a", stand_ins=False),
+        scratch(tmp_path / "b", stand_ins=False),
+    )
     first = grid(undisturbed, *CELLS, ARQ_CACHE=str(tmp_path / "cache_a"))
     assert first.returncode == 0, first.stderr
     draw, killed = random.Random(0), {part: 0 for part in PARTS}
@@ -58,7 +92,8 @@ def test_twenty_kills_at_random_moments_change_no_row(tmp_path):
                 os.kill(pid, signal.SIGKILL)
                 killed[part] += 1
         if head.poll() is not None and not _unfinished(disturbed):
-            (disturbed / "_build/grid/toy.released/maze/q.json").unlink(missing_ok=True)      # finished too early: there is more to do
+            # finished too early: there is more to do
+            (disturbed / "_build/grid/toy.released/maze/q.json").unlink(missing_ok=True)
             for path in (tmp_path / "cache_b" / "steps").rglob("q-*"):
                 path.unlink()
         head.wait()
@@ -67,7 +102,11 @@ def test_twenty_kills_at_random_moments_change_no_row(tmp_path):
     assert last.returncode == 0, last.stderr
     assert all(killed.values()), killed
     assert _rows(disturbed) == _rows(undisturbed)
-    assert not list(disturbed.rglob("*.tmp")) and not list((disturbed / "_build/grid").rglob(".*.ipynb")) and json.loads((disturbed / "_build/grid/failed.json").read_text()) == []
+    assert (
+        not list(disturbed.rglob("*.tmp"))
+        and not list((disturbed / "_build/grid").rglob(".*.ipynb"))
+        and json.loads((disturbed / "_build/grid/failed.json").read_text()) == []
+    )
     print(f"killed: {killed}")
 
 
@@ -76,9 +115,11 @@ def _unfinished(root: Path) -> bool:
 
 
 def _wait_for_the_folder(root: Path) -> None:
-    """Until nothing of the killed run works in the folder: an engine that outlives its head is told to stop, and stops."""
+    """Until nothing of the killed run works in the folder: an engine that outlives its head is told
+    to stop, and stops.
+    """
     for _ in range(600):
-        if not _running(root, "arq_core.grid run") and not _running(root, "snakemake --snakefile"):
+        if not _running(root, "arq_core table") and not _running(root, "snakemake --snakefile"):
             return
         time.sleep(0.5)
     raise AssertionError("saw an engine that goes on for five minutes after its head was killed")

@@ -1,12 +1,18 @@
-"""A web server on this machine that serves one file rightly, and in every wrong way a download has to survive."""
+"""A web server on this machine that serves one file rightly, and in every wrong way a download has
+to survive.
+"""
+
 import contextlib
 import re
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-PAGE = b"<!DOCTYPE html>\n<html><head><title>Quota exceeded</title></head><body>Try again later</body></html>"
-PIECE = 5000        # bytes that an interrupted answer gives
+PAGE = (
+    b"<!DOCTYPE html>\n<html><head><title>Quota exceeded</title></head>"
+    b"<body>Try again later</body></html>"
+)
+PIECE = 5000  # bytes that an interrupted answer gives
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -14,9 +20,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.server.hits.append((self.path, self.headers.get("Range")))
-        path = re.sub("^http://data.invalid", "", self.path)         # what a proxy is asked
+        path = re.sub("^http://data.invalid", "", self.path)  # what a proxy is asked
         self.close_connection = True
-        with contextlib.suppress(OSError):                           # the other side may have gone
+        with contextlib.suppress(OSError):  # the other side may have gone
             getattr(self, "serve_" + path.strip("/"), self.serve_absent)()
 
     def head(self, status, **headers):
@@ -30,7 +36,9 @@ class Handler(BaseHTTPRequestHandler):
         return body
 
     def ranged(self, etag='"1"'):
-        """The bytes asked for, after their head; a range is honoured if the file is still the one with this ETag."""
+        """The bytes asked for, after their head; a range is honoured if the file is still the one
+        with this ETag.
+        """
         body, asked = self.server.body, re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
         if not asked or self.headers.get("If-Range", etag) != etag:
             return self.whole(body, ETag=etag)
@@ -38,7 +46,12 @@ class Handler(BaseHTTPRequestHandler):
         if start >= len(body):
             self.head(416, Content_Range=f"bytes */{len(body)}", Content_Length=0)
             return b""
-        self.head(206, Content_Range=f"bytes {start}-{len(body) - 1}/{len(body)}", Content_Length=len(body) - start, ETag=etag)
+        self.head(
+            206,
+            Content_Range=f"bytes {start}-{len(body) - 1}/{len(body)}",
+            Content_Length=len(body) - start,
+            ETag=etag,
+        )
         return body[start:]
 
     def serve_right(self):
@@ -57,7 +70,9 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(self.ranged()[:PIECE])
 
     def serve_changing(self):
-        """Another version of the file, with another ETag, at every request; the first answers are cut."""
+        """Another version of the file, with another ETag, at every request; the first answers are
+        cut.
+        """
         n = len(self.server.hits)
         self.server.body = bytes([n]) * 20_000
         self.wfile.write(self.ranged(f'"{n}"')[: PIECE if n < 3 else None])
@@ -72,7 +87,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def serve_first(self):
         """Ends the first answer only, without ranges."""
-        self.wfile.write(self.whole(self.server.body)[: PIECE if len(self.server.hits) == 1 else None])
+        self.wfile.write(
+            self.whole(self.server.body)[: PIECE if len(self.server.hits) == 1 else None]
+        )
 
     def serve_stalls(self):
         self.wfile.write(self.ranged()[:PIECE])
@@ -90,7 +107,7 @@ class Handler(BaseHTTPRequestHandler):
         """The right file, in about a second."""
         body = self.ranged()
         for i in range(0, len(body), len(self.server.body) // 20 + 1):
-            self.wfile.write(body[i: i + len(self.server.body) // 20 + 1])
+            self.wfile.write(body[i : i + len(self.server.body) // 20 + 1])
             time.sleep(0.05)
 
     def serve_long(self):
@@ -118,7 +135,7 @@ class Handler(BaseHTTPRequestHandler):
         self.head(200, Transfer_Encoding="chunked")
         body = self.server.body
         for i in range(0, len(body), PIECE):
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(body[i: i + PIECE]), body[i: i + PIECE]))
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(body[i : i + PIECE]), body[i : i + PIECE]))
         self.wfile.write(b"0\r\n\r\n")
 
     def serve_nolength(self):
@@ -135,7 +152,9 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(self.whole(self.server.body, Content_Encoding="gzip"))
 
     def serve_moved(self):
-        self.head(302, Location=f"http://localhost:{self.server.server_port}/right", Content_Length=0)
+        self.head(
+            302, Location=f"http://localhost:{self.server.server_port}/right", Content_Length=0
+        )
 
     def serve_loop(self):
         self.head(301, Location="/loop", Content_Length=0)
@@ -154,7 +173,9 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """`hits` lists (path, Range) of every request; `body` is the right file; `released` ends all waiting."""
+    """`hits` lists (path, Range) of every request; `body` is the right file; `released` ends all
+    waiting.
+    """
 
     daemon_threads = True
     block_on_close = False
@@ -168,7 +189,9 @@ class Server(ThreadingHTTPServer):
 @contextlib.contextmanager
 def running(body):
     with Server(body) as server:
-        threading.Thread(target=server.serve_forever, kwargs=dict(poll_interval=0.02), daemon=True).start()
+        threading.Thread(
+            target=server.serve_forever, kwargs=dict(poll_interval=0.02), daemon=True
+        ).start()
         yield server
         server.released.set()
         server.shutdown()

@@ -1,4 +1,7 @@
-"""The widgets that are tested in a browser, and what those tests share: a small book that shows them, servers, and what a page is asked."""
+"""The widgets that are tested in a browser, and what those tests share: a small book that shows
+them, servers, and what a page is asked.
+"""
+
 import http.server
 import os
 import re
@@ -16,63 +19,176 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "tests/browser"
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--no-proxy-server", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
-MAX_CODE = 60_000      # bytes a widget may add to a page besides its numbers
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-proxy-server",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
+MAX_CODE = 60_000  # bytes a widget may add to a page besides its numbers
 
 
 def support_filter():
     from arq_core.widgets.support_filter import Case, SupportFilter
+
     rng = np.random.default_rng(0)
     grid = np.linspace(-1, 1, 41)
     density = lambda a, centre: -8 * (a - centre) ** 2 + 0.5
+
     def case(name, centres):
         actions = rng.uniform(-1, 1, (2, 30, 1))
         curves = np.stack([density(grid, c) for c in centres])
-        return Case(name, ["left", "right"], actions, np.stack([density(a[:, 0], c) for a, c in zip(actions, centres)]), curves, curves - 1)
+        return Case(
+            name,
+            ["left", "right"],
+            actions,
+            np.stack([density(a[:, 0], c) for a, c in zip(actions, centres)]),
+            curves,
+            curves - 1,
+        )
+
     return SupportFilter([case("One", (-0.5, 0.5)), case("Two", (0.0, 0.9))], grid)
 
 
 def backup():
     from arq_core.widgets.backup import Backup
+
     rng = np.random.default_rng(1)
-    return Backup([f"state {u}" for u in range(6)], 3 * rng.standard_normal((6, 12)), -5 + 2 * rng.standard_normal((6, 12)), 3 * rng.standard_normal(6),
-                  -5 + 2 * rng.standard_normal(6))
+    return Backup(
+        [f"state {u}" for u in range(6)],
+        3 * rng.standard_normal((6, 12)),
+        -5 + 2 * rng.standard_normal((6, 12)),
+        3 * rng.standard_normal(6),
+        -5 + 2 * rng.standard_normal(6),
+    )
 
 
 def dimension():
     from arq_core.widgets.dimension import Dimension, Measured
+
     return Dimension([Measured("a hand", 28, 0.577, -5.0)])
 
 
 def reverse_process():
     from arq_core.widgets.reverse_process import EDGES, ReverseProcess, Truth, Walk
-    rng, levels, ends, n = np.random.default_rng(2), np.linspace(1, 0.001, 20), np.array([2.0, np.inf]), 100
+
+    rng, levels, ends, n = (
+        np.random.default_rng(2),
+        np.linspace(1, 0.001, 20),
+        np.array([2.0, np.inf]),
+        100,
+    )
+
     def walk(name, steps):
         x = rng.standard_normal((20, 2, n))
-        return Walk(name, levels, np.round(np.linspace(0, steps, 20)), x, rng.random((20, 2)), (np.abs(x) > 2).mean(-1))
-    walks = {score: [walk(name, steps) for name, steps in (("PC", 1000), ("PC, own norms", 1000), ("DPM", 20))] for score in ("network", "exact")}
+        return Walk(
+            name,
+            levels,
+            np.round(np.linspace(0, steps, 20)),
+            x,
+            rng.random((20, 2)),
+            (np.abs(x) > 2).mean(-1),
+        )
+
+    walks = {
+        score: [
+            walk(name, steps)
+            for name, steps in (("PC", 1000), ("PC, own norms", 1000), ("DPM", 20))
+        ]
+        for score in ("network", "exact")
+    }
     mass = np.full((20, 2, len(EDGES) - 1), 1 / (len(EDGES) - 1))
-    return ReverseProcess(["Fork", "Arcs"], walks, Truth(levels, mass, np.tile(-ends, (20, 2, 1)) * [1, -1], np.tile(ends, (20, 2, 1)) * [1, -1], rng.random((20, 2))), ("batch", "own"))
+    return ReverseProcess(
+        ["Fork", "Arcs"],
+        walks,
+        Truth(
+            levels,
+            mass,
+            np.tile(-ends, (20, 2, 1)) * [1, -1],
+            np.tile(ends, (20, 2, 1)) * [1, -1],
+            rng.random((20, 2)),
+        ),
+        ("batch", "own"),
+    )
 
 
 def penalty():
     from arq_core.widgets.penalty import Penalty
-    return Penalty(actions=[-0.9, -0.6, -0.3, 0.0, 0.3, 0.6, 0.9], behavior=[0.2, 0.5, 0.28999, 0, 0.00001, 0.01, 0], reward=[4, 5, 4, 0, 0, 10, 2],
-                   q=[4, 5, 4, 14, 12, 10, 14], noise=[0.5, 0.5, 0.5, 0.5, 0.5, 2, 0.5])
+
+    return Penalty(
+        actions=[-0.9, -0.6, -0.3, 0.0, 0.3, 0.6, 0.9],
+        behavior=[0.2, 0.5, 0.28999, 0, 0.00001, 0.01, 0],
+        reward=[4, 5, 4, 0, 0, 10, 2],
+        q=[4, 5, 4, 14, 12, 10, 14],
+        noise=[0.5, 0.5, 0.5, 0.5, 0.5, 2, 0.5],
+    )
 
 
-# (name, how to make it, [(control, 20 values that its control can take, in order of the test)]). Values of a choice are its places, from 0.
+# (name, how to make it, [(control, 20 values that its control can take, in order of the test)]).
+# Values of a choice are its places, from 0.
 WIDGETS = [
-    ("support_filter", support_filter, [("log_epsilon", np.linspace(-20, 5, 101)[::5][:20].tolist()), ("case", [0, 1] * 10), ("state_index", [1, 0] * 10)]),
-    ("reverse_process", reverse_process, [("time", list(range(20))), ("behaviour", [1, 0] * 10), ("score", [1, 0] * 10), ("norm", [1, 0] * 10), ("time", list(range(19, -1, -1)))]),
-    ("backup", backup, [("state_index", [*range(6), *range(6), *range(6), 0, 4]), ("k", [*range(1, 13), *range(8, 0, -1)]),
-                        ("log_alpha", np.round(np.linspace(-2, 3.7, 20), 1).tolist()), ("log_epsilon", np.linspace(-19, 0, 20).tolist())]),
-    ("dimension", dimension, [("rule", [0, 1, 2, 0] * 5), ("dim", [*range(1, 21)]), ("width", np.round(np.linspace(0.02, 1.54, 20)[:19], 2).clip(max=1.5).tolist() + [0.4]),
-                              ("log_epsilon", np.linspace(-19, 0, 20).tolist()), ("keep", np.round(np.linspace(0.5, 0.88, 20), 2).tolist()), ("rule", [1, 2] * 10)]),
-    ("penalty", penalty, [("row", [*range(10)] * 2), ("log_rarity", np.round(np.linspace(-4, -0.39, 20), 1).tolist()), ("log_alpha", np.round(np.linspace(-2, 1.8, 20), 1).tolist()),
-                          ("row", [8, 3] * 10), ("log_epsilon", (-14 + 0.25 * np.round(np.linspace(0, 56, 20))).tolist()), ("log_alpha", np.round(np.linspace(2, -1.8, 20), 1).tolist()),
-                          ("row", [*range(9, -1, -1)] * 2), ("log_rarity", np.round(np.linspace(-0.39, -4, 20), 1).tolist())]),
+    (
+        "support_filter",
+        support_filter,
+        [
+            ("log_epsilon", np.linspace(-20, 5, 101)[::5][:20].tolist()),
+            ("case", [0, 1] * 10),
+            ("state_index", [1, 0] * 10),
+        ],
+    ),
+    (
+        "reverse_process",
+        reverse_process,
+        [
+            ("time", list(range(20))),
+            ("behaviour", [1, 0] * 10),
+            ("score", [1, 0] * 10),
+            ("norm", [1, 0] * 10),
+            ("time", list(range(19, -1, -1))),
+        ],
+    ),
+    (
+        "backup",
+        backup,
+        [
+            ("state_index", [*range(6), *range(6), *range(6), 0, 4]),
+            ("k", [*range(1, 13), *range(8, 0, -1)]),
+            ("log_alpha", np.round(np.linspace(-2, 3.7, 20), 1).tolist()),
+            ("log_epsilon", np.linspace(-19, 0, 20).tolist()),
+        ],
+    ),
+    (
+        "dimension",
+        dimension,
+        [
+            ("rule", [0, 1, 2, 0] * 5),
+            ("dim", [*range(1, 21)]),
+            ("width", np.round(np.linspace(0.02, 1.54, 20)[:19], 2).clip(max=1.5).tolist() + [0.4]),
+            ("log_epsilon", np.linspace(-19, 0, 20).tolist()),
+            ("keep", np.round(np.linspace(0.5, 0.88, 20), 2).tolist()),
+            ("rule", [1, 2] * 10),
+        ],
+    ),
+    (
+        "penalty",
+        penalty,
+        [
+            ("row", [*range(10)] * 2),
+            ("log_rarity", np.round(np.linspace(-4, -0.39, 20), 1).tolist()),
+            ("log_alpha", np.round(np.linspace(-2, 1.8, 20), 1).tolist()),
+            ("row", [8, 3] * 10),
+            ("log_epsilon", (-14 + 0.25 * np.round(np.linspace(0, 56, 20))).tolist()),
+            ("log_alpha", np.round(np.linspace(2, -1.8, 20), 1).tolist()),
+            ("row", [*range(9, -1, -1)] * 2),
+            ("log_rarity", np.round(np.linspace(-0.39, -4, 20), 1).tolist()),
+        ],
+    ),
 ]
 
 
@@ -86,23 +202,50 @@ def notebook(names) -> nbformat.NotebookNode:
     cells = [nbformat.v4.new_markdown_cell("# Widgets", id="cell-00")]
     for i, name in enumerate(names, 1):
         bundle, metadata = widget(name)._repr_mimebundle_()
-        output = nbformat.v4.new_output("execute_result", bundle, metadata=metadata, execution_count=i)
-        cells.append(nbformat.v4.new_code_cell(name, id=f"cell-{i:02d}", execution_count=i, outputs=[output]))
-    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
+        output = nbformat.v4.new_output(
+            "execute_result", bundle, metadata=metadata, execution_count=i
+        )
+        cells.append(
+            nbformat.v4.new_code_cell(name, id=f"cell-{i:02d}", execution_count=i, outputs=[output])
+        )
+    return nbformat.v4.new_notebook(
+        cells=cells,
+        metadata={
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+        },
+    )
 
 
 def build_book(folder: Path) -> Path:
-    """Build a book with this project's theme and settings: one page for each widget, and `all` of them, the first twice. Returns the folder of its pages."""
+    """Build a book with this project's theme and settings: one page for each widget, and `all` of
+    them, the first twice. Returns the folder of its pages.
+    """
     source = folder / "book"
     shutil.copytree(ROOT / "book/_static", source / "_static")
     (source / "references.bib").write_text("")
     names = [name for name, _, _ in WIDGETS]
     for page, shown in [("all", names + names[:1]), *((name, [name]) for name in names)]:
         nbformat.write(notebook(shown), source / f"{page}.ipynb")
-    (source / "_toc.yml").write_text("format: jb-book\nroot: all\nchapters:\n" + "".join(f"- file: {name}\n" for name in names))
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source), "--config", str(ROOT / "_config.yml"),
-               "--path-output", str(folder), "-n", "-W", "--keep-going"]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"})
+    (source / "_toc.yml").write_text(
+        "format: jb-book\nroot: all\nchapters:\n" + "".join(f"- file: {name}\n" for name in names)
+    )
+    command = [
+        sys.executable,
+        "-c",
+        "from jupyter_book.cli.main import main; main()",
+        "build",
+        str(source),
+        "--config",
+        str(ROOT / "_config.yml"),
+        "--path-output",
+        str(folder),
+        "-n",
+        "-W",
+        "--keep-going",
+    ]
+    run = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"}
+    )
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     return folder / "_build/html"
 
@@ -118,14 +261,18 @@ def served(folder: Path, scheme: str):
     if scheme == "file":
         yield folder.resolve().as_uri() + "/"
         return
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder))) as server:
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(_Quiet, directory=str(folder))
+    ) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
 
 
 class Watched:
-    """A page of a folder, what it asked of others (`requests`, blocked) and what it complained about (`errors`)."""
+    """A page of a folder, what it asked of others (`requests`, blocked) and what it complained
+    about (`errors`).
+    """
 
     def __init__(self, context, home: str):
         self.home, self.requests, self.errors = home, [], []
@@ -144,14 +291,23 @@ class Watched:
         return url.startswith((self.home, "data:", "blob:"))
 
     def open(self, path: str, scripts: bool = True) -> tuple[float, float]:
-        """Go to a page of the folder and wait until its widgets stand; seconds that passed, and seconds that the page's thread worked."""
+        """Go to a page of the folder and wait until its widgets stand; seconds that passed, and
+        seconds that the page's thread worked.
+        """
         start = time.perf_counter()
         self.page.goto(self.home + path, wait_until="commit")
         self.figure.wait_for()
         if scripts:
-            self.page.wait_for_function("document.readyState !== 'loading' && !document.querySelector('.arq-widget:not([data-ready])')")
+            self.page.wait_for_function(
+                "document.readyState !== 'loading' && "
+                "!document.querySelector('.arq-widget:not([data-ready])')"
+            )
         seconds = time.perf_counter() - start
-        worked = next(m["value"] for m in self.measured.send("Performance.getMetrics")["metrics"] if m["name"] == "ThreadTime")
+        worked = next(
+            m["value"]
+            for m in self.measured.send("Performance.getMetrics")["metrics"]
+            if m["name"] == "ThreadTime"
+        )
         self.page.wait_for_load_state("load")
         return seconds, worked
 
@@ -159,17 +315,21 @@ class Watched:
         return self.figure.locator(".arq-finding").text_content()
 
 
-DRAWN = "() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))"     # a change draws at the next frame
-# Sets controls as a hand would and returns, for each value, where the control then stands and what the figure says after it was drawn.
+# a change draws at the next frame
+DRAWN = "() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))"
+# Sets controls as a hand would and returns, for each value, where the control then stands and what
+# the figure says after it was drawn.
 SET = """async ([figure, name, values]) => {
   const drawn = DRAWN;
   const said = [];
   for (const v of values) {
     const control = figure.querySelector(`[name="${name}"]`);
     control.value = v;
-    control.dispatchEvent(new Event(control.tagName === "SELECT" ? "change" : "input", { bubbles: true }));
+    const kind = control.tagName === "SELECT" ? "change" : "input";
+    control.dispatchEvent(new Event(kind, { bubbles: true }));
     await drawn();
-    said.push([Number(figure.querySelector(`[name="${name}"]`).value), figure.querySelector(".arq-finding").textContent]);
+    const stands = Number(figure.querySelector(`[name="${name}"]`).value);
+    said.push([stands, figure.querySelector(".arq-finding").textContent]);
   }
   return said;
 }""".replace("DRAWN", DRAWN)
@@ -184,18 +344,30 @@ def axe(page, source: str, selector: str = ".arq-widget") -> list[str]:
     """Serious and critical violations of axe-core's rules inside the elements of `selector`."""
     if page.evaluate("typeof axe") == "undefined":
         page.evaluate(source)
-    found = page.evaluate("(selector) => axe.run({include: [[selector]]}, {resultTypes: ['violations']})", selector)["violations"]
-    return [f"{v['id']} ({v['impact']}): {v['help']}: {n['html'][:150]}" for v in found if v["impact"] in ("serious", "critical") for n in v["nodes"]]
+    found = page.evaluate(
+        "(selector) => axe.run({include: [[selector]]}, {resultTypes: ['violations']})", selector
+    )["violations"]
+    return [
+        f"{v['id']} ({v['impact']}): {v['help']}: {n['html'][:150]}"
+        for v in found
+        if v["impact"] in ("serious", "critical")
+        for n in v["nodes"]
+    ]
 
 
-# What sticks out: of the page on the right, or of the box that would cut it off (the figure; the plot, for its letters).
+# What sticks out: of the page on the right, or of the box that would cut it off (the figure; the
+# plot, for its letters).
 WIDER = """() => {
-  const out = document.documentElement.scrollWidth > innerWidth ? [`the page: ${document.documentElement.scrollWidth} of ${innerWidth} px`] : [];
+  const wide = document.documentElement.scrollWidth;
+  const out = wide > innerWidth ? [`the page: ${wide} of ${innerWidth} px`] : [];
   for (const figure of document.querySelectorAll(".arq-widget"))
     for (const e of figure.querySelectorAll(":scope *:not(svg *, script, style), svg text")) {
-      const box = (e.tagName === "text" ? e.closest("svg") : figure).getBoundingClientRect(), at = e.getBoundingClientRect();
+      const box = (e.tagName === "text" ? e.closest("svg") : figure).getBoundingClientRect();
+      const at = e.getBoundingClientRect(), px = Math.round;
       if (at.width && (at.right > box.right + 1 || at.left < box.left - 1))
-        out.push(`<${e.tagName}> ${e.textContent.slice(0, 40)}: ${Math.round(at.left)} to ${Math.round(at.right)}, expected within ${Math.round(box.left)} to ${Math.round(box.right)}`);
+        out.push(`<${e.tagName}> ${e.textContent.slice(0, 40)}: ` +
+          `${px(at.left)} to ${px(at.right)}, ` +
+          `expected within ${px(box.left)} to ${px(box.right)}`);
     }
   return out;
 }"""
@@ -204,11 +376,16 @@ WIDER = """() => {
 def overflow(page, width: int = 390) -> list[str]:
     """What does not fit into a window of that width (CSS pixels)."""
     page.set_viewport_size({"width": width, "height": 844})
-    for _ in range(2):                                                     # the observer of sizes, then the drawing that it asks for
+    # the observer of sizes, then the drawing that it asks for
+    for _ in range(2):
         page.evaluate(DRAWN)
     return page.evaluate(WIDER)
 
 
 def code_bytes(fragment: str) -> int:
     """Bytes of a fragment without its numbers."""
-    return len(re.sub(r'(<script type="application/json"[^>]*>).*?</script>', "", fragment, flags=re.S).encode())
+    return len(
+        re.sub(
+            r'(<script type="application/json"[^>]*>).*?</script>', "", fragment, flags=re.S
+        ).encode()
+    )

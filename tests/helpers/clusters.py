@@ -1,4 +1,7 @@
-"""A Slurm of two nodes on this machine (workflow/slurm_here.sh), what runs on it for a checkout, and ways to hurt that. Linux, as root."""
+"""A Slurm of two nodes on this machine (workflow/slurm_here.sh), what runs on it for a checkout,
+and ways to hurt that. Linux, as root.
+"""
+
 import json
 import os
 import shutil
@@ -13,17 +16,26 @@ import pytest
 from grids import ROOT, scratch
 
 CELLS = ["--profile", "toy", "--tasks", "maze bridge", "--methods", "bc s_psi arq+pi", "--no-book"]
-PATIENCE = 600                 # seconds for anything: the machine may be busy
+PATIENCE = 600  # seconds for anything: the machine may be busy
 
 
 def missing() -> str:
     """Why there can be no such Slurm here; empty where there can."""
     if not sys.platform.startswith("linux") or os.geteuid():
         return "saw another system than Linux, or another user than root, whom Slurm's daemons need"
-    if others := [path for path in ("/etc/slurm/slurm.conf", "/run/slurm/conf/slurm.conf") if Path(path).exists()]:
+    if others := [
+        path
+        for path in ("/etc/slurm/slurm.conf", "/run/slurm/conf/slurm.conf")
+        if Path(path).exists()
+    ]:
         return f"saw {others[0]}, the configuration of another Slurm on this machine"
-    if lacking := [name for name in ("slurmctld", "slurmd", "munged") if shutil.which(name) is None]:
-        return f"saw no {', '.join(lacking)}; `workflow/slurm_here.sh start FOLDER` installs them (Debian: apt-get install slurm-wlm munge)"
+    if lacking := [
+        name for name in ("slurmctld", "slurmd", "munged") if shutil.which(name) is None
+    ]:
+        return (
+            f"saw no {', '.join(lacking)}; `workflow/slurm_here.sh start FOLDER` "
+            "installs them (Debian: apt-get install slurm-wlm munge)"
+        )
     return ""
 
 
@@ -44,7 +56,12 @@ class Slurm:
 
     def do(self, *arguments: str) -> str:
         command, *more = arguments
-        run = subprocess.run([ROOT / "workflow/slurm_here.sh", command, self.folder, *more], capture_output=True, text=True, timeout=PATIENCE)
+        run = subprocess.run(
+            [ROOT / "workflow/slurm_here.sh", command, self.folder, *more],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
         assert run.returncode == 0, run.stderr
         return run.stdout
 
@@ -52,7 +69,9 @@ class Slurm:
         return {"SLURM_CONF": str(self.folder / "slurm.conf")}
 
     def ask(self, *command: str) -> list[str]:
-        return subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | self.environment()).stdout.splitlines()
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, env=os.environ | self.environment()
+        ).stdout.splitlines()
 
     def queue(self) -> set[str]:
         """Numbers of the jobs that wait or run."""
@@ -69,14 +88,17 @@ class Slurm:
 
 
 def processes_of(cluster: Slurm) -> list[str]:
-    """Names of the processes that have this Slurm in their environment: daemons, and jobs with all they started."""
+    """Names of the processes that have this Slurm in their environment: daemons, and jobs with all
+    they started.
+    """
     marks = {f"{name}={value}" for name, value in cluster.environment().items()}
     found = []
     for process in filter(lambda p: p.name.isdecimal(), Path("/proc").iterdir()):
         try:
             if marks & set(_read(process, "environ")):
                 found.append((process / "comm").read_text().strip())
-        except (FileNotFoundError, ProcessLookupError, PermissionError):       # it ended meanwhile, or is the system's own
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            # it ended meanwhile, or is the system's own
             continue
     return found
 
@@ -97,13 +119,17 @@ def slurm(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory):
-    """What a checkout needs for the grid, copied once: all runs that are compared are of the same code."""
+    """What a checkout needs for the grid, copied once: all runs that are compared are of the same
+    code.
+    """
     return scratch(tmp_path_factory.mktemp("original"), stand_ins=False)
 
 
 @dataclass(frozen=True)
 class Running:
-    """A step that computes on a node: the process, what Slurm calls its job, the node, and the step's place in the grid."""
+    """A step that computes on a node: the process, what Slurm calls its job, the node, and the
+    step's place in the grid.
+    """
 
     pid: int
     job: str
@@ -116,22 +142,31 @@ def _read(process: Path, name: str) -> list[str]:
 
 
 def _step(process: Path, root: Path) -> Running | None:
-    """That process as a step of the checkout on a node, if it is one: the Python that runs the notebook, not the shells above it."""
+    """That process as a step of the checkout on a node, if it is one: the Python that runs the
+    notebook, not the shells above it.
+    """
     try:
         command = _read(process, "cmdline")
         if command[1:3] != ["-m", "arq_core.grid.job"] or (process / "cwd").readlink() != root:
             return None
         variables = dict(pair.split("=", 1) for pair in _read(process, "environ") if "=" in pair)
-    except (FileNotFoundError, ProcessLookupError):           # it ended meanwhile
+    except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
         return None
     if "SLURM_JOB_ID" not in variables:
         return None
-    return Running(int(process.name), variables["SLURM_JOB_ID"], variables["SLURMD_NODENAME"], json.loads(command[3])["place"])
+    return Running(
+        int(process.name),
+        variables["SLURM_JOB_ID"],
+        variables["SLURMD_NODENAME"],
+        json.loads(command[3])["place"],
+    )
 
 
 def running(root: Path) -> list[Running]:
     """The steps of a checkout that compute on a node now."""
-    return [found for p in Path("/proc").iterdir() if p.name.isdecimal() and (found := _step(p, root))]
+    return [
+        found for p in Path("/proc").iterdir() if p.name.isdecimal() and (found := _step(p, root))
+    ]
 
 
 @dataclass
@@ -143,11 +178,29 @@ class Checkout:
 
     def begin(self, *more: str) -> subprocess.Popen:
         """Start the grid, as `make table` does, on the laptop or on Slurm."""
-        own = {"PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1", "ARQ_CACHE": str(self.root / "cache")}
-        command = [sys.executable, "-m", "arq_core.grid", "run", *CELLS, *more, "--engine", "slurm" if self.slurm else "laptop"]
+        own = {
+            "PYTHONPATH": str(self.root),
+            "OMP_NUM_THREADS": "1",
+            "ARQ_CACHE": str(self.root / "cache"),
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "arq_core",
+            "table",
+            *CELLS,
+            *more,
+            "--engine",
+            "slurm" if self.slurm else "laptop",
+        ]
         with open(self.root / "output.txt", "w") as output:
-            return subprocess.Popen(command, cwd=self.root, stdout=output, stderr=output,
-                                    env=os.environ | own | (self.slurm.environment() if self.slurm else {}))
+            return subprocess.Popen(
+                command,
+                cwd=self.root,
+                stdout=output,
+                stderr=output,
+                env=os.environ | own | (self.slurm.environment() if self.slurm else {}),
+            )
 
     def finish(self, begun: subprocess.Popen | None = None) -> str:
         """Wait for a run that was begun, or for a new one, to end well; what it said."""
@@ -157,7 +210,9 @@ class Checkout:
         return said
 
     def kill_head(self, head: subprocess.Popen) -> None:
-        """kill -9 of Snakemake and of the process above it: neither can tidy up, and what they sent to the cluster stays there."""
+        """kill -9 of Snakemake and of the process above it: neither can tidy up, and what they sent
+        to the cluster stays there.
+        """
         below = Path(f"/proc/{head.pid}/task/{head.pid}/children").read_text().split()
         for pid in [*map(int, below), head.pid]:
             os.kill(pid, signal.SIGKILL)

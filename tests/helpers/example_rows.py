@@ -1,11 +1,23 @@
 """Rows of a job that never ran, for the tests of what is made from rows."""
+
 import numpy as np
 
 from arq_core.results import rows as results
 from arq_core.results.rows import file_name
 
-JOB = dict(task="door-human", dataset_sha256="0" * 64, fidelity="rebuilt", profile="ci", method="arq+s_psi", variant="released",
-           wall_s=1.5, device="a processor", commit="abc", versions={"python": "3.11"}, created="2026-01-31T12:00:00+00:00")
+JOB = dict(
+    task="door-human",
+    dataset_sha256="0" * 64,
+    fidelity="rebuilt",
+    profile="ci",
+    method="arq+s_psi",
+    variant="released",
+    wall_s=1.5,
+    device="a processor",
+    commit="abc",
+    versions={"python": "3.11"},
+    created="2026-01-31T12:00:00+00:00",
+)
 NAME = file_name("door-human", "ci", "arq+s_psi", "released")
 
 

@@ -1,4 +1,7 @@
-"""Real processes that fetch one file: forked from one that has imported what they need, so that each starts at once."""
+"""Real processes that fetch one file: forked from one that has imported what they need, so that
+each starts at once.
+"""
+
 import contextlib
 import ctypes
 import io
@@ -13,8 +16,18 @@ from arq_core.datasets.fetch import FetchError, fetch_locked
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["arq_core.datasets.fetch"])
-NEW_MOUNTS, NEW_USER = 0x00020000, 0x10000000            # linux/sched.h
-WRITES = ("os.mkdir", "os.rename", "os.remove", "os.link", "os.symlink", "os.rmdir", "os.truncate", "os.chmod", "shutil.copyfile")
+NEW_MOUNTS, NEW_USER = 0x00020000, 0x10000000  # linux/sched.h
+WRITES = (
+    "os.mkdir",
+    "os.rename",
+    "os.remove",
+    "os.link",
+    "os.symlink",
+    "os.rmdir",
+    "os.truncate",
+    "os.chmod",
+    "shutil.copyfile",
+)
 
 
 def small_files(limit):
@@ -22,29 +35,51 @@ def small_files(limit):
 
 
 def own_disk(folder, options, *then):
-    """Mounts an empty disk in memory that nobody else sees (Linux namespaces; no rights are needed where the kernel grants them)."""
+    """Mounts an empty disk in memory that nobody else sees (Linux namespaces; no rights are needed
+    where the kernel grants them).
+    """
     user, group = os.getuid(), os.getgid()
     if ctypes.CDLL(None, use_errno=True).unshare(NEW_MOUNTS | NEW_USER):
         raise PermissionError(ctypes.get_errno(), "unshare")
-    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"0 {user} 1"),
+        ("gid_map", f"0 {group} 1"),
+    ):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(text)
-    for command in (["mount", "--make-rprivate", "/"], ["mount", "-t", "tmpfs", "-o", options, "x", folder], *then):
+    for command in (
+        ["mount", "--make-rprivate", "/"],
+        ["mount", "-t", "tmpfs", "-o", options, "x", folder],
+        *then,
+    ):
         subprocess.run(command, check=True, capture_output=True)
 
 
 def watched(written):
     """From now on every path that is opened for writing, made, renamed or removed is noted."""
+
     def hook(event, args):
-        if event == "open" and isinstance(args[0], (str, bytes)) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+        if (
+            event == "open"
+            and isinstance(args[0], (str, bytes))
+            and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        ):
             written.append(os.path.abspath(os.fsdecode(args[0])))
         elif event in WRITES:
-            written.extend(os.path.abspath(os.fsdecode(a)) for a in args if isinstance(a, (str, bytes, os.PathLike)))
+            written.extend(
+                os.path.abspath(os.fsdecode(a))
+                for a in args
+                if isinstance(a, (str, bytes, os.PathLike))
+            )
+
     sys.addaudithook(hook)
 
 
 def run(pipe, environment, arguments, before):
-    """Sends (the path or the error, what was written to stderr, paths written to), or why `before` was impossible."""
+    """Sends (the path or the error, what was written to stderr, paths written to), or why `before`
+    was impossible.
+    """
     os.environ.update(environment)
     download.PAUSE = 0
     written = []
@@ -64,10 +99,16 @@ def run(pipe, environment, arguments, before):
 
 
 class Fetching:
-    """A process that calls fetch_locked(*arguments); `before` lists (function above, arguments) to call first."""
+    """A process that calls fetch_locked(*arguments); `before` lists (function above, arguments) to
+    call first.
+    """
 
     def __init__(self, *arguments, before=()):
-        environment = {k: v for k, v in os.environ.items() if k.startswith("ARQ_") or k.lower().endswith("_proxy")}
+        environment = {
+            k: v
+            for k, v in os.environ.items()
+            if k.startswith("ARQ_") or k.lower().endswith("_proxy")
+        }
         self.pipe, end = CONTEXT.Pipe(False)
         self.process = CONTEXT.Process(target=run, args=(end, environment, arguments, before))
         self.process.start()

@@ -1,4 +1,5 @@
 """Small books of the tests: a file of one, and Sphinx run over it."""
+
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,20 @@ def file(path, text=""):
 
 def sphinx(folder, *options):
     """Build folder/book with our extension; (exit status, what it said)."""
-    run = subprocess.run([sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", *options, str(folder / "book"), str(folder / "out")],
-                         capture_output=True, text=True, cwd=ROOT)
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "sphinx",
+            "-q",
+            "-W",
+            "--keep-going",
+            *options,
+            str(folder / "book"),
+            str(folder / "out"),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
     return run.returncode, run.stderr

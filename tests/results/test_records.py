@@ -1,4 +1,7 @@
-"""The provenance beside a job's rows: an edited row is named by file and line, and rows never stand beside another run's provenance."""
+"""The provenance beside a job's rows: an edited row is named by file and line, and rows never stand
+beside another run's provenance.
+"""
+
 import json
 import re
 
@@ -29,16 +32,27 @@ def edit(path, line, old, new):
 def test_rows_are_read_beside_their_provenance(job):
     assert len(read_rows(job.parent)) == 4
     assert records.read_run(job).items() >= RUN.items()
-    assert sorted(p.name for p in job.parent.iterdir()) == sorted([NAME, NAME.replace(".jsonl", ".run.json")])
+    assert sorted(p.name for p in job.parent.iterdir()) == sorted(
+        [NAME, NAME.replace(".jsonl", ".run.json")]
+    )
 
 
 def test_a_valid_row_edited_by_hand_is_named_by_file_and_line(job):
     edit(job, 3, '"score": -3.0', '"score": 93.0')
-    with pytest.raises(ResultsError, match=re.escape(f"{NAME}:3: saw a line that is not the one its run wrote")):
+    with pytest.raises(
+        ResultsError, match=re.escape(f"{NAME}:3: saw a line that is not the one its run wrote")
+    ):
         read_file(job)
 
 
-@pytest.mark.parametrize("change, line", [(lambda lines: lines[:-1], 4), (lambda lines: lines[1:], 1), (lambda lines: [*lines[:2], lines[3]], 3)])
+@pytest.mark.parametrize(
+    "change, line",
+    [
+        (lambda lines: lines[:-1], 4),
+        (lambda lines: lines[1:], 1),
+        (lambda lines: [*lines[:2], lines[3]], 3),
+    ],
+)
 def test_a_row_taken_away_is_named_with_the_count(job, change, line):
     job.write_text("".join(change(job.read_text().splitlines(keepends=True))))
     with pytest.raises(ResultsError, match=re.escape(f"{NAME}:{line}: ") + ".*3 lines, expected 4"):
@@ -51,12 +65,20 @@ def test_a_provenance_that_knows_only_the_whole_file_notices_too(job):
     records.run_path(job).write_text(json.dumps(run))
     assert len(read_file(job)) == 4
     edit(job, 2, '"length": 200', '"length": 201')
-    with pytest.raises(ResultsError, match=re.escape(NAME) + ": saw rows with SHA-256 .*expected .* as in"):
+    with pytest.raises(
+        ResultsError, match=re.escape(NAME) + ": saw rows with SHA-256 .*expected .* as in"
+    ):
         read_file(job)
 
 
-@pytest.mark.parametrize("text, message", [('{"task": "door-human",\n "seeds": [0,}\n', r"run\.json:2: saw a text that is not JSON"), ("[]", "saw list"),
-                                           ('{"task": "window"}', "field 'task': saw 'window', expected 'door-human'")])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ('{"task": "door-human",\n "seeds": [0,}\n', r"run\.json:2: saw a text that is not JSON"),
+        ("[]", "saw list"),
+        ('{"task": "window"}', "field 'task': saw 'window', expected 'door-human'"),
+    ],
+)
 def test_a_broken_provenance_is_named(job, text, message):
     records.run_path(job).write_text(text)
     with pytest.raises(ResultsError, match=message):
@@ -81,7 +103,9 @@ def test_a_replacement_that_is_stopped_leaves_rows_that_can_be_read(job, monkeyp
     monkeypatch.setattr("os.replace", stop)
     with pytest.raises(KeyboardInterrupt):
         write_rows(job, rows([[1.0, 2.5], [-3.0, 4.5]]))
-    assert [r["score"] for r in read_file(job)] == [1.0, 2.5, -3.0, 4.0] and not records.run_path(job).exists()
+    assert [r["score"] for r in read_file(job)] == [1.0, 2.5, -3.0, 4.0] and not records.run_path(
+        job
+    ).exists()
 
 
 def test_a_damaged_file_is_replaced_by_running_the_job_again(job):

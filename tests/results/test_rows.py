@@ -1,4 +1,5 @@
 """Rows of results: what is refused, what a reader gets, and the mean and std over seeds."""
+
 import json
 
 import numpy as np
@@ -11,10 +12,28 @@ from arq_core.results.records import ResultsError
 from arq_core.results.rows import read_file, read_rows, summary, validate, write_rows
 
 
-@pytest.mark.parametrize("field, value", [
-    ("task", ""), ("task", "a/b"), ("dataset_sha256", "12"), ("fidelity", "copied"), ("seed", -1), ("seed", True), ("episode", 1.0),
-    ("return_", float("nan")), ("return_", "3"), ("length", 0), ("success", 1), ("score", float("inf")), ("in_support", 1.5),
-    ("wall_s", -1), ("versions", {}), ("created", "yesterday"), ("created", "2026-01-31T12:00:00")])
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("task", ""),
+        ("task", "a/b"),
+        ("dataset_sha256", "12"),
+        ("fidelity", "copied"),
+        ("seed", -1),
+        ("seed", True),
+        ("episode", 1.0),
+        ("return_", float("nan")),
+        ("return_", "3"),
+        ("length", 0),
+        ("success", 1),
+        ("score", float("inf")),
+        ("in_support", 1.5),
+        ("wall_s", -1),
+        ("versions", {}),
+        ("created", "yesterday"),
+        ("created", "2026-01-31T12:00:00"),
+    ],
+)
 def test_an_invalid_field_is_named_with_what_was_seen(field, value):
     row = rows([[1.0]])[0]
     validate(row)
@@ -76,7 +95,9 @@ def test_a_write_that_is_interrupted_leaves_the_earlier_file(tmp_path, monkeypat
     monkeypatch.setattr("os.replace", stop)
     with pytest.raises(KeyboardInterrupt):
         write_rows(path, rows([[3.0, 4.0]]))
-    assert [r["score"] for r in read_file(path)] == [1.0, 2.0] and len(list(tmp_path.iterdir())) == 1
+    assert [r["score"] for r in read_file(path)] == [1.0, 2.0] and len(
+        list(tmp_path.iterdir())
+    ) == 1
 
 
 def test_summary_is_mean_over_episodes_then_mean_and_std_over_seeds():

@@ -1,4 +1,7 @@
-"""What widgets promise before any browser: bounds, errors in their own frame, thinning that is said, and a fragment that needs nothing else."""
+"""What widgets promise before any browser: bounds, errors in their own frame, thinning that is
+said, and a fragment that needs nothing else.
+"""
+
 import base64
 import json
 import re
@@ -20,15 +23,29 @@ def candidates(n=30, states=4, a=2, seed=0):
 
 
 def plane(actions, log_prob, **position):
-    return SupportFilter([Case("normal", [f"state {i}" for i in range(len(actions))], actions, log_prob)], coordinates=PLANE, **position)
+    return SupportFilter(
+        [Case("normal", [f"state {i}" for i in range(len(actions))], actions, log_prob)],
+        coordinates=PLANE,
+        **position,
+    )
 
 
 def saved(widget):
     return json.loads(re.search(r'class="arq-spec">(.*?)</script>', widget.to_html(), re.S)[1])
 
 
-@pytest.mark.parametrize(("x", "digits", "text"), [(0.5, 0, "1"), (-0.5, 0, "−1"), (12.25, 1, "12.3"), (1.005, 2, "1.00"), (-0.001, 2, "0.00"),
-                                                   (float("inf"), 1, "∞"), (-2.0, 2, "−2.00")])
+@pytest.mark.parametrize(
+    ("x", "digits", "text"),
+    [
+        (0.5, 0, "1"),
+        (-0.5, 0, "−1"),
+        (12.25, 1, "12.3"),
+        (1.005, 2, "1.00"),
+        (-0.001, 2, "0.00"),
+        (float("inf"), 1, "∞"),
+        (-2.0, 2, "−2.00"),
+    ],
+)
 def test_digits_are_those_of_javascript(x, digits, text):
     assert base.fixed(x, digits) == text
 
@@ -49,10 +66,17 @@ def test_finding_counts_the_candidates_above_epsilon():
         assert f"keeps {kept} of 30 candidates" in widget.finding()
 
 
-@pytest.mark.parametrize(("spoil", "told"), [
-    (lambda a, p: (a * np.nan, p), "240 of 240 values that are not finite"), (lambda a, p: (a, np.where(p < -3, -np.inf, p)), "minus infinity"),
-    (lambda a, p: (a, p + np.inf), "not finite"), (lambda a, p: (a[:, :0], p[:, :0]), "no values"), (lambda a, p: (a, p[:, 1:]), "shapes"),
-    (lambda a, p: (a[:0], p[:0]), "no values")])
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda a, p: (a * np.nan, p), "240 of 240 values that are not finite"),
+        (lambda a, p: (a, np.where(p < -3, -np.inf, p)), "minus infinity"),
+        (lambda a, p: (a, p + np.inf), "not finite"),
+        (lambda a, p: (a[:, :0], p[:, :0]), "no values"),
+        (lambda a, p: (a, p[:, 1:]), "shapes"),
+        (lambda a, p: (a[:0], p[:0]), "no values"),
+    ],
+)
 def test_data_that_cannot_be_shown_are_named_in_the_frame(spoil, told):
     widget = plane(*spoil(*candidates()))
     assert told in widget.sentence() and told in widget.to_html()
@@ -77,7 +101,10 @@ def test_epsilon_outside_its_range_is_said_at_the_start_and_refused_later():
 def test_thousands_of_points_are_thinned_evenly_and_it_says_so():
     widget = plane(*candidates(n=50_000))
     assert widget.arrays["actions"].shape == (1, 4, base.MAX_POINTS, 2)
-    assert "2,000 of 50,000 candidates" in widget.words["note"] and f"of {base.MAX_POINTS} candidates" in widget.finding()
+    assert (
+        "2,000 of 50,000 candidates" in widget.words["note"]
+        and f"of {base.MAX_POINTS} candidates" in widget.finding()
+    )
     assert widget.arrays["log_prob"][0, 0, -1] == np.float32(candidates(n=50_000)[1][0, -1])
 
 
@@ -85,7 +112,11 @@ def test_the_fragment_needs_nothing_else_and_holds_the_sentence():
     html = plane(*candidates()).to_html()
     page = Assets()
     page.feed(html)
-    assert page.problems == [] and "import " not in html.split("<script>")[1] and "http" not in html.replace(base_svg(), "")
+    assert (
+        page.problems == []
+        and "import " not in html.split("<script>")[1]
+        and "http" not in html.replace(base_svg(), "")
+    )
     assert plane(*candidates()).finding() in html
 
 
@@ -95,8 +126,12 @@ def base_svg():
 
 def test_names_from_data_cannot_end_the_script():
     actions, log_prob = candidates()
-    widget = SupportFilter([Case("</script><b>", [str(i) for i in range(4)], actions, log_prob)], coordinates=PLANE)
-    assert "</script><b>" not in widget.to_html() and saved(widget)["spec"]["words"]["cases"] == ["</script><b>"]
+    widget = SupportFilter(
+        [Case("</script><b>", [str(i) for i in range(4)], actions, log_prob)], coordinates=PLANE
+    )
+    assert "</script><b>" not in widget.to_html() and saved(widget)["spec"]["words"]["cases"] == [
+        "</script><b>"
+    ]
 
 
 def test_live_and_static_outputs_come_together():

@@ -1,4 +1,7 @@
-"""Promises of every widget (browser.WIDGETS) in a built page that nothing serves: it answers as Python does, offline, by hand or keys, for all."""
+"""Promises of every widget (browser.WIDGETS) in a built page that nothing serves: it answers as
+Python does, offline, by hand or keys, for all.
+"""
+
 import base64
 import json
 import re
@@ -9,12 +12,18 @@ import pytest
 
 NAMES = [name for name, _, _ in browser.WIDGETS]
 TRAITS = {name: traits for name, _, traits in browser.WIDGETS}
-BUILT = sorted(p.name for p in (browser.ROOT / "_build/html/executed").glob("*.html") if 'class="arq-widget"' in p.read_text(encoding="utf-8"))
+BUILT = sorted(
+    p.name
+    for p in (browser.ROOT / "_build/html/executed").glob("*.html")
+    if 'class="arq-widget"' in p.read_text(encoding="utf-8")
+)
 
 
 @pytest.fixture(scope="module", params=NAMES)
 def shown(request, chromium, widget_book):
-    """A widget's page, opened once for all tests of that widget; `ours` is its twin in Python, and stands where the page stands."""
+    """A widget's page, opened once for all tests of that widget; `ours` is its twin in Python, and
+    stands where the page stands.
+    """
     with browser.served(widget_book, "file") as home:
         context = chromium.new_context()
         watched = browser.Watched(context, home)
@@ -25,10 +34,14 @@ def shown(request, chromium, widget_book):
 
 
 def stands_alone(watched, seconds, worked):
-    watched.page.wait_for_timeout(200)                                    # what is asked for late
+    watched.page.wait_for_timeout(200)  # what is asked for late
     assert watched.requests == [] and watched.errors == []
-    assert watched.figure.locator("svg").count() > 0 and watched.figure.locator("[role=alert]:visible").count() == 0
-    assert seconds < 2 or worked < 1 and seconds < 30                     # others may keep the machine busy; the page's own work is then what counts
+    assert (
+        watched.figure.locator("svg").count() > 0
+        and watched.figure.locator("[role=alert]:visible").count() == 0
+    )
+    # others may keep the machine busy; the page's own work is then what counts
+    assert seconds < 2 or worked < 1 and seconds < 30
 
 
 def test_a_file_needs_no_other_and_answers_in_two_seconds(shown):
@@ -46,7 +59,10 @@ def test_the_page_says_what_python_says_wherever_its_controls_stand(shown):
     for trait, values in TRAITS[shown.name]:
         assert len(values) == 20, f"{shown.name}.{trait}: saw {len(values)} values, expected 20."
         for value, (stands, said) in zip(values, browser.put(shown.figure, trait, values)):
-            assert stands == pytest.approx(value), f"{shown.name}.{trait}: saw {stands}, expected {value}; choose values on the steps of its control."
+            assert stands == pytest.approx(value), (
+                f"{shown.name}.{trait}: saw {stands}, expected {value}; choose values on "
+                "the steps of its control."
+            )
             setattr(shown.ours, trait, value)
             assert said == shown.ours.finding()
     assert shown.errors == []
@@ -65,7 +81,12 @@ def test_keys_and_a_drag_move_its_first_slider(shown):
         return stands
 
     slider.focus()
-    for key, at in {"End": control.high, "ArrowLeft": control.high - control.step, "Home": control.low, "ArrowRight": control.low + control.step}.items():
+    for key, at in {
+        "End": control.high,
+        "ArrowLeft": control.high - control.step,
+        "Home": control.low,
+        "ArrowRight": control.low + control.step,
+    }.items():
         slider.press(key)
         check(at, at)
     slider.press("PageUp")
@@ -76,7 +97,13 @@ def test_keys_and_a_drag_move_its_first_slider(shown):
     mouse.down()
     for to in (0.95, 0.05):
         mouse.move(box["x"] + to * box["width"], middle, steps=5)
-        check(*((control.low + 0.6 * span, control.high) if to > 0.5 else (control.low, control.low + 0.4 * span)))
+        check(
+            *(
+                (control.low + 0.6 * span, control.high)
+                if to > 0.5
+                else (control.low, control.low + 0.4 * span)
+            )
+        )
     mouse.up()
 
 
@@ -92,7 +119,13 @@ def test_a_drag_in_a_plot_goes_on_while_the_plot_is_drawn_anew(offline_page, nam
         mouse.move(box["x"] + share * box["width"], box["y"] + share * box["height"], steps=3)
         shown.page.evaluate(browser.DRAWN)
         for trait in ours.controls:
-            setattr(ours, trait, type(getattr(ours, trait))(float(shown.figure.locator(f"[name={trait}]").input_value())))
+            setattr(
+                ours,
+                trait,
+                type(getattr(ours, trait))(
+                    float(shown.figure.locator(f"[name={trait}]").input_value())
+                ),
+            )
         assert shown.sentence() == ours.finding()
         return shown.sentence()
 
@@ -100,8 +133,9 @@ def test_a_drag_in_a_plot_goes_on_while_the_plot_is_drawn_anew(offline_page, nam
     mouse.down()
     said = [move(share) for share in (0.3, 0.45, 0.6, 0.75)]
     mouse.up()
-    assert len({before, *said}) >= 3                                      # one stop may fall on the value where another stood
-    assert move(0.25) == said[-1] and shown.errors == []                  # the hand has let go
+    # one stop may fall on the value where another stood
+    assert len({before, *said}) >= 3
+    assert move(0.25) == said[-1] and shown.errors == []  # the hand has let go
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -118,14 +152,20 @@ def test_it_fits_a_telephone(shown):
 
 def test_its_plots_and_sentence_are_printed(shown):
     shown.page.emulate_media(media="print")
-    assert shown.figure.locator("svg").first.is_visible() and shown.figure.locator(".arq-finding").is_visible()
+    assert (
+        shown.figure.locator("svg").first.is_visible()
+        and shown.figure.locator(".arq-finding").is_visible()
+    )
     shown.page.emulate_media(media="screen")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_without_javascript_the_sentence_remains(offline_page, name):
     (watched := offline_page(java_script_enabled=False)).open(f"{name}.html", scripts=False)
-    assert watched.figure.locator(".arq-finding").is_visible() and watched.sentence() == browser.widget(name).finding()
+    assert (
+        watched.figure.locator(".arq-finding").is_visible()
+        and watched.sentence() == browser.widget(name).finding()
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -135,7 +175,9 @@ def test_its_code_is_small(name):
 
 def test_widgets_of_one_page_share_no_id(offline_page):
     (watched := offline_page()).open("all.html")
-    ids = watched.page.evaluate("[...document.querySelectorAll('.arq-widget [id]')].map((e) => e.id)")
+    ids = watched.page.evaluate(
+        "[...document.querySelectorAll('.arq-widget [id]')].map((e) => e.id)"
+    )
     assert ids and len(set(ids)) == len(ids), sorted({i for i in ids if ids.count(i) > 1})
 
 
@@ -150,26 +192,46 @@ def test_the_pages_of_the_built_book_keep_these_promises(offline_page, axe_sourc
 
 
 def spoilt(fragment, change):
-    """A fragment whose saved data were changed, as a page of another version or a damaged file would hold them."""
+    """A fragment whose saved data were changed, as a page of another version or a damaged file
+    would hold them.
+    """
     start, data, end = re.match(r'(.*class="arq-spec">)(.*?)(</script>.*)', fragment, re.S).groups()
     saved = json.loads(data)
     change(saved)
     return start + json.dumps(saved) + end
 
 
-@pytest.mark.parametrize(("change", "told"), [
-    (lambda saved: saved["spec"].update(version=0), "saved by version 0"),
-    (lambda saved: saved["state"].update(log_epsilon=77), "log ε: saw 77, expected a number from -20 to 5"),
-    (lambda saved: saved["state"].pop("log_epsilon"), "log ε: saw undefined"),
-    (lambda saved: saved["spec"]["arrays"]["log_prob"].update(f4=base64.b64encode(np.full(120, np.nan, "<f4").tobytes()).decode()), "not finite"),
-    (lambda saved: saved["spec"]["arrays"]["actions"].update(f4=""), "saw 0 values")])
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda saved: saved["spec"].update(version=0), "saved by version 0"),
+        (
+            lambda saved: saved["state"].update(log_epsilon=77),
+            "log ε: saw 77, expected a number from -20 to 5",
+        ),
+        (lambda saved: saved["state"].pop("log_epsilon"), "log ε: saw undefined"),
+        (
+            lambda saved: saved["spec"]["arrays"]["log_prob"].update(
+                f4=base64.b64encode(np.full(120, np.nan, "<f4").tobytes()).decode()
+            ),
+            "not finite",
+        ),
+        (lambda saved: saved["spec"]["arrays"]["actions"].update(f4=""), "saw 0 values"),
+    ],
+)
 def test_old_or_damaged_data_are_named_in_the_frame_and_the_page_lives(chromium, change, told):
     fragment, page, errors = browser.widget("support_filter").to_html(), chromium.new_page(), []
     page.on("pageerror", lambda e: errors.append(str(e)))
-    page.set_content(f"<!doctype html><html lang='en'><title>t</title>{spoilt(fragment, change)}{fragment}</html>")
+    page.set_content(
+        "<!doctype html><html "
+        f"lang='en'><title>t</title>{spoilt(fragment, change)}{fragment}</html>"
+    )
     page.wait_for_function("document.querySelectorAll('.arq-widget[data-ready]').length === 2")
     bad, good = page.locator(".arq-widget").first, page.locator(".arq-widget").last
-    assert told in bad.locator("[role=alert]").text_content() and not bad.locator(".arq-finding").is_visible()
+    assert (
+        told in bad.locator("[role=alert]").text_content()
+        and not bad.locator(".arq-finding").is_visible()
+    )
     before = good.locator(".arq-finding").text_content()
     good.locator("[name=log_epsilon]").press("Home")
     page.evaluate(browser.DRAWN)
@@ -179,8 +241,17 @@ def test_old_or_damaged_data_are_named_in_the_frame_and_the_page_lives(chromium,
 
 def test_a_control_out_of_its_range_is_repaired_by_moving_it(chromium):
     page = chromium.new_page()
-    page.set_content("<!doctype html><html lang='en'><title>t</title>" + spoilt(browser.widget("support_filter").to_html(), lambda saved: saved["state"].update(log_epsilon=77)))
+    page.set_content(
+        "<!doctype html><html lang='en'><title>t</title>"
+        + spoilt(
+            browser.widget("support_filter").to_html(),
+            lambda saved: saved["state"].update(log_epsilon=77),
+        )
+    )
     page.locator("[name=log_epsilon]").press("Home")
     page.evaluate(browser.DRAWN)
-    assert page.locator(".arq-finding").is_visible() and "log ε = −20.00" in page.locator(".arq-finding").text_content()
+    assert (
+        page.locator(".arq-finding").is_visible()
+        and "log ε = −20.00" in page.locator(".arq-finding").text_content()
+    )
     page.close()

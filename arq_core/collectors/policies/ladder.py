@@ -1,7 +1,10 @@
-"""Ladders of skill: policies of one training in order of its steps, scored, in `data/policies/<env>/`.
+"""Ladders of skill: policies of one training in order of its steps, scored, in
+`data/policies/<env>/`.
 
-`python -m arq_core.collectors.policies.ladder --env hopper` takes them from the files that `arq_core.collectors.policies.sac` has written so far.
+`python -m arq_core.collectors.policies.ladder --env hopper` takes them from the files that
+`arq_core.collectors.policies.sac` has written so far.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -24,20 +27,24 @@ from arq_core.engine.streams import Streams, derive_seed
 from arq_core.envs.locomotion import KINDS, LocomotionEnvs
 
 POLICIES = DATA / "policies"
-EXPERT = {"hopper": 3234.3, "walker2d": 4592.3, "halfcheetah": 12135.0}      # D4RL's reference for a score of 100, infos.py
-MEDIUM_SHARE = 1 / 3              # of D4RL's expert return: where its authors stopped training for "medium"
-EPISODES = 10                     # that each rung is scored by, with the mean action and with drawn actions
+# D4RL's reference for a score of 100, infos.py
+EXPERT = {"hopper": 3234.3, "walker2d": 4592.3, "halfcheetah": 12135.0}
+# of D4RL's expert return: where its authors stopped training for "medium"
+MEDIUM_SHARE = 1 / 3
+# that each rung is scored by, with the mean action and with drawn actions
+EPISODES = 10
 SCORE_SEED = 1
-SMOOTH = 5                        # policies
-DENSE, SPARSE = 10_000, 50_000    # steps between rungs up to the medium one, and beyond it
+SMOOTH = 5  # policies
+DENSE, SPARSE = 10_000, 50_000  # steps between rungs up to the medium one, and beyond it
 
-Weights = dict[str, Tensor]       # of arq_core.algorithm.nets.MLP, one member: layers.<i>.weight [in, out], layers.<i>.bias [1, out]
+# of arq_core.algorithm.nets.MLP, one member: layers.<i>.weight [in, out], layers.<i>.bias [1, out]
+Weights = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Rung:
-    steps: int                    # of the training that the policy has seen
-    mean: float                   # mean return of EPISODES episodes with drawn actions
+    steps: int  # of the training that the policy has seen
+    mean: float  # mean return of EPISODES episodes with drawn actions
     weights: Weights
 
 
@@ -49,22 +56,38 @@ def parameters(weights: Weights, states: Tensor) -> Tensor:
     return h @ weights["layers.2.weight"] + weights["layers.2.bias"]
 
 
-def episodes(weights: Weights, envs: LocomotionEnvs, seeds: list[int], rng: Streams | None) -> list[dict]:
-    """One episode per seed, stepped side by side; with `rng` actions are drawn, without it they are the mean's.
+def episodes(
+    weights: Weights, envs: LocomotionEnvs, seeds: list[int], rng: Streams | None
+) -> list[dict]:
+    """One episode per seed, stepped side by side; with `rng` actions are drawn, without it they are
+    the mean's.
 
-    Each is a recording.Episode with infos/action_log_probs, infos/qpos and infos/qvel, those of the state before the action.
+    Each is a recording.Episode with infos/action_log_probs, infos/qpos and infos/qvel, those of the
+    state before the action.
     """
     n, states = len(seeds), envs.reset(seeds)
-    rows, lengths, terminal = np.arange(n), np.zeros(n, int), np.zeros(n, bool)      # rows: the episodes that go on
+    # rows: the episodes that go on
+    rows, lengths, terminal = np.arange(n), np.zeros(n, int), np.zeros(n, bool)
     kept = dict(observations=np.zeros((n, envs.horizon + 1, envs.state_dim), np.float32))
     kept["observations"][:, 0] = states
     for t in range(envs.horizon):
-        noise = torch.zeros(len(rows), envs.action_dim) if rng is None else rng.randn(len(rows), envs.action_dim)[0]
-        actions, log_prob = (x.numpy() for x in squashed(parameters(weights, torch.tensor(states)), noise))
+        noise = (
+            torch.zeros(len(rows), envs.action_dim)
+            if rng is None
+            else rng.randn(len(rows), envs.action_dim)[0]
+        )
+        actions, log_prob = (
+            x.numpy() for x in squashed(parameters(weights, torch.tensor(states)), noise)
+        )
         positions, velocities = envs.positions_and_velocities()
         states, rewards, ended, _ = envs.step(actions)
-        now = {"actions": actions, "rewards": rewards.astype(np.float32), "infos/action_log_probs": log_prob, "infos/qpos": positions,
-               "infos/qvel": velocities}
+        now = {
+            "actions": actions,
+            "rewards": rewards.astype(np.float32),
+            "infos/action_log_probs": log_prob,
+            "infos/qpos": positions,
+            "infos/qvel": velocities,
+        }
         for name, x in now.items():
             kept.setdefault(name, np.zeros((n, envs.horizon, *x.shape[1:]), x.dtype))[rows, t] = x
         kept["observations"][rows, t + 1] = states
@@ -73,43 +96,69 @@ def episodes(weights: Weights, envs: LocomotionEnvs, seeds: list[int], rng: Stre
         if not len(rows):
             break
         envs.keep(~ended)
-    return [dict(terminal=bool(terminal[i]), **{k: x[i, :length + (k == "observations")] for k, x in kept.items()})
-            for i, length in enumerate(lengths)]
+    return [
+        dict(
+            terminal=bool(terminal[i]),
+            **{k: x[i, : length + (k == "observations")] for k, x in kept.items()},
+        )
+        for i, length in enumerate(lengths)
+    ]
 
 
 def score(weights: Weights, envs: LocomotionEnvs, count: int = EPISODES) -> dict:
-    """Returns of `count` episodes from the same starts: of the mean action ("deterministic") and of drawn actions ("stochastic")."""
+    """Returns of `count` episodes from the same starts: of the mean action ("deterministic") and of
+    drawn actions ("stochastic").
+    """
     seeds = [derive_seed(SCORE_SEED, "start", i) % 2**31 for i in range(count)]
     out = {}
     for name, rng in (("deterministic", None), ("stochastic", Streams([SCORE_SEED]).fork("score"))):
-        returns = [float(e["rewards"].sum(dtype=np.float64)) for e in episodes(weights, envs, seeds, rng)]
-        out[name] = dict(mean=round(float(np.mean(returns)), 2), std=round(float(np.std(returns)), 2), episodes=count)
+        returns = [
+            float(e["rewards"].sum(dtype=np.float64)) for e in episodes(weights, envs, seeds, rng)
+        ]
+        out[name] = dict(
+            mean=round(float(np.mean(returns)), 2),
+            std=round(float(np.std(returns)), 2),
+            episodes=count,
+        )
     return out
 
 
 def choose(scores: dict[int, float], expert: float) -> tuple[list[int], int, int]:
-    """(rungs, medium, best) as steps of training, from the mean stochastic return at each kept step.
+    """(rungs, medium, best) as steps of training, from the mean stochastic return at each kept
+    step.
 
-    Single policies jump up and down while they train. Medium is therefore sought up to where the median of the last SMOOTH policies
-    has reached a third of D4RL's expert return, and is the policy there whose return is nearest to that. The best policy is the
-    last rung. Rungs lie DENSE steps apart up to medium, and SPARSE beyond.
+    Single policies jump up and down while they train. Medium is therefore sought up to where the
+    median of the last SMOOTH policies has reached a third of D4RL's expert return, and is the
+    policy there whose return is nearest to that. The best policy is the last rung. Rungs lie DENSE
+    steps apart up to medium, and SPARSE beyond.
     """
     steps, third = sorted(scores), MEDIUM_SHARE * expert
-    reached = [i for i in range(SMOOTH, len(steps) + 1) if np.median([scores[s] for s in steps[i - SMOOTH:i]]) >= third]
-    medium = min(steps[:min(reached, default=len(steps))], key=lambda s: abs(scores[s] - third))
+    reached = [
+        i
+        for i in range(SMOOTH, len(steps) + 1)
+        if np.median([scores[s] for s in steps[i - SMOOTH : i]]) >= third
+    ]
+    medium = min(steps[: min(reached, default=len(steps))], key=lambda s: abs(scores[s] - third))
     best = max(steps, key=lambda s: scores[s])
-    rungs = {s for s in steps if s % (DENSE if s <= medium else SPARSE) == 0 and s < max(medium, best)}
+    rungs = {
+        s for s in steps if s % (DENSE if s <= medium else SPARSE) == 0 and s < max(medium, best)
+    }
     return sorted(rungs | {medium, best}), medium, best
 
 
 def harvest(env: str, training: Path, target: Path) -> Path:
-    """Scores the actor's files of a training (those that the last harvest has scored are not scored again) and writes the ladder.
+    """Scores the actor's files of a training (those that the last harvest has scored are not scored
+    again) and writes the ladder.
 
-    Files: ladder.safetensors ("<steps>.<name>", float32), ladder.json (how it was trained, what each policy scores).
+    Files: ladder.safetensors ("<steps>.<name>", float32), ladder.json (how it was trained, what
+    each policy scores).
     """
     files = {int(p.stem.split("-")[1]): p for p in sorted(training.glob("actor-*.safetensors"))}
     if not files:
-        raise DataError(f"{training}: saw no actor-<steps>.safetensors, expected those of a training; run arq_core.collectors.policies.sac first.")
+        raise DataError(
+            f"{training}: saw no actor-<steps>.safetensors, expected those of a "
+            "training; run arq_core.collectors.policies.sac first."
+        )
     scores_file = training / "scores.json"
     scores = json.loads(scores_file.read_text()) if scores_file.exists() else {}
     envs = KINDS[env](EPISODES)
@@ -117,31 +166,54 @@ def harvest(env: str, training: Path, target: Path) -> Path:
         if str(steps) not in scores:
             scores[str(steps)] = score(safetensors.torch.load_file(path), envs)
             write_atomic(scores_file, json.dumps(scores).encode())
-    rungs, medium, best = choose({steps: scores[str(steps)]["stochastic"]["mean"] for steps in files}, EXPERT[env])
-    tensors = {f"{steps}.{k}": v for steps in rungs for k, v in safetensors.torch.load_file(files[steps]).items()}
+    rungs, medium, best = choose(
+        {steps: scores[str(steps)]["stochastic"]["mean"] for steps in files}, EXPERT[env]
+    )
+    tensors = {
+        f"{steps}.{k}": v
+        for steps in rungs
+        for k, v in safetensors.torch.load_file(files[steps]).items()
+    }
     write_atomic(target / "ladder.safetensors", safetensors.torch.save(tensors))
     said = json.loads((training / "settings.json").read_text())
-    card = dict(said, algorithm="soft actor-critic (arq_core.collectors.policies.sac)", trained_steps=max(files), medium=medium, best=best,
-                d4rl_expert_return=EXPERT[env], sha256=sha256_of(target / "ladder.safetensors"),
-                rungs={str(steps): scores[str(steps)] for steps in rungs})
+    card = dict(
+        said,
+        algorithm="soft actor-critic (arq_core.collectors.policies.sac)",
+        trained_steps=max(files),
+        medium=medium,
+        best=best,
+        d4rl_expert_return=EXPERT[env],
+        sha256=sha256_of(target / "ladder.safetensors"),
+        rungs={str(steps): scores[str(steps)] for steps in rungs},
+    )
     write_atomic(target / "ladder.json", (json.dumps(card, indent=1) + "\n").encode())
     return target
 
 
 def load_ladder(env: str, folder: Path | None = None) -> tuple[list[Rung], int, int, str]:
-    """(rungs in order of training, index of the medium one, index of the best, SHA-256 of the weights)."""
+    """(rungs in order of training, index of the medium one, index of the best, SHA-256 of the
+    weights).
+    """
     folder = folder or POLICIES / env
     path = folder / "ladder.safetensors"
     if not path.is_file():
-        raise DataError(f"{path}: saw no ladder, expected the policies of {env}; train them (python -m arq_core.collectors.policies.sac --env {env}) "
-                        f"and harvest them (python -m arq_core.collectors.policies.ladder --env {env}).")
+        raise DataError(
+            f"{path}: saw no ladder, expected the policies of {env}; train them (python "
+            f"-m arq_core.collectors.policies.sac --env {env}) and harvest them (python "
+            f"-m arq_core.collectors.policies.ladder --env {env})."
+        )
     data, card = path.read_bytes(), json.loads((folder / "ladder.json").read_text())
     if (seen := hashlib.sha256(data).hexdigest()) != card["sha256"]:
-        raise DataError(f"{path}: saw SHA-256 {seen}, expected {card['sha256']}, that of ladder.json; restore both files.")
+        raise DataError(
+            f"{path}: saw SHA-256 {seen}, expected {card['sha256']}, that of "
+            "ladder.json; restore both files."
+        )
     tensors, rungs = safetensors.torch.load(data), []
     for steps, scores in card["rungs"].items():
         prefix = f"{steps}."
-        weights = {k.removeprefix(prefix): v.clone() for k, v in tensors.items() if k.startswith(prefix)}
+        weights = {
+            k.removeprefix(prefix): v.clone() for k, v in tensors.items() if k.startswith(prefix)
+        }
         rungs.append(Rung(int(steps), scores["stochastic"]["mean"], weights))
     rungs.sort(key=lambda r: r.steps)
     at = [r.steps for r in rungs]
@@ -149,9 +221,13 @@ def load_ladder(env: str, folder: Path | None = None) -> tuple[list[Rung], int, 
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m arq_core.collectors.policies.ladder", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m arq_core.collectors.policies.ladder", description=__doc__
+    )
     parser.add_argument("--env", required=True, choices=sorted(KINDS))
-    parser.add_argument("--training", type=Path, help="folder of the training; default: <cache>/sac/<env>-0")
+    parser.add_argument(
+        "--training", type=Path, help="folder of the training; default: <cache>/sac/<env>-0"
+    )
     parser.add_argument("--target", type=Path, help="default: data/policies/<env>")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)

@@ -1,10 +1,14 @@
-"""Minari's datasets (Younis et al. 2024; storage of Minari 0.5), read from their HDF5 files; the library is needed only to download.
+"""Minari's datasets (Younis et al. 2024; storage of Minari 0.5), read from their HDF5 files; the
+library is needed only to download.
 
-    metadata.json           data_format, observation_space, action_space (JSON in JSON), total_episodes, total_steps, dataset_id
+    metadata.json           data_format, observation_space, action_space (JSON in JSON),
+        total_episodes, total_steps, dataset_id
     main_data.hdf5
-      episode_0             observations [T+1 ...] (a group where the space is a Dict), actions [T ...], rewards [T], terminations [T],
+      episode_0             observations [T+1 ...] (a group where the space is a Dict), actions [T
+          ...], rewards [T], terminations [T],
                             truncations [T]
 """
+
 from __future__ import annotations
 
 import json
@@ -24,19 +28,27 @@ from arq_core.datasets.readers.d4rl import to_transitions
 from arq_core.datasets.readers.hdf5 import flags, group, joined, listed, numbers, opened
 
 LAYOUT = "Minari's layout"
-GOAL_KEYS = ("achieved_goal", "observation", "desired_goal")     # of gymnasium-robotics' goal environments, in the order joined here
-MOST_METADATA = 1 << 24                                          # bytes; spaces list every bound, a large one takes kilobytes
-MOST_WIDTH = 1 << 20                                             # numbers per step; more is no vector
+# of gymnasium-robotics' goal environments, in the order joined here
+GOAL_KEYS = ("achieved_goal", "observation", "desired_goal")
+# bytes; spaces list every bound, a large one takes kilobytes
+MOST_METADATA = 1 << 24
+# numbers per step; more is no vector
+MOST_WIDTH = 1 << 20
 
 
-def read_minari(id_or_path: str | Path, fidelity: str = "own", observation_keys: Sequence[str] | None = None) -> Dataset:
-    """A Minari dataset as a `Dataset`: from its folder, or by its id ("D4RL/door/human-v2") from Minari's own folder, else by download.
+def read_minari(
+    id_or_path: str | Path, fidelity: str = "own", observation_keys: Sequence[str] | None = None
+) -> Dataset:
+    """A Minari dataset as a `Dataset`: from its folder, or by its id ("D4RL/door/human-v2") from
+    Minari's own folder, else by download.
 
-    A termination is a terminal, a truncation a cut: the last transition before a cut is dropped, since its next action is unknown.
-    Of a Dict observation the parts are joined in the order of observation_keys, by default all. Goal environments: achieved_goal,
-    observation, desired_goal, without achieved_goal where the observation begins with the same numbers. So PointMaze has 6 numbers
-    (x, y, velocities, goal; D4RL's maze2d has the first 4) and AntMaze 31 (x, y, 27, goal; D4RL's antmaze has the first 29).
-    Actions of another box than [-1, 1] are scaled to it, which a note says.
+    A termination is a terminal, a truncation a cut: the last transition before a cut is dropped,
+    since its next action is unknown. Of a Dict observation the parts are joined in the order of
+    observation_keys, by default all. Goal environments: achieved_goal, observation, desired_goal,
+    without achieved_goal where the observation begins with the same numbers. So PointMaze has 6
+    numbers (x, y, velocities, goal; D4RL's maze2d has the first 4) and AntMaze 31 (x, y, 27, goal;
+    D4RL's antmaze has the first 29). Actions of another box than [-1, 1] are scaled to it, which a
+    note says.
     """
     folder = _folder(str(id_or_path))
     meta = _metadata(folder / "metadata.json")
@@ -44,7 +56,10 @@ def read_minari(id_or_path: str | Path, fidelity: str = "own", observation_keys:
     low, high = _box(meta["action_space"], folder)
     path = folder / "main_data.hdf5"
     with opened(path, LAYOUT) as file:
-        episodes = [_episode(group(file, name, str(path)), leaves, len(low), f"{path}: {name}") for name in _names(file, meta, path)]
+        episodes = [
+            _episode(group(file, name, str(path)), leaves, len(low), f"{path}: {name}")
+            for name in _names(file, meta, path)
+        ]
     arrays = joined([arrays for arrays, _ in episodes])
     notes = _said(meta, episodes)
     if len(leaves) > 1:
@@ -61,13 +76,20 @@ def _folder(id_or_path: str) -> Path:
     root = Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets")
     given = Path(id_or_path)
     is_id = re.fullmatch(r"([\w-]+/)*[\w-]+-v\d+", id_or_path, re.ASCII)
-    places = [given.parent if given.name == "main_data.hdf5" else given, given / "data", *([root / id_or_path / "data"] if is_id else [])]
+    places = [
+        given.parent if given.name == "main_data.hdf5" else given,
+        given / "data",
+        *([root / id_or_path / "data"] if is_id else []),
+    ]
     for place in places:
         if (place / "metadata.json").is_file():
             return place
     if given.exists() or not is_id:
-        raise DataError(f"{id_or_path}: saw neither a folder with metadata.json and main_data.hdf5 nor a dataset's id, expected one, such "
-                        "as D4RL/door/human-v2; give the folder or the id.")
+        raise DataError(
+            f"{id_or_path}: saw neither a folder with metadata.json and main_data.hdf5 "
+            "nor a dataset's id, expected one, such as D4RL/door/human-v2; give the "
+            "folder or the id."
+        )
     return _downloaded(id_or_path, root)
 
 
@@ -75,16 +97,25 @@ def _downloaded(name: str, root: Path) -> Path:
     try:
         import minari
     except ImportError as error:
-        raise FetchError(f"{name}: saw no such dataset in {root} and no library to download it with, expected the package minari; install "
-                         "the extra minari (see the README), or copy the dataset's folder there.") from error
+        raise FetchError(
+            f"{name}: saw no such dataset in {root} and no library to download it with, "
+            "expected the package minari; install the extra minari (see the README), "
+            "or copy the dataset's folder there."
+        ) from error
     try:
         minari.download_dataset(name)
-    except Exception as error:              # whatever the library, its host's client or the network raises
-        raise FetchError(f"{name}: saw {type(error).__name__}: {error}, expected a download by Minari; copy the dataset's folder to {root} "
-                         "by other means.") from error
+    except Exception as error:
+        # whatever the library, its host's client or the network raises
+        raise FetchError(
+            f"{name}: saw {type(error).__name__}: {error}, expected a download by "
+            f"Minari; copy the dataset's folder to {root} by other means."
+        ) from error
     folder = root / name / "data"
     if not (folder / "metadata.json").is_file():
-        raise FetchError(f"{name}: saw no metadata.json in {folder} after Minari's download, expected one; check MINARI_DATASETS_PATH.")
+        raise FetchError(
+            f"{name}: saw no metadata.json in {folder} after Minari's download, "
+            "expected one; check MINARI_DATASETS_PATH."
+        )
     return folder
 
 
@@ -95,25 +126,42 @@ def _metadata(path: Path) -> dict:
         meta = json.loads(path.read_bytes()) if size <= MOST_METADATA else {}
         meta = meta | {k: json.loads(meta[k]) for k in ("observation_space", "action_space")}
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise DataError(f"{path}: saw {size:,} bytes without readable spaces ({type(error).__name__}: {error}), expected Minari's metadata "
-                        "with observation_space and action_space; write or download the dataset again with Minari 0.5.") from error
+        raise DataError(
+            f"{path}: saw {size:,} bytes without readable spaces "
+            f"({type(error).__name__}: {error}), expected Minari's metadata with "
+            "observation_space and action_space; write or download the dataset again "
+            "with Minari 0.5."
+        ) from error
     if meta.get("data_format", "hdf5") != "hdf5":
-        raise DataError(f"{path}: saw data_format {str(meta['data_format'])[:40]!r}, expected 'hdf5'; copy the dataset with Minari into a "
-                        "MinariStorage.new(..., data_format='hdf5') by its update_from_storage.")
+        raise DataError(
+            f"{path}: saw data_format {str(meta['data_format'])[:40]!r}, expected "
+            "'hdf5'; copy the dataset with Minari into a MinariStorage.new(..., "
+            "data_format='hdf5') by its update_from_storage."
+        )
     return meta
 
 
 def _leaves(space, name: str, keys: Sequence[str] | None, where) -> dict[str, int]:
-    """{field in an episode: numbers per step} in the order in which they are joined; `keys` choose among the parts of a Dict."""
-    parts = space.get("subspaces") if isinstance(space, dict) and space.get("type") == "Dict" else None
+    """{field in an episode: numbers per step} in the order in which they are joined; `keys` choose
+    among the parts of a Dict.
+    """
+    parts = (
+        space.get("subspaces") if isinstance(space, dict) and space.get("type") == "Dict" else None
+    )
     if not isinstance(parts, dict):
         if keys:
-            raise DataError(f"{where}: observation_keys: saw {listed(keys)} for an observation without parts, expected None; leave it out.")
+            raise DataError(
+                f"{where}: observation_keys: saw {listed(keys)} for an observation without "
+                "parts, expected None; leave it out."
+            )
         return {name: _width(space, name, where)}
     chosen = keys or (GOAL_KEYS if set(parts) == set(GOAL_KEYS) else tuple(parts))
     missing = [k for k in chosen if k not in parts]
     if missing or not chosen:
-        raise DataError(f"{where}: observation_keys: saw {listed(missing)}, expected some of {listed(parts)}; choose among these.")
+        raise DataError(
+            f"{where}: observation_keys: saw {listed(missing)}, expected some of "
+            f"{listed(parts)}; choose among these."
+        )
     leaves: dict[str, int] = {}
     for key in chosen:
         leaves |= _leaves(parts[key], f"{name}/{key}", None, where)
@@ -124,10 +172,18 @@ def _width(space, what: str, where) -> int:
     """Numbers in a Box. Pictures and every other space are refused."""
     space = space if isinstance(space, dict) else dict(type=space)
     shape, dtype = space.get("shape"), str(space.get("dtype"))
-    numeric = space.get("type") == "Box" and isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape)
+    numeric = (
+        space.get("type") == "Box"
+        and isinstance(shape, list)
+        and all(type(n) is int and n > 0 for n in shape)
+    )
     if not numeric or math.prod(shape) > MOST_WIDTH or (len(shape) > 1 and dtype == "uint8"):
-        raise DataError(f"{where}: {what}: saw the space {str(space.get('type'))[:40]} of shape {str(shape)[:40]} and type {dtype[:20]}, "
-                        "expected a Box of numbers that are no pictures; choose other parts (observation_keys) or convert the dataset.")
+        raise DataError(
+            f"{where}: {what}: saw the space {str(space.get('type'))[:40]} of shape "
+            f"{str(shape)[:40]} and type {dtype[:20]}, expected a Box of numbers that "
+            "are no pictures; choose other parts (observation_keys) or convert the "
+            "dataset."
+        )
     return math.prod(shape)
 
 
@@ -135,30 +191,51 @@ def _box(space, where) -> tuple[np.ndarray, np.ndarray]:
     """Lowest and highest action, float32 [A]."""
     width = _width(space, "actions", where)
     try:
-        low, high = (np.broadcast_to(np.asarray(space[k], np.float32).reshape(-1), width) for k in ("low", "high"))
+        low, high = (
+            np.broadcast_to(np.asarray(space[k], np.float32).reshape(-1), width)
+            for k in ("low", "high")
+        )
     except (KeyError, ValueError, TypeError, OverflowError) as error:
-        raise DataError(f"{where}: action_space: saw no usable low and high ({error}), expected {width} bounds each; repair it.") from error
+        raise DataError(
+            f"{where}: action_space: saw no usable low and high ({error}), expected "
+            f"{width} bounds each; repair it."
+        ) from error
     if not (np.isfinite(low) & np.isfinite(high) & (low < high)).all():
-        raise DataError(f"{where}: action_space: saw low {low.tolist()} and high {high.tolist()}, expected finite bounds, low below high: "
-                        "actions live in a box; write the dataset with the bounds of its actuators.")
+        raise DataError(
+            f"{where}: action_space: saw low {low.tolist()} and high {high.tolist()}, "
+            "expected finite bounds, low below high: actions live in a box; write the "
+            "dataset with the bounds of its actuators."
+        )
     return low, high
 
 
 def _scaled(actions, low, high):
-    """Actions in [low, high] to [-1, 1], and a sentence about it where that is not what they were."""
+    """Actions in [low, high] to [-1, 1], and a sentence about it where that is not what they
+    were.
+    """
     if (low == -1).all() and (high == 1).all():
         return actions, []
-    return 2 * (actions - low) / (high - low) - 1, [f"scaled actions from the box {low.tolist()} to {high.tolist()} to [-1, 1]: what a "
-                                                    "policy returns has to be scaled back before it acts"]
+    return 2 * (actions - low) / (high - low) - 1, [
+        f"scaled actions from the box {low.tolist()} to {high.tolist()} to [-1, 1]: "
+        "what a policy returns has to be scaled back before it acts"
+    ]
 
 
 def _names(file, meta, path) -> list[str]:
     """episode_0 to episode_n-1, all that the metadata promise."""
     total = meta.get("total_episodes")
     here = {n for n in file if re.fullmatch(r"episode_\d{1,9}", n, re.ASCII)}
-    if type(total) is not int or total < 1 or len(here) != total or any(f"episode_{i}" not in here for i in range(total)):
-        raise DataError(f"{path}: saw {len(here):,} episodes and total_episodes {str(total)[:20]} in metadata.json, expected as many, "
-                        "numbered from 0, and at least one; copy or download the dataset again.")
+    if (
+        type(total) is not int
+        or total < 1
+        or len(here) != total
+        or any(f"episode_{i}" not in here for i in range(total))
+    ):
+        raise DataError(
+            f"{path}: saw {len(here):,} episodes and total_episodes {str(total)[:20]} "
+            "in metadata.json, expected as many, numbered from 0, and at least one; "
+            "copy or download the dataset again."
+        )
     return [f"episode_{i}" for i in range(total)]
 
 
@@ -166,19 +243,32 @@ def _episode(episode, leaves, action_dim, where) -> tuple[dict[str, np.ndarray],
     """One episode's arrays [T ...], and what was remarkable about it."""
     actions = numbers(episode, "actions", where, width=action_dim)
     steps = len(actions)
-    seen = np.concatenate([numbers(episode, name, where, width=width) for name, width in leaves.items()], axis=1)
+    seen = np.concatenate(
+        [numbers(episode, name, where, width=width) for name, width in leaves.items()], axis=1
+    )
     lacks_last = len(seen) == steps
-    if lacks_last:                           # files written by old collectors: what the last step returned was lost
+    # files written by old collectors: what the last step returned was lost
+    if lacks_last:
         seen = np.concatenate([seen, seen[-1:]])
     if len(seen) != steps + 1:
-        raise DataError(f"{where}: saw {len(seen):,} observations and {steps:,} actions, expected one observation more than actions; write "
-                        "the episode again.")
-    terminals, timeouts = (flags(episode, name, where, steps) for name in ("terminations", "truncations"))
+        raise DataError(
+            f"{where}: saw {len(seen):,} observations and {steps:,} actions, expected "
+            "one observation more than actions; write the episode again."
+        )
+    terminals, timeouts = (
+        flags(episode, name, where, steps) for name in ("terminations", "truncations")
+    )
     inside = bool((terminals | timeouts)[:-1].any())
     timeouts = timeouts & ~terminals
     timeouts[-1] = not terminals[-1]
-    arrays = dict(observations=seen[:-1], actions=actions, rewards=numbers(episode, "rewards", where, steps, 1)[:, 0],
-                  terminals=terminals, timeouts=timeouts, next_observations=seen[1:])
+    arrays = dict(
+        observations=seen[:-1],
+        actions=actions,
+        rewards=numbers(episode, "rewards", where, steps, 1)[:, 0],
+        terminals=terminals,
+        timeouts=timeouts,
+        next_observations=seen[1:],
+    )
     return arrays, dict(lacks_last=lacks_last, inside=inside)
 
 
@@ -187,12 +277,19 @@ def _said(meta, episodes) -> list[str]:
     steps, total = sum(len(a["rewards"]) for a, _ in episodes), meta.get("total_steps")
     notes = []
     if lacking:
-        notes.append(f"the observation after the last step is missing in {lacking:,} of {len(episodes):,} episodes: the one before it "
-                     "stands there")
+        notes.append(
+            f"the observation after the last step is missing in {lacking:,} of "
+            f"{len(episodes):,} episodes: the one before it stands there"
+        )
     if inside:
-        notes.append(f"{inside:,} of {len(episodes):,} episodes end before their last step: the rest is an episode of its own")
+        notes.append(
+            f"{inside:,} of {len(episodes):,} episodes end before their last step: the "
+            "rest is an episode of its own"
+        )
     if total is not None and total != steps:
-        notes.append(f"metadata.json says total_steps {str(total)[:20]}, the episodes have {steps:,}")
+        notes.append(
+            f"metadata.json says total_steps {str(total)[:20]}, the episodes have {steps:,}"
+        )
     return notes
 
 
@@ -202,13 +299,20 @@ def _joining(leaves) -> str:
 
 
 def _without_repetition(arrays, leaves) -> list[str]:
-    """Leaves achieved_goal out of the arrays where observation begins with it in every row; says what a state is."""
+    """Leaves achieved_goal out of the arrays where observation begins with it in every row; says
+    what a state is.
+    """
     names, widths = list(leaves), list(leaves.values())
     goal = widths[0]
     if names[:2] != [f"observations/{k}" for k in GOAL_KEYS[:2]] or widths[1] < goal:
         return [_joining(leaves)]
     both = [arrays[k] for k in ("observations", "next_observations")]
-    if any((x[:, :goal] != x[:, goal:2 * goal]).any() for x in both):
+    if any((x[:, :goal] != x[:, goal : 2 * goal]).any() for x in both):
         return [_joining(leaves)]
-    arrays["observations"], arrays["next_observations"] = (np.ascontiguousarray(x[:, goal:]) for x in both)
-    return [_joining({k: leaves[k] for k in names[1:]}) + "; achieved_goal is left out, observation begins with it"]
+    arrays["observations"], arrays["next_observations"] = (
+        np.ascontiguousarray(x[:, goal:]) for x in both
+    )
+    return [
+        _joining({k: leaves[k] for k in names[1:]})
+        + "; achieved_goal is left out, observation begins with it"
+    ]

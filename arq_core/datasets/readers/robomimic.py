@@ -1,13 +1,18 @@
-"""Low-dimensional files in robomimic's HDF5 layout (Mandlekar et al. 2021; robomimic 0.1 to 0.5), a user's own included.
+"""Low-dimensional files in robomimic's HDF5 layout (Mandlekar et al. 2021; robomimic 0.1 to 0.5), a
+user's own included.
 
-    data                    attributes: total, env_args (JSON: env_name, env_version since robomimic 0.3, env_kwargs)
-      demo_0                attributes: num_samples, model_file;  fields: actions, rewards, dones, states
+    data                    attributes: total, env_args (JSON: env_name, env_version since robomimic
+        0.3, env_kwargs)
+      demo_0                attributes: num_samples, model_file;  fields: actions, rewards, dones,
+          states
         obs, next_obs       one field per observation key; next_obs may be missing
     mask                    filter keys: names of demonstrations as byte strings
 
-Names are the same in the files of 2021 (low_dim.hdf5) and in those made anew for robosuite 1.4.1 and 1.5 (low_dim_v141.hdf5,
-low_dim_v15.hdf5); their numbers are not, so `Dataset.source` says which simulator a file names.
+Names are the same in the files of 2021 (low_dim.hdf5) and in those made anew for robosuite 1.4.1
+and 1.5 (low_dim_v141.hdf5, low_dim_v15.hdf5); their numbers are not, so `Dataset.source` says which
+simulator a file names.
 """
+
 from __future__ import annotations
 
 import json
@@ -28,24 +33,38 @@ from arq_core.datasets.readers.guards import check_field
 from arq_core.datasets.readers.hdf5 import flags, group, joined, listed, numbers, opened
 
 LAYOUT = "robomimic's layout"
-ROBOT_KEYS = ("eef_pos", "eef_quat", "gripper_qpos")    # of each robot; low-dim observation of the study and of the released code
-MOST_ENV_ARGS = 1 << 20                                 # characters; those of the published files are a few thousand
+# of each robot; low-dim observation of the study and of the released code
+ROBOT_KEYS = ("eef_pos", "eef_quat", "gripper_qpos")
+# characters; those of the published files are a few thousand
+MOST_ENV_ARGS = 1 << 20
 
 
-def read_robomimic(path: str | Path, horizon: int | None = None, filter_key: str | None = None,
-                   observation_keys: Sequence[str] | None = None, fidelity: str = "own", success_only: bool = False) -> Dataset:
-    """The file as a `Dataset`: demonstrations in order of their numbers, those under `mask/<filter_key>` or all.
+def read_robomimic(
+    path: str | Path,
+    horizon: int | None = None,
+    filter_key: str | None = None,
+    observation_keys: Sequence[str] | None = None,
+    fidelity: str = "own",
+    success_only: bool = False,
+) -> Dataset:
+    """The file as a `Dataset`: demonstrations in order of their numbers, those under
+    `mask/<filter_key>` or all.
 
-    States are the observation keys joined: by default robot0_eef_pos, robot0_eef_quat, robot0_gripper_qpos, the same of robot1 where
-    there is one, object. `dones` can be true several times in a demonstration. As in the released code each is a terminal (discount 0)
-    and the demonstration goes on behind it; its last transition is dropped unless done. robomimic also writes a done where a
-    demonstration merely stops: with success_only a done without a positive reward is such a cut and no terminal (the released code
-    bootstraps nothing there either way). A demonstration longer than `horizon` is cut there, as by a time limit; the released code
-    cuts none.
+    States are the observation keys joined: by default robot0_eef_pos, robot0_eef_quat,
+    robot0_gripper_qpos, the same of robot1 where there is one, object. `dones` can be true several
+    times in a demonstration. As in the released code each is a terminal (discount 0) and the
+    demonstration goes on behind it; its last transition is dropped unless done. robomimic also
+    writes a done where a demonstration merely stops: with success_only a done without a positive
+    reward is such a cut and no terminal (the released code bootstraps nothing there either way). A
+    demonstration longer than `horizon` is cut there, as by a time limit; the released code cuts
+    none.
     """
     path = Path(path)
     if horizon is not None and horizon < 1:
-        raise DataError(f"horizon: saw {horizon}, expected at least 1 step, or None for whole demonstrations; give one.")
+        raise DataError(
+            f"horizon: saw {horizon}, expected at least 1 step, or None for whole "
+            "demonstrations; give one."
+        )
     with opened(path, LAYOUT) as file:
         data = group(file, "data", str(path))
         demos = _demonstrations(file, data, filter_key, path)
@@ -61,9 +80,19 @@ def read_robomimic(path: str | Path, horizon: int | None = None, filter_key: str
     arrays["timeouts"] &= ~arrays["terminals"]
     arrays["actions"], clipped = clip_actions(arrays["actions"])
     transitions, cut = to_transitions(**arrays, source=str(path))
-    what = f"{len(demos):,} demonstrations{f' of filter key {filter_key!r}' if filter_key else ''}, {simulator}"
+    what = (
+        f"{len(demos):,} "
+        f"demonstrations{f' of filter key {filter_key!r}' if filter_key else ''}, "
+        f"{simulator}"
+    )
     source = f"{path.name} (robomimic layout; {what})"
-    return Dataset(_each_state_once(transitions), sha256_of(path), fidelity, source, (clipped, *notes, *meant, *cut))
+    return Dataset(
+        _each_state_once(transitions),
+        sha256_of(path),
+        fidelity,
+        source,
+        (clipped, *notes, *meant, *cut),
+    )
 
 
 def _demonstrations(file, data, filter_key, path) -> list[str]:
@@ -73,8 +102,11 @@ def _demonstrations(file, data, filter_key, path) -> list[str]:
     absent = [n for n in names if n not in data or not isinstance(data[n], h5py.Group)]
     if not names or odd or absent or len(set(names)) < len(names):
         place = f"under the filter key {filter_key!r}" if filter_key else "in data"
-        raise DataError(f"{path}: saw {listed(odd or absent or names)} {place}, expected groups demo_0, demo_1 and so on, at least one and "
-                        "each once; repair the file or choose another filter key.")
+        raise DataError(
+            f"{path}: saw {listed(odd or absent or names)} {place}, expected groups "
+            "demo_0, demo_1 and so on, at least one and each once; repair the file or "
+            "choose another filter key."
+        )
     return sorted(names, key=lambda name: int(name[5:]))
 
 
@@ -82,23 +114,35 @@ def _filtered(file, filter_key, path) -> list[str]:
     mask = file.get("mask", {})
     names = mask.get(filter_key) if isinstance(mask, h5py.Group) else None
     if not isinstance(names, h5py.Dataset) or names.dtype.kind not in "SO" or names.ndim != 1:
-        raise DataError(f"{path}: filter_key: saw {filter_key!r}, expected one of those in the file: {listed(mask)}; choose one, or None "
-                        "for all demonstrations.")
+        raise DataError(
+            f"{path}: filter_key: saw {filter_key!r}, expected one of those in the "
+            f"file: {listed(mask)}; choose one, or None for all demonstrations."
+        )
     check_field(names, f"{path}: mask/{filter_key}")
     return [n.decode() if isinstance(n, bytes) else str(n) for n in names[()]]
 
 
 def _observation_keys(demo, observation_keys, where) -> tuple[str, ...]:
     if "obs" not in demo:
-        raise DataError(f"{where}: saw {listed(demo)}, expected also the group obs; this is a raw file: extract observations with "
-                        "robomimic's dataset_states_to_obs.py, or get the file low_dim of this task.")
+        raise DataError(
+            f"{where}: saw {listed(demo)}, expected also the group obs; this is a raw "
+            "file: extract observations with robomimic's dataset_states_to_obs.py, or "
+            "get the file low_dim of this task."
+        )
     obs = group(demo, "obs", where)
-    robots = [f"robot{i}_{key}" for i in range(2) for key in ROBOT_KEYS if i == 0 or f"robot{i}_{ROBOT_KEYS[0]}" in obs]
+    robots = [
+        f"robot{i}_{key}"
+        for i in range(2)
+        for key in ROBOT_KEYS
+        if i == 0 or f"robot{i}_{ROBOT_KEYS[0]}" in obs
+    ]
     keys = tuple(observation_keys or (*robots, "object"))
     missing = [k for k in keys if k not in obs]
     if missing:
-        raise DataError(f"{where}: observation keys: saw {listed(obs, 40)}, expected also {listed(missing)}; choose among the file's "
-                        "(observation_keys).")
+        raise DataError(
+            f"{where}: observation keys: saw {listed(obs, 40)}, expected also "
+            f"{listed(missing)}; choose among the file's (observation_keys)."
+        )
     return keys
 
 
@@ -108,16 +152,33 @@ def _episode(demo, keys, horizon, where) -> dict:
     steps = len(actions)
     told = demo.attrs.get("num_samples", steps)
     if np.ndim(told) or told != steps:
-        raise DataError(f"{where}: saw {steps:,} actions and the attribute num_samples {told}, expected the same number; copy or extract "
-                        "the file again.")
+        raise DataError(
+            f"{where}: saw {steps:,} actions and the attribute num_samples {told}, "
+            "expected the same number; copy or extract the file again."
+        )
     obs = _joined_keys(demo, "obs", keys, steps, where)
     has_next = "next_obs" in demo
-    after = _joined_keys(demo, "next_obs", keys, steps, where) if has_next else np.concatenate([obs[1:], obs[-1:]])
+    after = (
+        _joined_keys(demo, "next_obs", keys, steps, where)
+        if has_next
+        else np.concatenate([obs[1:], obs[-1:]])
+    )
     timeouts = np.zeros(steps, bool)
     timeouts[min(steps, horizon or steps) - 1] = True
-    arrays = dict(observations=obs, actions=actions, rewards=numbers(demo, "rewards", where, steps, 1)[:, 0],
-                  terminals=flags(demo, "dones", where, steps), timeouts=timeouts, next_observations=after)
-    return dict(arrays={k: v[:horizon] for k, v in arrays.items()}, cut=bool(horizon and horizon < steps), has_next=has_next, steps=steps)
+    arrays = dict(
+        observations=obs,
+        actions=actions,
+        rewards=numbers(demo, "rewards", where, steps, 1)[:, 0],
+        terminals=flags(demo, "dones", where, steps),
+        timeouts=timeouts,
+        next_observations=after,
+    )
+    return dict(
+        arrays={k: v[:horizon] for k, v in arrays.items()},
+        cut=bool(horizon and horizon < steps),
+        has_next=has_next,
+        steps=steps,
+    )
 
 
 def _joined_keys(demo, name, keys, steps, where) -> np.ndarray:
@@ -129,22 +190,35 @@ def _check_widths(first, other, where) -> None:
     for name in ("observations", "actions", "next_observations"):
         expected, seen = (e["arrays"][name].shape[1] for e in (first, other))
         if seen != expected:
-            raise DataError(f"{where}: saw {seen} {name} numbers a step, expected {expected}, as in the first demonstration read; keep one "
-                            "task per file.")
+            raise DataError(
+                f"{where}: saw {seen} {name} numbers a step, expected {expected}, as in the "
+                "first demonstration read; keep one task per file."
+            )
 
 
 def _terminals(arrays, success_only) -> tuple[np.ndarray, list[str]]:
-    """Which steps are terminals (docstring of `read_robomimic`), and a sentence where dones say two things."""
+    """Which steps are terminals (docstring of `read_robomimic`), and a sentence where dones say two
+    things.
+    """
     dones, unrewarded = arrays["terminals"], arrays["terminals"] & (arrays["rewards"] <= 0)
     if not unrewarded.any():
         return dones, []
-    fate = "a cut, no terminal (success_only)" if success_only else "a terminal, as in the released code"
-    note = f"{unrewarded.sum():,} of {dones.sum():,} dones come without a positive reward: each is {fate}"
+    fate = (
+        "a cut, no terminal (success_only)"
+        if success_only
+        else "a terminal, as in the released code"
+    )
+    note = (
+        f"{unrewarded.sum():,} of {dones.sum():,} dones come without a positive "
+        f"reward: each is {fate}"
+    )
     return dones & ~unrewarded if success_only else dones, [note]
 
 
 def _each_state_once(t: Transitions) -> Transitions:
-    """s' of a done step is the state of the step that follows it, where the demonstration goes on: one row of `states`, not two."""
+    """s' of a done step is the state of the step that follows it, where the demonstration goes on:
+    one row of `states`, not two.
+    """
     done = t.terminals[:-1].nonzero().squeeze(1)
     repeats = done[(t.states[t.next_state[done]] == t.states[t.state[done + 1]]).all(1)]
     next_state = t.next_state.clone()
@@ -160,12 +234,18 @@ def _said(data, episodes, filter_key) -> list[str]:
     cut, without = sum(e["cut"] for e in episodes), sum(not e["has_next"] for e in episodes)
     total, steps = data.attrs.get("total"), sum(e["steps"] for e in episodes)
     if often:
-        notes.append(f"dones is true several times in {often:,} of {len(episodes):,} demonstrations: each is a terminal, and the "
-                     "demonstration goes on behind it")
+        notes.append(
+            f"dones is true several times in {often:,} of {len(episodes):,} "
+            "demonstrations: each is a terminal, and the demonstration goes on behind "
+            "it"
+        )
     if cut:
         notes.append(f"cut {cut:,} of {len(episodes):,} demonstrations at the horizon")
     if without:
-        notes.append(f"next_obs is missing in {without:,} of {len(episodes):,} demonstrations: the following obs stands for it")
+        notes.append(
+            f"next_obs is missing in {without:,} of {len(episodes):,} demonstrations: "
+            "the following obs stands for it"
+        )
     if filter_key is None and total is not None and not np.ndim(total) and total != steps:
         notes.append(f"the attribute total says {total}, the demonstrations have {steps:,} steps")
     return notes
@@ -182,7 +262,14 @@ def _simulator(data, path) -> str:
     except (ValueError, RecursionError):
         args = None
     if not isinstance(args, dict) or not isinstance(args.get("env_name"), str):
-        raise DataError(f"{path}: attribute env_args: saw {str(text)[:60]!r}, expected a JSON object with env_name; repair or remove it.")
+        raise DataError(
+            f"{path}: attribute env_args: saw {str(text)[:60]!r}, expected a JSON "
+            "object with env_name; repair or remove it."
+        )
     version = args.get("env_version")
-    said = f"simulator version {str(version)[:20]}" if version else "no simulator version, as in the files of 2021"
+    said = (
+        f"simulator version {str(version)[:20]}"
+        if version
+        else "no simulator version, as in the files of 2021"
+    )
     return f"{args['env_name'][:80]}, {said}"

@@ -1,0 +1,208 @@
+"""The command `arq`: the book, the table, its rows and its data.
+
+Here are the commands' options and one end for all of them; the work is in the modules they call.
+These are imported inside the commands, so that help comes at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from arq_core.config import paths
+from arq_core.config.command import Commands, Refused, profile, text
+
+
+@click.group(
+    cls=Commands,
+    context_settings=dict(show_default=True, max_content_width=100),
+    epilog="Example: arq table --help explains one of them, with an example of its own.",
+)
+def arq():
+    """Action-restricted Q-learning: its book, its table, and the data of both."""
+
+
+@arq.command("book", epilog="Example: arq book --profile ci --jobs 2")
+@profile("ci")
+@click.option("--jobs", default=0, help="Notebooks at a time; 0: as many as this machine can.")
+def make_book(profile, jobs):
+    """Run the notebooks whose inputs changed, then build the pages."""
+    root = paths.root()
+    from arq_core.book import pages
+
+    pages.build(root, profile, jobs)
+
+
+@arq.command(epilog="Example: arq row door-human --profile lite --method arq+s_psi --seeds 0,1,2")
+@click.argument("task")
+@profile("lite")
+@text("--method", "One method; without it, those of the notebook.")
+@text("--seeds", "Seeds, as 0,1,2; without it, those of the profile.")
+@text("--group", "For data of yours: whose hyperparameters they take.")
+@text(
+    "--environment",
+    "For data of yours: a task, or gymnasium:ID, in whose simulator to score; "
+    "without it, they are trained only.",
+)
+def row(**asked):
+    """Train and evaluate one row of Table A.4.
+
+    TASK is a name in data/tasks.csv, or data of yours: an HDF5 file in the layout of D4RL or
+    robomimic, a folder of Minari's, or minari:ID.
+    """
+    root = paths.root()
+    from arq_core.book import pages
+
+    pages.run_row(root, **asked)
+
+
+@arq.command(epilog='Example: arq table --tasks "maze bridge" --methods "bc arq+pi" --plan')
+@profile("ci")
+@text("--tasks", "Names, with spaces or commas between; without it, those of workflow/grids.toml.")
+@text("--methods", "Likewise; dqp-brac-kl stands for the two words dqp brac-kl.")
+@text("--seeds", "Seeds, as 0,1,2; without it, those of the profile.")
+@click.option("--engine", default="laptop", help="laptop, slurm or kubernetes: workflow/README.md.")
+@click.option("--variant", default="released", help="Of the algorithm: released or paper.")
+@click.option("--threads", default=1, help="Threads of a step.")
+@click.option("--gpus", default=0, help="GPUs of a step.")
+@click.option("--cores", default=0, help="Cores that steps share; 0: all.")
+@click.option("--results", default="data/results", help="Where rows go, from the checkout's root.")
+@click.option("--no-book", is_flag=True, help="Do not build the book afterwards.")
+@click.option("--plan", is_flag=True, help="Only say what there is to do, and what it costs.")
+@click.option("--list", "every", is_flag=True, help="With --plan: name every step.")
+@click.option("--configure", is_flag=True, help="Only write what workflow/Snakefile reads.")
+@click.pass_context
+def table(context, results, no_book, plan, every, configure, **asked):
+    """Fill Table A.4: run what is missing, write rows, tables and book."""
+    if plan and configure or every and not plan:
+        raise click.UsageError("Expected --plan or --configure, not both, and --list with --plan.")
+    root = paths.root()
+    from arq_core.grid import driver, run
+
+    request = run.read_request(root, **asked)
+    if plan or configure:
+        click.echo(run.planned(root, request, every) if plan else driver.configure(root, request))
+    elif not run.run(root, request, not no_book, root / results):
+        context.exit(1)
+
+
+@arq.command(epilog="Example: arq collect hopper-medium-recollected --cards data/cards")
+@click.argument("names", metavar="TASK...", nargs=-1, required=True)
+@click.option("--cards", type=Path, help="A folder for copies of the data cards.")
+def collect(names, cards):
+    """Collect datasets of our own, or find them in the cache."""
+    paths.root()
+    from arq_core.collectors import run
+
+    try:
+        for path, card in run.collect(names, cards):
+            click.echo(f"{path}\n{json.dumps(card, indent=1)}")
+    except OSError as error:
+        raise Refused(str(error)) from error
+
+
+@arq.command(epilog="Example: arq export tables")
+@click.argument("folder", type=Path)
+@click.option("--results", type=Path, help="Folder of the rows; without it, data/results.")
+def export(folder, results):
+    """Write the tables as CSV, LaTeX and Markdown into FOLDER."""
+    root = paths.root()
+    from arq_core.results import export as tables_files
+    from arq_core.results import rows, tables
+
+    results = results or root / "data/results"
+    for path in tables_files.export(
+        folder, results, rows.read_rows(results), tables.read_runs(results), tables.read_failures()
+    ):
+        click.echo(path)
+
+
+@arq.command(epilog="Example: arq compare data/results new/results --profile ci --partial")
+@click.argument("stored")
+@click.argument("new")
+@profile("ci")
+@click.option("--over", default="bc", help="The clone that has to be beaten.")
+@click.option("--partial", is_flag=True, help="A watched cell without new rows is no failure.")
+@click.pass_context
+def compare(context, **asked):
+    """Compare rows: is what beat behaviour cloning still ahead?
+
+    STORED and NEW are folders of rows. The status is 1 where it is not, 2 where
+    the two cannot be compared.
+    """
+    from arq_core.results import regressions
+
+    if not regressions.check(**asked):
+        context.exit(1)
+
+
+@arq.command("links", epilog="Example: arq links --offline")
+@click.option("--offline", is_flag=True, help="Do not follow links to other hosts.")
+@click.pass_context
+def check_links(context, offline):
+    """Check every link of the built book and of the README."""
+    root = paths.root()
+    from arq_core.book import links
+
+    if not links.check(root, offline):
+        context.exit(1)
+
+
+@arq.command(epilog="Example: arq task hopper-medium-v2")
+@click.argument("name")
+def task(name):
+    """Show what a dataset is, whether it is here, and how to get it."""
+    paths.root()
+    from arq_core.datasets import at_hand, passports
+    from arq_core.datasets.find import find
+
+    click.echo(f"{passports.passport(name)}\n")
+    source = find(name)
+    missing, row = source.why_not(), source.task
+    click.echo(missing or f"It is here: {at_hand.file_of(row) or 'computed when it is loaded'}")
+    if missing and (others := at_hand.stand_ins(row)):
+        click.echo(f"Collected in its place: `make collect TASK={others[0]}`")
+
+
+@arq.command("costs", epilog="Example: arq costs --calibrate")
+@click.option(
+    "--calibrate",
+    is_flag=True,
+    help="Take them anew from the finished "
+    "steps, and write them to data/benchmarks/grid_costs.json.",
+)
+def show_costs(calibrate):
+    """Show what each kind of step costs, by which `arq table` plans."""
+    root = paths.root()
+    from arq_core.grid import costs
+
+    record = costs.calibrate(root) if calibrate else json.loads((root / costs.FILE).read_text())
+    click.echo(json.dumps(record, indent=1))
+
+
+@arq.command(epilog="Example: arq where")
+def where():
+    """Show folders and ARQ_* variables in force, and what each is for."""
+    for what, folder in {
+        "checkout": paths.root,
+        "cache": paths.cache_folder,
+        "local data": paths.local_folder,
+    }.items():
+        try:
+            click.echo(f"{what:<12}{folder()}")
+        except paths.NoCheckout as error:
+            click.echo(f"{what:<12}none ({error})")
+    for name, what in paths.variables().items():
+        click.echo(f"\n{name} = {os.environ.get(name, '(not set)')}\n    {what}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command; it ends the process with its exit status."""
+    arq.main(arguments, prog_name="arq")
+
+
+if __name__ == "__main__":
+    main()

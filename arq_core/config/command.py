@@ -1,0 +1,59 @@
+"""What all commands of `arq` share: how they end, options that several have."""
+
+from __future__ import annotations
+
+import click
+
+STOPPED = "stopped; what was finished is kept, the same command goes on from there"
+ERRORS = {
+    "arq_core.envs.vector.EnvError",
+    "arq_core.grid.driver.GridError",
+    "arq_core.algorithm.types.DataError",
+    "arq_core.grid.slurm.QueueError",
+    "arq_core.book.links.LinksError",
+    "tomllib.TOMLDecodeError",
+    "arq_core.results.regressions.RegressionError",
+    "arq_core.book.notebook.RunError",
+    "arq_core.results.records.ResultsError",
+    "arq_core.config.settings.UnknownName",
+    "arq_core.config.paths.NoCheckout",
+}
+REFUSED = {"compare": 2}  # its status 1 says that an advantage was lost
+
+
+class Refused(Exception):
+    """What the command itself refuses; the message says what was seen, expected, and what to do."""
+
+
+def is_told(error: Exception) -> bool:
+    """Whether an error is one of ours, whose message is enough. Names, as no module is imported."""
+    names = {f"{cls.__module__}.{cls.__qualname__}" for cls in type(error).__mro__}
+    return isinstance(error, Refused) or bool(names & ERRORS)
+
+
+class Commands(click.Group):
+    """The commands, with one end for all: our errors in one line, Ctrl-C with what is kept."""
+
+    def invoke(self, context: click.Context):
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt:
+            click.echo(STOPPED, err=True)
+            context.exit(130)
+        except EOFError as error:  # click would say "Aborted!" and no more
+            raise RuntimeError("saw a file or a pipe end too early") from error
+        except Exception as error:
+            if not is_told(error):
+                raise
+            click.echo(f"error: {error}", err=True)
+            context.exit(REFUSED.get(context.invoked_subcommand, 1))
+
+
+def profile(default: str):
+    """The option --profile."""
+    return click.option("--profile", default=default, help="Budget, a name in data/profiles.toml.")
+
+
+def text(name: str, what: str):
+    """An option that is a text, "" where it is not given."""
+    return click.option(name, default="", show_default=False, help=what)

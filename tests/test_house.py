@@ -1,0 +1,143 @@
+"""The house: who may know whom, what comes without torch, what is public, and what no file does."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import arq_core
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "arq_core"
+PAPER = "types nets sde samplers likelihood behavior support qlearning policies arq".split()
+LIGHT = (  # what plans a grid of thousands of jobs, and what reads rows, waits for no torch
+    "arq_core",
+    "arq_core.config.settings",
+    "arq_core.config.tasks",
+    "arq_core.results.tables",
+    "arq_core.results.export",
+    "arq_core.results.aggregates",
+    "arq_core.book.notebook",
+    "arq_core.book.side_by_side",
+    "arq_core.grid.plan",
+    "arq_core.grid.driver",
+    "arq_core.grid.run",
+    "arq_core.__main__",
+)
+
+
+def modules():
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def run(*command, **more):
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, **more)
+
+
+def test_the_layers_of_pyproject_hold():
+    command = run(Path(sys.executable).with_name("lint-imports"))
+    assert command.returncode == 0, command.stdout
+
+
+@pytest.mark.parametrize(
+    "room, line",
+    [
+        ("config/settings.py", "import arq_core.engine.train"),
+        ("algorithm/sde.py", "import arq_core.algorithm.behavior"),
+        ("theory/bandits.py", "import pandas"),
+        ("algorithm/nets.py", "from arq_core.config import paths"),
+    ],
+)
+def test_an_import_that_runs_upward_or_into_the_world_is_found(tmp_path, room, line):
+    for path in modules():
+        copy = tmp_path / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(path.read_text())
+    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+    broken = tmp_path / "arq_core" / room
+    broken.write_text(broken.read_text() + f"\n{line}\n")
+    command = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
+    )
+    assert command.returncode == 1 and "1 broken" in command.stdout, command.stdout
+
+
+def test_what_plans_and_what_reads_rows_comes_without_torch():
+    code = f"import sys, {', '.join(LIGHT)}; print('torch' in sys.modules)"
+    command = run(sys.executable, "-c", code)
+    assert command.stdout == "False\n", command.stderr
+
+
+def test_the_paper_is_ten_files_and_the_package_eighteen_names():
+    assert sorted(p.stem for p in (PACKAGE / "algorithm").glob("*.py")) == sorted(
+        [*PAPER, "__init__"]
+    )
+    lines = {p.name: len(p.read_text().splitlines()) for p in (PACKAGE / "algorithm").glob("*.py")}
+    assert max(lines.values()) <= 250 and sum(lines.values()) <= 1700, lines
+    names = {p.name for p in PACKAGE.iterdir() if p.name != "__pycache__"}
+    assert len(names) <= 18, names
+
+
+def test_a_room_says_what_it_holds_and_holds_no_code_in_its_init():
+    for path in PACKAGE.rglob("__init__.py"):
+        tree = ast.parse(path.read_text())
+        assert ast.get_docstring(tree), path
+        assert path.parent == PACKAGE or len(tree.body) == 1, path
+
+
+def test_public_names_are_lazy_complete_and_their_near_misses_are_suggested():
+    assert set(arq_core.__all__) <= set(dir(arq_core)) and len(arq_core.__all__) == 27
+    for name in arq_core.__all__:
+        assert getattr(arq_core, name) is not None
+    assert callable(arq_core.arq) and arq_core.arq.__name__ == "arq"
+    command = run(sys.executable, "-c", "import arq_core; arq_core.fit_behaviour")
+    assert "Did you mean: 'fit_behavior'" in command.stderr
+    for name in PAPER:
+        assert name in arq_core.__doc__
+
+
+def test_the_front_door_names_every_room():
+    rooms = {p.parent.name for p in PACKAGE.glob("*/__init__.py")}
+    said = {line.strip().split(" ")[0] for line in arq_core.__doc__.splitlines()}
+    said |= {word for line in arq_core.__doc__.splitlines() for word in line.split("   ")}
+    assert not [room for room in rooms if not any(room in text.split() for text in said)]
+
+
+def test_imports_are_absolute():
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}: relative import"
+
+
+def test_notebooks_name_modules_and_no_lazy_names():
+    """The runner finds by dotted names what a page depends on; a lazy name would hide it."""
+    for path in sorted((ROOT / "notebooks").rglob("*.ipynb")):
+        text = path.read_text()
+        assert "import arq_core\\n" not in text and "import arq_core as" not in text, path.name
+        for name in arq_core.__all__:
+            assert f"from arq_core import {name}" not in text, path.name
+
+
+def test_nothing_loads_pickles_by_itself():
+    for path in [*modules(), *sorted((ROOT / "benchmarks").glob("*.py"))]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            call = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            unsafe = {"torch.load", "pickle.load", "pickle.loads", "joblib.load", "eval", "exec"}
+            assert call not in unsafe, f"{path.name}: {call}"
+
+
+def test_no_path_of_a_machine_is_written_down():
+    texts = [
+        *(ROOT / "book").glob("*.md"),
+        *(ROOT / "notebooks").glob("*.ipynb"),
+        ROOT / "Makefile",
+    ]
+    for path in [*modules(), *sorted(texts)]:
+        for start in ("/root/", "/home/", "/work/", "/Users/", "/tmp/"):
+            assert start not in path.read_text(), f"{path.name}: {start}"
