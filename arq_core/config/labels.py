@@ -1,4 +1,4 @@
-"""Names and order of methods, groups, suites, fidelities and profiles, as tables and figures show them."""
+"""Names and order of methods, groups, suites, fidelities and profiles, as the book shows them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Label:
-    """How a method is written. A method without a label goes by its name, and its lines are grey."""
+    """How a method is written. One without a label goes by its name, and its lines are grey."""
 
     head: str = ""  # of its column in Table A.4, HTML; "": it has none
     figure: str = ""  # in figures, mathtext

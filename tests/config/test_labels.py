@@ -1,4 +1,5 @@
 """How methods are written: one record each, in config.labels."""
+
 import csv
 
 from arq_core.config.labels import LABELS, METHODS

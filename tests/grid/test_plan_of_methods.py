@@ -1,4 +1,5 @@
 """What the plan says of a method is what its policy does."""
+
 import pytest
 from problems import chain, streams, tiny
 
@@ -19,6 +20,7 @@ def test_what_is_drawn_at_a_step_of_an_episode_is_declared(method, monkeypatch):
         def call(self, states, n, rng):
             drawn.add(n)
             return draw(self, states, n, rng)
+
         return call
 
     for name in ("sample", "sample_with_log_prob"):
