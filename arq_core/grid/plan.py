@@ -4,8 +4,8 @@
            \\-> q_beta             (the behaviour's own value; not every method has every step)
 
 The first five belong to a task and serve all its methods; policy and evaluate belong to a method.
-All seeds are in one step. What a step comes after and depends on is declared here, field by field of
-Hyper and Budget, and a test watches the training code read them.
+All seeds are in one step. What a step comes after and depends on is declared here, field by field
+of Hyper and Budget, and a test watches the training code read them.
 """
 
 from __future__ import annotations
