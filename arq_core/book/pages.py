@@ -22,8 +22,8 @@ from arq_core.config.tasks import tasks
 
 MISSING = "_build/missing.json"
 ENTRY = {"source", "page", "parameters", "profiles", "inputs", "row", "collect"}
-PAGE_INPUTS = ("_config.yml", "book", "data", "constraints.txt", "arq_core/algorithm", "arq_core/book", "arq_core/results",
-               "arq_core/config")           # of arq_core: what the pages show, and what draws them
+PAGE_INPUTS = ("_config.yml", "book", "data", "constraints.txt", "arq_core/algorithm", "arq_core/book", "arq_core/config", "arq_core/datasets",
+               "arq_core/engine", "arq_core/experiments", "arq_core/results")           # of arq_core: what the pages show, and what draws them
 FAILED = "_build/grid/failed.json"      # they show it where it is there
 
 

@@ -1,19 +1,57 @@
-"""Names and order of methods, groups, suites, fidelities and profiles, as tables and figures show them."""
+"""Names and order of methods, groups, suites, fidelities and profiles, as the book shows them."""
+
 from __future__ import annotations
 
-METHODS = {                                # column heads of Table A.4, in its order; those after DT learn or use a value function
-    "bc": "BC", "ibc": "Implicit BC", "s_psi": "<i>s</i><sub>ψ</sub>",
-    "one_step": "One-step", "q_beta+s_psi": "<i>Q</i><sup>β</sup> + <i>s</i><sub>ψ</sub>",
-    "dt": "DT", "awac": "AWAC", "td3+bc": "TD3+BC", "bcq": "BCQ", "cql": "CQL", "iql": "IQL",
-    "arq+pi": "ARQ + <i>π</i><sub>ϕ</sub>", "arq+s_psi": "ARQ + <i>s</i><sub>ψ</sub>",
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Label:
+    """How a method is written. One without a label goes by its name, and its lines are grey."""
+
+    head: str = ""  # of its column in Table A.4, HTML; "": it has none
+    figure: str = ""  # in figures, mathtext
+    color: str = ""  # a name of figures.style.COLORS; "": grey, told apart by dashes
+
+
+LABELS = {  # in the order of Table A.4; those after DT learn or use a value function
+    "random": Label("", "random", "grey"),
+    "bc": Label("BC", "BC", "black"),
+    "ibc": Label("Implicit BC"),
+    "s_psi": Label("<i>s</i><sub>ψ</sub>", r"$s_\psi$", "sky"),
+    "one_step": Label("One-step"),
+    "q_beta+s_psi": Label(
+        "<i>Q</i><sup>β</sup> + <i>s</i><sub>ψ</sub>", r"$Q^\beta + s_\psi$", "pink"
+    ),
+    "dt": Label("DT"),
+    "awac": Label("AWAC"),
+    "td3+bc": Label("TD3+BC"),
+    "bcq": Label("BCQ"),
+    "cql": Label("CQL"),
+    "iql": Label("IQL"),
+    "arq+pi": Label("ARQ + <i>π</i><sub>ϕ</sub>", r"ARQ + $\pi_\phi$", "green"),
+    "arq+s_psi": Label("ARQ + <i>s</i><sub>ψ</sub>", r"ARQ + $s_\psi$", "blue"),
+    "arq+s_psi unfiltered": Label("", r"ARQ + $s_\psi$, no filter", "orange"),
+    "unconstrained": Label("", "unconstrained Q", "amber"),
 }
-GROUPS = {"d4rl-locomotion": "D4RL locomotion", "d4rl-adroit": "D4RL Adroit", "d4rl-kitchen": "D4RL kitchen",
-          "d4rl-antmaze": "D4RL AntMaze", "robomimic": "Robomimic"}
-OWN_SUITES = {"recollected-locomotion": "Locomotion, our own policies", "recollected-adroit": "Adroit hand, our own clone",
-              "recollected-pointmaze": "Point mazes, planner and controller", "recollected-antmaze": "Ant mazes, planner and controller",
-              "recollected-robomimic": "Robot arm, scripted controllers",
-              "ours": "Two small problems of this book; the score is the return"}      # suite in tasks.csv: the group's head in `table_own`
-PROFILES = ("paper", "lite", "ci", "toy")                                      # our lines of a dataset, the largest budget first
+METHODS = {method: label.head for method, label in LABELS.items() if label.head}
+METHOD_LABELS = {method: label.figure for method, label in LABELS.items() if label.figure}
+GROUPS = {
+    "d4rl-locomotion": "D4RL locomotion",
+    "d4rl-adroit": "D4RL Adroit",
+    "d4rl-kitchen": "D4RL kitchen",
+    "d4rl-antmaze": "D4RL AntMaze",
+    "robomimic": "Robomimic",
+}
+OWN_SUITES = {
+    "recollected-locomotion": "Locomotion, our own policies",
+    "recollected-adroit": "Adroit hand, our own clone",
+    "recollected-pointmaze": "Point mazes, planner and controller",
+    "recollected-antmaze": "Ant mazes, planner and controller",
+    "recollected-robomimic": "Robot arm, scripted controllers",
+    "ours": "Two small problems of this book; the score is the return",
+}  # suite in tasks.csv: the group's head in `table_own`
+PROFILES = ("paper", "lite", "ci", "toy")  # our lines of a dataset, the largest budget first
 SUITES = GROUPS | {"ours": "Our own problems", "recollected": "Collected by us"}
 FIDELITIES = {
     "official": "the published file itself",
@@ -21,6 +59,3 @@ FIDELITIES = {
     "recollected": "collected by us; never set beside a published number as a reproduction",
     "own": "a user's own data",
 }
-METHOD_LABELS = {"random": "random", "bc": "BC", "unconstrained": "unconstrained Q", "s_psi": r"$s_\psi$",
-                 "q_beta+s_psi": r"$Q^\beta + s_\psi$", "arq+pi": r"ARQ + $\pi_\phi$", "arq+s_psi": r"ARQ + $s_\psi$",
-                 "arq+s_psi unfiltered": r"ARQ + $s_\psi$, no filter"}

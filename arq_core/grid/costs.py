@@ -1,9 +1,11 @@
-"""What a step costs before it is done: seconds, memory and disk from its size and from rates that were measured.
+"""What a step costs before it is done: seconds, memory and disk, by its size and measured rates.
 
-A size is counted in units of a step's own work (below, one function a step); seconds a unit come from data/benchmarks/grid_costs.json, which
-`arq costs --calibrate` writes from finished steps, with how far single steps of a kind lie apart (simulators and small networks differ most). They plan
-a queue on a machine like the one that was measured; a whole grid's total is the part to trust.
+A size is counted in units of a step's own work (below, one function a step); seconds a unit come
+from data/benchmarks/grid_costs.json, which `arq costs --calibrate` writes from finished steps, with
+how far single steps of a kind lie apart (simulators and small networks differ most). They plan a
+queue on a machine like the one that was measured; a whole grid's total is the part to trust.
 """
+
 from __future__ import annotations
 
 import functools
@@ -23,22 +25,39 @@ from arq_core.results.records import ResultsError
 
 FILE = "data/benchmarks/grid_costs.json"
 RATES = "seconds_per_unit"
-START_S = 8.0                  # a step's process, kernel and imports, measured with the rest (calibrate writes it as "start")
-TRANSITIONS = 1_000_000        # taken for a dataset whose number no source states: the order of D4RL's
-FLOAT = 4                      # bytes
-RK45_EVALUATIONS = 510         # of the released setting, rtol = atol = 1e-5 (measured on the densities of Figure A.1)
-HIDDEN_STEP = 3                # a training step in passes forward
-PIECES = 8_000_000_000         # bytes that a process holds beside its tensors: torch, a block of candidates, activations
-ACT_AND_STEP = 300             # rows of a network that take as long as one step of a simulator in MuJoCo
-RESNET = 33.6e6                # weights of nets.ResNet, the policy of the robomimic tasks; the other policies have PERCEPTRON
+# a step's process, kernel and imports, measured with the rest (calibrate writes it as "start")
+START_S = 8.0
+TRANSITIONS = 1_000_000  # taken for a dataset whose number no source states: the order of D4RL's
+FLOAT = 4  # bytes
+# of the released setting, rtol = atol = 1e-5 (measured on the densities of Figure A.1)
+RK45_EVALUATIONS = 510
+HIDDEN_STEP = 3  # a training step in passes forward
+# bytes that a process holds beside its tensors: torch, a block of candidates, activations
+PIECES = 8_000_000_000
+ACT_AND_STEP = 300  # rows of a network that take as long as one step of a simulator in MuJoCo
+# weights of nets.ResNet, the policy of the robomimic tasks; the other policies have PERCEPTRON
+RESNET = 33.6e6
 PERCEPTRON = 0.07e6
-COPIES = 12                    # of a network's weights while it is trained and saved: its own, gradients, two moments, what is written; a guess from one look at a running step
+# of a network's weights while it is trained and saved: its own, gradients, two moments, what is
+# written; a guess from one look at a running step
+COPIES = 12
 GPU_FILE = "data/benchmarks/speed_cuda.json"
-GPU_LINE, GPU_NETWORKS, GPU_BATCH = "behavior, float32", (3, 9), 512      # of GPU_FILE: a step of so many score networks at once, the paper's arithmetic
-FLOP = {"behavior": 2 * 0.86e6 * HIDDEN_STEP, "support": 2 * 0.86e6, "q": 4 * 0.07e6 * HIDDEN_STEP, "q_beta": 2 * 0.07e6 * HIDDEN_STEP,
-        "policy": 2 * PERCEPTRON * HIDDEN_STEP, "evaluate": 2 * 0.86e6}            # a unit's, from the networks' numbers of weights
-STEPS_OF = {"behavior": "score_steps", "q": "q_steps", "q_beta": "q_beta_steps", "policy": "policy_steps"}
-IMPLICIT = {"s_psi", "q_beta+s_psi", "arq+s_psi", "arq+s_psi unfiltered"}      # methods that sample the score model at every step of an episode
+# of GPU_FILE: a step of so many score networks at once, the paper's arithmetic
+GPU_LINE, GPU_NETWORKS, GPU_BATCH = "behavior, float32", (3, 9), 512
+FLOP = {  # a unit's, from the networks' numbers of weights
+    "behavior": 2 * 0.86e6 * HIDDEN_STEP,
+    "support": 2 * 0.86e6,
+    "q": 4 * 0.07e6 * HIDDEN_STEP,
+    "q_beta": 2 * 0.07e6 * HIDDEN_STEP,
+    "policy": 2 * PERCEPTRON * HIDDEN_STEP,
+    "evaluate": 2 * 0.86e6,
+}
+STEPS_OF = {
+    "behavior": "score_steps",
+    "q": "q_steps",
+    "q_beta": "q_beta_steps",
+    "policy": "policy_steps",
+}
 
 
 @dataclass(frozen=True)
@@ -48,8 +67,10 @@ class Size:
     hyper: Hyper
     budget: Budget
     seeds: int
-    recorded: int              # transitions of the dataset
-    transitions: int           # of them that are learned from, M; taken for the number of distinct states too
+    recorded: int  # transitions of the dataset
+    transitions: (
+        int  # of them that are learned from, M; taken for the number of distinct states too
+    )
     state_dim: int
     action_dim: int
     horizon: int
@@ -61,12 +82,28 @@ def size(name: str, profile: str, seeds: int = 0) -> Size:
     row = task(name)
     budget = settings.budget(profile, row.group)
     m = row.transitions or TRANSITIONS
-    return Size(settings.hyper(row.group), budget, seeds or budget.seeds, m, min(m, budget.transitions or m), row.state_dim, row.action_dim, row.horizon)
+    return Size(
+        settings.hyper(row.group),
+        budget,
+        seeds or budget.seeds,
+        m,
+        min(m, budget.transitions or m),
+        row.state_dim,
+        row.action_dim,
+        row.horizon,
+    )
 
 
 def evaluations(s: Size) -> float:
-    """Passes of the score network for one candidate with its log-density: a probe's product with the Jacobian counts as two."""
-    walk = {"same_solve": s.budget.sampler_steps, "multistep": s.budget.sampler_steps, "rk45": RK45_EVALUATIONS}[s.budget.density]
+    """Passes of the score network for one candidate with its log-density.
+
+    A probe's product with the Jacobian counts as two.
+    """
+    walk = {
+        "same_solve": s.budget.sampler_steps,
+        "multistep": s.budget.sampler_steps,
+        "rk45": RK45_EVALUATIONS,
+    }[s.budget.density]
     sample = 0 if s.budget.density == "same_solve" else s.budget.sampler_steps
     return sample + walk * (1 + 2 * (s.budget.probes or s.action_dim))
 
@@ -77,20 +114,23 @@ def units(s: Size, step: str, method: str) -> float:
     if step == "dataset":
         return s.recorded
     if step == "behavior":
-        return s.seeds * h.ensemble * b.score_steps * h.batch * (h.width / 256)**2
+        return s.seeds * h.ensemble * b.score_steps * h.batch * (h.width / 256) ** 2
     if step == "support":
-        return s.seeds * h.ensemble * s.transitions * h.n * evaluations(s) * (h.width / 256)**2
+        return s.seeds * h.ensemble * s.transitions * h.n * evaluations(s) * (h.width / 256) ** 2
     if step == "q":
         targets = min(h.batch, s.transitions / b.target_every) * (h.n + 1) / HIDDEN_STEP
         return s.seeds * b.q_steps * (h.batch + targets)
     if step == "q_beta":
         return s.seeds * b.q_beta_steps * h.batch
     if step == "policy":
-        critic = units(s, "q", "") if method in ("unconstrained", "arq+s_psi unfiltered") or method.startswith("dqp") else 0
+        critic = units(s, "q", "") if "q_steps" in plan.step_of(step, method).budget else 0
         return s.seeds * b.policy_steps * h.batch * _policy_weights(s) / PERCEPTRON + critic
-    candidates = 1 if method == "s_psi" else h.n
-    acts = candidates * h.ensemble * (b.sampler_steps if method == "s_psi" else evaluations(s)) if method in IMPLICIT else 1
-    return s.seeds * b.episodes * s.horizon * (acts + ACT_AND_STEP)
+    passes = {
+        "nothing": 1,
+        "one": h.ensemble * b.sampler_steps,
+        "n": h.n * h.ensemble * evaluations(s),
+    }
+    return s.seeds * b.episodes * s.horizon * (passes[plan.METHODS[method].draws] + ACT_AND_STEP)
 
 
 def _policy_weights(s: Size) -> float:
@@ -110,7 +150,10 @@ def seconds(root: Path, name: str, profile: str, step: str, method: str, seeds: 
 
 @functools.cache
 def gpu_rates(root: Path) -> tuple[float, float]:
-    """(FLOP/s, seconds that a training step takes however small its networks), of the measured GPU in float32: the line through its two measured sizes."""
+    """(FLOP/s, seconds that a training step takes however small its networks), in float32.
+
+    Of the measured GPU: the line through its two measured sizes.
+    """
     measured = json.loads((root / GPU_FILE).read_text())
     line = next(line for line in measured["gpu_steps"] if line["title"] == GPU_LINE)["competitors"]
     small, large = GPU_NETWORKS
@@ -119,13 +162,20 @@ def gpu_rates(root: Path) -> tuple[float, float]:
     return FLOP["behavior"] * GPU_BATCH / slope, seconds_of[small] - small * slope
 
 
-def gpu_seconds(root: Path, name: str, profile: str, step: str, method: str, seeds: int = 0) -> float:
-    """Seconds of the measured GPU (an H200), every step at the rate of training the score model in float32. A simulator runs beside it."""
+def gpu_seconds(
+    root: Path, name: str, profile: str, step: str, method: str, seeds: int = 0
+) -> float:
+    """Seconds of the measured GPU (an H200), every step at the rate of training the score model.
+
+    In float32. A simulator runs beside it.
+    """
     s = size(name, profile, seeds)
     if step not in FLOP:
         return 0.0
     rate, each = gpu_rates(root)
-    return FLOP[step] * units(s, step, method) / rate + each * (getattr(s.budget, STEPS_OF[step]) if step in STEPS_OF else 0)
+    return FLOP[step] * units(s, step, method) / rate + each * (
+        getattr(s.budget, STEPS_OF[step]) if step in STEPS_OF else 0
+    )
 
 
 def disk(name: str, profile: str, step: str, method: str, seeds: int = 0) -> float:
@@ -142,14 +192,25 @@ def memory_mb(name: str, profile: str, step: str, method: str, seeds: int = 0) -
     """MB to ask for: the data, the candidates where the step reads them, and room to work."""
     s = size(name, profile, seeds)
     data = s.transitions * (2 * s.state_dim + s.action_dim + 8) * FLOAT
-    read = disk(name, profile, "support", "", seeds) if step in ("support", "q", "policy", "evaluate") else 0
-    trained = s.seeds * _policy_weights(s) * FLOAT * (COPIES if step == "policy" else 1) if step in ("policy", "evaluate") else 0
+    read = (
+        disk(name, profile, "support", "", seeds)
+        if step in ("support", "q", "policy", "evaluate")
+        else 0
+    )
+    trained = (
+        s.seeds * _policy_weights(s) * FLOAT * (COPIES if step == "policy" else 1)
+        if step in ("policy", "evaluate")
+        else 0
+    )
     return round((data + 2 * read + trained) / 1e6 + min(PIECES / 1e6, 1_000 + s.transitions / 100))
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a list of steps costs: hours of one core, or of an H200 (from one measured step), GB kept, and how many steps."""
+    """What a list of steps costs: how many, hours of one core or of an H200, GB kept.
+
+    The H200's hours are inferred from one measured step.
+    """
 
     steps: int
     hours: float
@@ -160,19 +221,30 @@ class Estimate:
 def estimate(root: Path, todo: Iterable[tuple[Cell, str]], seeds: int = 0) -> Estimate:
     """The sum over steps."""
     todo = list(todo)
-    return Estimate(len(todo), sum(seconds(root, c.task, c.profile, s, c.method, seeds) for c, s in todo) / 3600,
-                    sum(gpu_seconds(root, c.task, c.profile, s, c.method, seeds) for c, s in todo) / 3600,
-                    sum(disk(c.task, c.profile, s, c.method, seeds) for c, s in todo) / 1e9)
+    return Estimate(
+        len(todo),
+        sum(seconds(root, c.task, c.profile, s, c.method, seeds) for c, s in todo) / 3600,
+        sum(gpu_seconds(root, c.task, c.profile, s, c.method, seeds) for c, s in todo) / 3600,
+        sum(disk(c.task, c.profile, s, c.method, seeds) for c, s in todo) / 1e9,
+    )
 
 
 def _at_the_data(root: Path, record: dict) -> float:
-    """Seconds of the notebook that fetched, collected and read a task's data: that step leaves no tensors that could say."""
+    """Seconds of the notebook that fetched, collected and read a task's data.
+
+    That step leaves no tensors that could say.
+    """
     cell = Cell(record["task"], record["method"], record["profile"], record["variant"])
-    return json.loads((root / f"{plan.place(cell, 'dataset')}.ipynb").read_text())["metadata"]["arq"]["wall_s"]
+    return json.loads((root / f"{plan.place(cell, 'dataset')}.ipynb").read_text())["metadata"][
+        "arq"
+    ]["wall_s"]
 
 
 def calibrate(root: Path) -> dict:
-    """Seconds a unit over all finished steps below _build/grid (sum by sum, so that long steps count most), written to FILE with the machine and commit."""
+    """Seconds a unit over all finished steps below _build/grid, written to FILE.
+
+    Sum by sum, so that long steps count most; with the machine and the commit.
+    """
     found: dict[str, list[tuple[float, float]]] = {step: [] for step in plan.ORDER}
     for path in sorted((root / plan.GRID).glob("*/rows/*.run.json")):
         record = json.loads(path.read_text())
@@ -182,11 +254,19 @@ def calibrate(root: Path) -> dict:
             if (n := units(s, step["step"], record["method"])) and spent:
                 found[step["step"]].append((spent, n))
     if missing := [step for step, seen in found.items() if not seen]:
-        raise ResultsError(f"{root / plan.GRID}: saw no finished step {', '.join(missing)}, "
-                           "expected some of each; run `make table PROFILE=ci` first.")
+        raise ResultsError(
+            f"{root / plan.GRID}: saw no finished step {', '.join(missing)}, "
+            "expected some of each; run `make table PROFILE=ci` first."
+        )
     ratios = {step: [spent / n for spent, n in seen] for step, seen in found.items()}
-    record = {RATES: {step: sum(spent for spent, _ in seen) / sum(n for _, n in seen) for step, seen in found.items()},
-              "largest_over_smallest": {step: max(seen) / min(seen) for step, seen in ratios.items()},
-              "steps": {step: len(seen) for step, seen in found.items()}, **provenance()}
+    record = {
+        RATES: {
+            step: sum(spent for spent, _ in seen) / sum(n for _, n in seen)
+            for step, seen in found.items()
+        },
+        "largest_over_smallest": {step: max(seen) / min(seen) for step, seen in ratios.items()},
+        "steps": {step: len(seen) for step, seen in found.items()},
+        **provenance(),
+    }
     write_atomic(root / FILE, (json.dumps(record, indent=1) + "\n").encode())
     return record

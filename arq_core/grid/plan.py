@@ -1,11 +1,13 @@
-"""What the grid consists of: the steps of a cell (task, method), what each comes after, and what must change for it to be done again.
+"""What the grid consists of: the steps of a cell (task, method), and when they are done again.
 
     dataset -> behavior -> support -> q -> policy -> evaluate
-           \\-> q_beta                        (the behaviour's own value; not every method has every step)
+           \\-> q_beta             (the behaviour's own value; not every method has every step)
 
-The first five belong to a task and serve all its methods; policy and evaluate belong to a method. All seeds are in one step. What a step depends on is
-declared here, field by field of Hyper and Budget, and a test watches the training code read them.
+The first five belong to a task and serve all its methods; policy and evaluate belong to a method.
+All seeds are in one step. What a step comes after and depends on is declared here, field by field
+of Hyper and Budget, and a test watches the training code read them.
 """
+
 from __future__ import annotations
 
 import ast
@@ -22,16 +24,33 @@ from arq_core.config.tasks import Task, task, tasks
 from arq_core.results import records
 from arq_core.results import rows as results
 
-GRID = Path("_build/grid")               # below the root of the checkout
+GRID = Path("_build/grid")  # below the root of the checkout
 ORDER = ("dataset", "behavior", "support", "q", "q_beta", "policy", "evaluate")
 NOTEBOOK = {step: f"notebooks/grid/{step}.ipynb" for step in ORDER}
-TASK_COLUMNS = ("loader", "group", "cuts", "version", "sha256", "state_dim", "action_dim")       # of tasks.csv: what the data depend on
-SCORE_COLUMNS = ("environment", "horizon", "termination", "score_min", "score_max")              # what an episode and its score depend on
+TASK_COLUMNS = (
+    "loader",
+    "group",
+    "cuts",
+    "version",
+    "sha256",
+    "state_dim",
+    "action_dim",
+)  # of tasks.csv: what the data depend on
+SCORE_COLUMNS = (
+    "environment",
+    "horizon",
+    "termination",
+    "score_min",
+    "score_max",
+)  # what an episode and its score depend on
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a step comes after, and the fields of Hyper and Budget that it reads itself (those of earlier steps come with them)."""
+    """What a step comes after, and the fields of Hyper and Budget that it reads itself.
+
+    Those of earlier steps come with them.
+    """
 
     after: tuple[str, ...] = ()
     hyper: tuple[str, ...] = ()
@@ -43,40 +62,63 @@ CRITIC = ("gamma", "batch", "polyak")
 ARQ = ("variant", "k", "log_epsilon", "q_lr", *CRITIC)
 SHARED = {
     "dataset": Step(hyper=("reward",), budget=("transitions",)),
-    "behavior": Step(("dataset",), ("ensemble", "width", "batch", "score_lr", "ema", "score_schedule", "time_power"),
-                     (*SEEDS, "score_steps", "times_per_batch", "precision")),
-    "support": Step(("behavior",), ("n",), ("sampler", "sampler_steps", "density", "probes", "precision")),
+    "behavior": Step(
+        ("dataset",),
+        ("ensemble", "width", "batch", "score_lr", "ema", "score_schedule", "time_power"),
+        (*SEEDS, "score_steps", "times_per_batch", "precision"),
+    ),
+    "support": Step(
+        ("behavior",), ("n",), ("sampler", "sampler_steps", "density", "probes", "precision")
+    ),
     "q": Step(("support",), ARQ, ("q_steps", "target_every", "precision")),
     "q_beta": Step(("dataset",), ("q_beta_lr", *CRITIC), (*SEEDS, "q_beta_steps", "precision")),
 }
 HEAD, HEAD_STEPS = ("head", "policy_lr", "batch"), (*SEEDS, "policy_steps", "precision")
-PENALISED = Step(("dataset",), ("dqp", "width", "q_lr", "policy_lr", *CRITIC), ("q_steps", *HEAD_STEPS))
+PENALISED = Step(
+    ("dataset",), ("dqp", "width", "q_lr", "policy_lr", *CRITIC), ("q_steps", *HEAD_STEPS)
+)
 EPISODES = ("episodes", "precision")
 
 
 @dataclass(frozen=True)
 class Method:
-    """How a method of methods.METHODS goes on from the shared steps: `policy` where it trains more, and its evaluation."""
+    """How a method of methods.METHODS goes on from the shared steps, one line a method.
+
+    `policy` where it trains more, its evaluation, and what it `draws` from the score model at every
+    step of an episode: "nothing", "one" action, or "n" candidates with their densities.
+    """
 
     evaluate: Step
     policy: Step | None = None
+    draws: str = "nothing"
 
 
 def _scored(*after: str, hyper: tuple[str, ...] = ()) -> Step:
     return Step(after, hyper, EPISODES)
 
 
+UNFILTERED = tuple(field for field in ARQ if field != "log_epsilon")
+Q_STEPS = ("q_steps", "target_every", "precision")
+ROWS = ("none", "brac-kl", "brac-mmd", "td3+bc", "anti-exploration", "ploff", "mopo")
 METHODS = {
     "random": Method(Step(("dataset",), (), (*SEEDS, *EPISODES))),
     "bc": Method(_scored("policy"), Step(("dataset",), HEAD, HEAD_STEPS)),
-    "unconstrained": Method(_scored("policy", hyper=("n",)), Step(("dataset",), ("n", "variant", "q_lr", *CRITIC), (*SEEDS, "q_steps", "target_every", "precision"))),
-    "s_psi": Method(Step(("behavior",), (), ("sampler", "sampler_steps", *EPISODES))),
-    "q_beta+s_psi": Method(_scored("support", "q_beta", hyper=("alpha_q_beta", "log_epsilon"))),
+    "unconstrained": Method(
+        _scored("policy", hyper=("n",)),
+        Step(("dataset",), ("n", "variant", "q_lr", *CRITIC), (*SEEDS, *Q_STEPS)),
+    ),
+    "s_psi": Method(Step(("behavior",), (), ("sampler", "sampler_steps", *EPISODES)), draws="one"),
+    "q_beta+s_psi": Method(
+        _scored("support", "q_beta", hyper=("alpha_q_beta", "log_epsilon")), draws="n"
+    ),
     "arq+pi": Method(_scored("policy"), Step(("q",), ("alpha_pi", *HEAD), HEAD_STEPS)),
-    "arq+s_psi": Method(_scored("q", hyper=("alpha_arq",))),
-    "arq+s_psi unfiltered": Method(_scored("policy", hyper=("alpha_arq", "log_epsilon")),
-                                   Step(("support",), tuple(f for f in ARQ if f != "log_epsilon"), ("q_steps", "target_every", "precision"))),
-    **{f"dqp {row}": Method(_scored("policy"), PENALISED) for row in ("none", "brac-kl", "brac-mmd", "td3+bc", "anti-exploration", "ploff", "mopo")},
+    "arq+s_psi": Method(_scored("q", hyper=("alpha_arq",)), draws="n"),
+    "arq+s_psi unfiltered": Method(
+        _scored("policy", hyper=("alpha_arq", "log_epsilon")),
+        Step(("support",), UNFILTERED, Q_STEPS),
+        draws="n",
+    ),
+    **{f"dqp {row}": Method(_scored("policy"), PENALISED) for row in ROWS},
 }
 SLUGS = {method.replace(" ", "-"): method for method in METHODS}
 
@@ -93,7 +135,9 @@ class Cell:
     @property
     def job(self) -> str:
         """Name of its rows, without suffix (results.file_name)."""
-        return results.file_name(self.task, self.profile, self.method, self.variant).removesuffix(".jsonl")
+        return results.file_name(self.task, self.profile, self.method, self.variant).removesuffix(
+            ".jsonl"
+        )
 
     def steps(self) -> list[str]:
         """Its steps, in the order in which they can be done."""
@@ -107,14 +151,18 @@ def step_of(name: str, method: str = "") -> Step:
     return getattr(METHODS[method], name)
 
 
-def cells(task_names: Sequence[str], methods: Sequence[str], profile: str, variant: str = "released") -> list[Cell]:
-    """All cells of tasks x methods; an unknown name ends in one error that lists those that come near."""
+def cells(
+    task_names: Sequence[str], methods: Sequence[str], profile: str, variant: str = "released"
+) -> list[Cell]:
+    """All cells of tasks x methods; an unknown name ends in an error that lists what comes near."""
     settings.pick("profile", profile, dict.fromkeys(settings.profiles()))
     if variant not in ("released", "paper"):
         raise settings.UnknownName(f"variant: saw {variant!r}, expected 'released' or 'paper'.")
     for kind, names, known in (("task", task_names, tasks()), ("method", methods, METHODS)):
         if not names or len(set(names)) < len(names):
-            raise settings.UnknownName(f"{kind}s: saw {list(names)}, expected at least one, each once.")
+            raise settings.UnknownName(
+                f"{kind}s: saw {list(names)}, expected at least one, each once."
+            )
         for name in names:
             settings.pick(kind, name, known)
     return [Cell(t, m, profile, variant) for t in task_names for m in methods]
@@ -125,7 +173,10 @@ def folder(profile: str, variant: str) -> Path:
 
 
 def place(cell: Cell, step: str) -> Path:
-    """Where a step's files lie, without suffix: .json the receipt, .ipynb the executed notebook, .log, .error.json. Shared steps once a task."""
+    """Where a step's files lie, without suffix; shared steps once a task.
+
+    .json is the receipt, .ipynb the executed notebook; .log and .error.json lie beside them.
+    """
     base = folder(cell.profile, cell.variant) / cell.task
     return base / step if step in SHARED else base / cell.method.replace(" ", "-") / step
 
@@ -146,8 +197,12 @@ def notebook(cell: Cell, step: str) -> Path:
 
 
 def files(cell: Cell) -> list[Path]:
-    """All that a finished cell consists of and that is published: its rows, their provenance, the executed notebooks of its steps."""
-    return [rows(cell), records.run_path(rows(cell)), *(notebook(cell, step) for step in cell.steps())]
+    """What is published of a finished cell: rows, their provenance, its executed notebooks."""
+    return [
+        rows(cell),
+        records.run_path(rows(cell)),
+        *(notebook(cell, step) for step in cell.steps()),
+    ]
 
 
 def finished(root: Path, cell: Cell) -> bool:
@@ -172,17 +227,39 @@ def before(cell: Cell, step: str) -> list[str]:
 
 
 def job(cell: Cell, step: str, seeds: Sequence[int] = ()) -> dict:
-    """What grid.job is told: the notebook, its parameters (seeds []: the profile's; the receipts of the steps before it; where its own goes), its files."""
+    """What grid.job is told: the notebook, its parameters, its files.
+
+    The parameters say the seeds ([]: the profile's), the receipts of the steps before it, and where
+    its own goes.
+    """
     earlier = before(cell, step)
-    given = dict(task=cell.task, profile=cell.profile, variant=cell.variant, seeds=list(seeds), receipts=[str(done(cell, s)) for s in earlier])
+    given = dict(
+        task=cell.task,
+        profile=cell.profile,
+        variant=cell.variant,
+        seeds=list(seeds),
+        receipts=[str(done(cell, s)) for s in earlier],
+    )
     given |= {} if step in SHARED else dict(method=cell.method)
-    given |= dict(rows=str(done(cell, step)), notebooks={s: evidence(cell, s) for s in [*earlier, step]}) if step == "evaluate" else dict(receipt=str(done(cell, step)))
-    return dict(step=step, notebook=NOTEBOOK[step], place=str(place(cell, step)), method="" if step in SHARED else cell.method, parameters=given)
+    given |= (
+        dict(rows=str(done(cell, step)), notebooks={s: evidence(cell, s) for s in [*earlier, step]})
+        if step == "evaluate"
+        else dict(receipt=str(done(cell, step)))
+    )
+    return dict(
+        step=step,
+        notebook=NOTEBOOK[step],
+        place=str(place(cell, step)),
+        method="" if step in SHARED else cell.method,
+        parameters=given,
+    )
 
 
 @functools.cache
 def _values(group: str, profile: str, variant: str) -> tuple[dict, dict]:
-    return vars(replace(settings.hyper(group), variant=variant)), vars(settings.budget(profile, group))
+    return vars(replace(settings.hyper(group), variant=variant)), vars(
+        settings.budget(profile, group)
+    )
 
 
 @functools.cache
@@ -193,18 +270,28 @@ def _task(name: str) -> Task:
 @functools.cache
 def code_of(notebook: Path) -> str:
     """SHA-256 of what a notebook's code does: prose, comments and layout do not count."""
-    return hashlib.sha256("\n".join(ast.dump(ast.parse(cell)) for cell in runner.code_cells(notebook)).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        "\n".join(ast.dump(ast.parse(cell)) for cell in runner.code_cells(notebook)).encode()
+    ).hexdigest()[:16]
 
 
 @functools.cache
 def depends(root: Path, cell: Cell, step: str, recipe: int, seeds: tuple[int, ...] = ()) -> str:
-    """Everything that a step itself depends on, as JSON: when this text changes, the step and all after it are done again.
+    """Everything that a step itself depends on, as JSON.
 
-    `recipe` is settings.STEP_RECIPE (for evaluate: EVALUATION_RECIPE), which is raised when code changes what a step computes.
+    When this text changes, the step and all after it are done again.
+
+    `recipe` is settings.STEP_RECIPE (for evaluate: EVALUATION_RECIPE), which is raised when code
+    changes what a step computes.
     """
     row, what = _task(cell.task), step_of(step, cell.method)
     hyper, budget = _values(row.group, cell.profile, cell.variant)
-    said = dict(recipe=recipe, code=code_of(root / NOTEBOOK[step]), hyper={f: hyper[f] for f in what.hyper}, budget={f: budget[f] for f in what.budget})
+    said = dict(
+        recipe=recipe,
+        code=code_of(root / NOTEBOOK[step]),
+        hyper={f: hyper[f] for f in what.hyper},
+        budget={f: budget[f] for f in what.budget},
+    )
     if "seeds" in what.budget and seeds:
         said["budget"] |= dict(seeds=list(seeds))
     if step == "dataset":

@@ -1,0 +1,242 @@
+"""The library in the book: code under an equation leads to its file, rooms have a reference.
+
+Sphinx's own `literalinclude`, `autodoc` and `viewcode` do the work. Here stands what they lack: a
+role that leads to a source page, a directive that lists a room of the package, and docstrings in
+plain English, whose single backticks are code.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from docutils.statemachine import StringList
+from sphinx import addnodes
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective, SphinxRole
+from sphinx.util.inspect import stringify_signature
+from sphinx.util.nodes import make_refnode
+
+logger = logging.getLogger(__name__)
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module by its text: `members` are (name, kind, first paragraph) of what is public in it."""
+
+    name: str
+    said: str
+    members: tuple[tuple[str, str, str], ...]
+
+
+def read_module(path: Path) -> Module:
+    """What a file of the package holds, without importing it."""
+    tree, parts = (
+        ast.parse(path.read_text()),
+        path.relative_to(PACKAGE.parent).with_suffix("").parts,
+    )
+    kinds = {ast.FunctionDef: "func", ast.ClassDef: "class"}
+    members = [
+        (node.name, kinds[type(node)], _opening(node))
+        for node in tree.body
+        if type(node) in kinds and not node.name.startswith("_")
+    ]
+    return Module(".".join(parts), _opening(tree), tuple(members))
+
+
+def _opening(node: ast.AST) -> str:
+    text = inspect.cleandoc(ast.get_docstring(node) or "")
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def room(name: str) -> list[Module]:
+    """The modules of a room in the reading order that its docstring gives, then any others."""
+    folder = PACKAGE / name
+    said = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
+    said = said.partition("Reading order:")[2] or said
+
+    def place(path: Path) -> tuple[int, str]:
+        found = re.search(rf"\b{path.relative_to(folder).parts[0].removesuffix('.py')}\b", said)
+        return (found.start() if found else len(said), str(path))
+
+    files = [p for p in folder.rglob("*.py") if p.name != "__init__.py"]
+    return [module for path in sorted(files, key=place) if (module := read_module(path)).members]
+
+
+def words(text: str) -> Iterator[nodes.Node]:
+    """Plain English with code in single backticks, as nodes."""
+    for i, part in enumerate(text.split("`")):
+        if part:
+            yield nodes.literal("", part) if i % 2 else nodes.Text(part)
+
+
+class Source(SphinxRole):
+    """{source}`arq_core.algorithm.support:kth_largest`: a link to that definition's file."""
+
+    def run(self):
+        module, _, name = self.text.partition(":")
+        path = PACKAGE.parent.joinpath(*module.split(".")).with_suffix(".py")
+        if not path.is_file() or name and not _defines(path, name):
+            logger.warning(
+                "source %r: saw no such definition, expected `module:name` of arq_core",
+                self.text,
+                location=self.get_location(),
+            )
+            return [nodes.Text("?")], []
+        self.env.note_dependency(str(path))
+        page = "_modules/" + module.replace(".", "/")
+        address = self.env.app.builder.get_relative_uri(self.env.docname, page)
+        address += f"#{name}" if name else ""
+        file = nodes.literal("", path.relative_to(PACKAGE.parent).as_posix())
+        said = nodes.Text("the whole file: ")
+        return [nodes.reference("", "", said, file, refuri=address, internal=True)], []
+
+
+def _defines(path: Path, dotted: str) -> bool:
+    body = ast.parse(path.read_text()).body
+    for part in dotted.split("."):
+        found = [
+            n for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name == part
+        ]
+        if not found:
+            return False
+        body = found[0].body
+    return True
+
+
+class Library(SphinxDirective):
+    """{library} algorithm: a section a module; with `:summary:` its names in a table."""
+
+    required_arguments = 1
+    option_spec = {"summary": directives.flag}
+
+    def run(self):
+        sections = []
+        for module in room(self.arguments[0]):
+            path = PACKAGE.parent.joinpath(*module.name.split(".")).with_suffix(".py")
+            self.env.note_dependency(str(path))
+            short = module.name.split(".", 2)[2]
+            if "summary" in self.options:
+                link = self._link(short, "mod", module.name)
+                opening = nodes.paragraph("", "", link, nodes.Text(": "), *words(module.said))
+                sections += [opening, self._table(module)]
+                continue
+            section = nodes.section(ids=[f"module-{short.replace('.', '-')}"], names=[module.name])
+            section += nodes.title("", "", nodes.literal("", short))
+            content = [
+                "````{eval-rst}",
+                f".. automodule:: {module.name}",
+                "   :members:",
+                "   :undoc-members:",
+                "   :ignore-module-all:",
+                "````",
+            ]
+            self.state.nested_parse(StringList(content, str(path)), self.content_offset, section)
+            sections.append(section)
+        return sections
+
+    def _table(self, module: Module) -> nodes.table:
+        table, group, body = nodes.table(classes=["arq-api"]), nodes.tgroup(cols=2), nodes.tbody()
+        group += [nodes.colspec(colwidth=30), nodes.colspec(colwidth=70), body]
+        for name, kind, said in module.members:
+            entries = [
+                nodes.paragraph("", "", self._link(name, kind, f"{module.name}.{name}")),
+                nodes.paragraph("", "", *words(said)),
+            ]
+            body += nodes.row("", *(nodes.entry("", entry) for entry in entries))
+        table += group
+        return table
+
+    def _link(self, shown: str, kind: str, target: str) -> nodes.Node:
+        link = addnodes.pending_xref(
+            "",
+            nodes.literal("", shown),
+            refdomain="py",
+            reftype=kind,
+            reftarget=target,
+            refdoc=self.env.docname,
+            refwarn=True,
+            refexplicit=True,
+        )
+        link.line = self.lineno
+        return link
+
+
+def plain_docstring(app, what, name, obj, options, lines: list[str]) -> None:
+    """Plain English becomes reStructuredText: signs are escaped, what is aligned stays as it is."""
+    out: list[str] = []
+    for block in "\n".join(lines).strip().split("\n\n"):
+        rows = block.splitlines()
+        if any(re.search(r"^\s|\S {3,}\S", row) for row in rows):
+            out += ["::", "", *(f"   {row}" for row in rows), ""]
+        else:
+            out += [*_escaped(block).splitlines(), ""]
+    lines[:] = out
+
+
+def _escaped(text: str) -> str:
+    parts = text.split("`")
+    parts[::2] = [re.sub(r"([\\*|_])", r"\\\1", part) for part in parts[::2]]
+    return "".join(f"``{part}``" if i % 2 else part for i, part in enumerate(parts))
+
+
+def source_signature(app, what, name, obj, options, signature, returns):
+    """Annotations as the file writes them: Float[Tensor, "E B A"], not what it evaluates to."""
+    if what not in ("function", "method", "class") or signature is None:
+        return None
+    try:
+        written = inspect.signature(obj)
+    except (TypeError, ValueError):
+        return None
+    if what == "method":
+        parameters = [p for p in written.parameters.values() if p.name != "self"]
+        written = written.replace(parameters=parameters)
+    if what == "class":
+        protocol = list(written.parameters) == ["args", "kwargs"]
+        return "" if protocol else stringify_signature(written, show_return_annotation=False), None
+    returned = stringify_signature(written.replace(parameters=[])).removeprefix("()")
+    shown = stringify_signature(written, show_return_annotation=False)
+    return shown, returned.removeprefix(" -> ") or None
+
+
+def is_left_out(app, what, name, obj, skip, options) -> bool | None:
+    """Constants and fields of records are left out: signatures show the latter."""
+    shown = inspect.isroutine(obj) or inspect.isclass(obj)
+    return None if shown or isinstance(obj, property | cached_property) else True
+
+
+def find_type(app, env, node, content):
+    """A type of ours in a signature leads to its description; any other is just its name."""
+    written_by_hand = "refwarn" in node
+    if node.get("refdomain") != "py" or node.get("reftype") != "class" or written_by_hand:
+        return None
+    objects = env.get_domain("py").objects
+    found = [
+        (name, o)
+        for name, o in objects.items()
+        if o.objtype == "class" and name.endswith(f".{node['reftarget']}")
+    ]
+    if len(found) != 1:
+        return content
+    ((name, entry),) = found
+    return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, content, name)
+
+
+def setup(app) -> dict:
+    for extension in ("sphinx.ext.autodoc", "sphinx.ext.viewcode"):
+        app.setup_extension(extension)
+    app.add_role("source", Source())
+    app.add_directive("library", Library)
+    app.connect("autodoc-process-docstring", plain_docstring)
+    app.connect("autodoc-process-signature", source_signature)
+    app.connect("autodoc-skip-member", is_left_out)
+    app.connect("missing-reference", find_type)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
