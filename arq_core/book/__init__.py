@@ -1,4 +1,6 @@
-"""The pages: notebooks are run (`notebook`, `side_by_side`), then pages are built (`pages`) with what Sphinx is taught here.
+"""The pages: notebooks are run (`notebook`, `side_by_side`), then pages are built (`pages`) with
+what Sphinx is taught here.
 
-`values`, `scores` and `evidence` bring numbers and tables from rows into pages, `catalogue` the datasets, `offline` and `links` check them.
+`values`, `scores` and `evidence` bring numbers and tables from rows into pages, `catalogue` the
+datasets, `offline` and `links` check them.
 """

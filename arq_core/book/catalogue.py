@@ -1,8 +1,11 @@
-"""The datasets of `data/tasks.csv` as tables of the book: what each is, whether it can be had here, and what a collected one is like.
+"""The datasets of `data/tasks.csv` as tables of the book: what each is, whether it can be had here,
+and what a collected one is like.
 
-Nothing is fetched or collected: what is at hand is asked of the cache alone. Numbers come from the table, from committed cards
-(data/cards/*.json) and from `data/published_datasets.csv`, whose every line names its source.
+Nothing is fetched or collected: what is at hand is asked of the cache alone. Numbers come from the
+table, from committed cards (data/cards/*.json) and from `data/published_datasets.csv`, whose every
+line names its source.
 """
+
 from __future__ import annotations
 
 import csv
@@ -21,11 +24,21 @@ from arq_core.config.tasks import Task, task, tasks
 from arq_core.datasets import at_hand
 from arq_core.datasets import passports as passports_of_tasks
 
-LAYOUTS = {"robomimic": "robomimic's HDF5", "ours": "none: computed"}       # all others are D4RL's
-STATES = {"here": "at hand", "computed": "computed here", "stand-in": "a collected stand-in is at hand", "download": "by download",
-          "collect": "by one command"}
-COMPARED = {"transitions": "steps", "episodes": "episodes", "return_mean": "mean return", "return_std": "its std",
-            "return_max": "best return"}
+LAYOUTS = {"robomimic": "robomimic's HDF5", "ours": "none: computed"}  # all others are D4RL's
+STATES = {
+    "here": "at hand",
+    "computed": "computed here",
+    "stand-in": "a collected stand-in is at hand",
+    "download": "by download",
+    "collect": "by one command",
+}
+COMPARED = {
+    "transitions": "steps",
+    "episodes": "episodes",
+    "return_mean": "mean return",
+    "return_std": "its std",
+    "return_max": "best return",
+}
 
 
 def state(row: Task) -> str:
@@ -42,7 +55,11 @@ def state(row: Task) -> str:
 
 def layout(row: Task) -> str:
     """The layout of its file, and with it the reader."""
-    return LAYOUTS.get(row.suite, "D4RL's HDF5") if row.fidelity != "rebuilt" else "a pickle, read by name"
+    return (
+        LAYOUTS.get(row.suite, "D4RL's HDF5")
+        if row.fidelity != "rebuilt"
+        else "a pickle, read by name"
+    )
 
 
 def _suite(row: Task) -> str:
@@ -63,19 +80,36 @@ def shown(name: str, small: str) -> Markup:
 def overview(rows: Iterable[Task] | None = None) -> Markup:
     """One line a dataset, by suite."""
     rows = list(tasks().values() if rows is None else rows)
-    heads = ("dataset", "how to have it here", "layout", "simulator", "state, action", "horizon", "scores 0 to 100 at",
-             "licence of the data")
+    heads = (
+        "dataset",
+        "how to have it here",
+        "layout",
+        "simulator",
+        "state, action",
+        "horizon",
+        "scores 0 to 100 at",
+        "licence of the data",
+    )
     body = []
     for suite in SUITES:
         some = [r for r in rows if _suite(r) == suite]
         if some:
             body.append(Row(f"{SUITES[suite]}, {len(some)}"))
         for r in some:
-            cells = (_bold(STATES[state(r)]), layout(r), r.simulator,
-                     f"{r.state_dim}, {r.action_dim}", f"{r.horizon:,}", scale(r),
-                     r.licence or "not stated")
+            cells = (
+                _bold(STATES[state(r)]),
+                layout(r),
+                r.simulator,
+                f"{r.state_dim}, {r.action_dim}",
+                f"{r.horizon:,}",
+                scale(r),
+                r.licence or "not stated",
+            )
             body.append(Row(shown(r.task, r.fidelity), cells))
-    caption = "The datasets of the paper's Table A.4 and our own, and what can be had on the machine that made this page"
+    caption = (
+        "The datasets of the paper's Table A.4 and our own, and what can be had on "
+        "the machine that made this page"
+    )
     return _table("datasets-overview", caption, heads, body, kind="arq-catalogue")
 
 
@@ -101,10 +135,18 @@ def _linked(text: str) -> Markup:
 
 
 def passport_facts(row: Task) -> dict[str, str]:
-    """How to have it and what an episode is, here; then its passport as published (datasets.passports)."""
-    here = {"how to have it here": STATES[state(row)], "stand-in": ", ".join(at_hand.stand_ins(row)), "layout": layout(row),
-            "where episodes end": f"by the rule {row.cuts}" if row.cuts else "", "simulator": row.simulator,
-            "an episode": f"at most {row.horizon:,} steps; it ends earlier: {row.termination}", "recorded reward": row.reward}
+    """How to have it and what an episode is, here; then its passport as published
+    (datasets.passports).
+    """
+    here = {
+        "how to have it here": STATES[state(row)],
+        "stand-in": ", ".join(at_hand.stand_ins(row)),
+        "layout": layout(row),
+        "where episodes end": f"by the rule {row.cuts}" if row.cuts else "",
+        "simulator": row.simulator,
+        "an episode": f"at most {row.horizon:,} steps; it ends earlier: {row.termination}",
+        "recorded reward": row.reward,
+    }
     return here | dict(passports_of_tasks.of(row).lines())
 
 
@@ -116,8 +158,10 @@ def passport(name: str) -> Markup:
 def passports(rows: Iterable[Task] | None = None) -> Markup:
     """Every passport, folded."""
     rows = tasks().values() if rows is None else rows
-    one = Markup('<details class="arq-passport" id="passport-{0}"><summary>{0} <small>{1}</small>'
-                 "</summary>{2}</details>")
+    one = Markup(
+        '<details class="arq-passport" id="passport-{0}"><summary>{0} <small>{1}</small>'
+        "</summary>{2}</details>"
+    )
     folded = Markup().join(one.format(r.task, STATES[state(r)], passport(r.task)) for r in rows)
     return Markup('<figure class="arq-table arq-passports">{}</figure>').format(folded)
 
@@ -129,7 +173,9 @@ def counts(rows: Iterable[Task] | None = None) -> dict[str, int]:
 
 
 def published(path: Path = DATA / "published_datasets.csv") -> list[dict[str, str]]:
-    """What publishers state of their datasets: dataset, version, statistic (a key of COMPARED), value, source."""
+    """What publishers state of their datasets: dataset, version, statistic (a key of COMPARED),
+    value, source.
+    """
     with open(path, newline="") as f:
         return list(csv.DictReader(f))
 
@@ -137,12 +183,19 @@ def published(path: Path = DATA / "published_datasets.csv") -> list[dict[str, st
 def card_numbers(card: Mapping) -> dict[str, float]:
     """The statistics of COMPARED from a collected dataset's card."""
     r = card["returns"]
-    return {"transitions": card["transitions"], "episodes": card["episodes"], "return_mean": r["mean"], "return_std": r["std"],
-            "return_max": r["max"]}
+    return {
+        "transitions": card["transitions"],
+        "episodes": card["episodes"],
+        "return_mean": r["mean"],
+        "return_std": r["std"],
+        "return_max": r["max"],
+    }
 
 
 def comparison(cards: Mapping[str, Mapping], said: Sequence[Mapping[str, str]]) -> Markup:
-    """Ours beside the published: a line for each collected dataset, then one for each dataset that it stands for (column `for`)."""
+    """Ours beside the published: a line for each collected dataset, then one for each dataset
+    that it stands for (column `for`).
+    """
     body, notes = [], {}
     for name, card in cards.items():
         ours = card_numbers(card)
@@ -179,9 +232,12 @@ def card_facts(card: Mapping) -> dict[str, str]:
     """A collected dataset's card in words: counts, returns, then its own texts."""
     r, t = card["returns"], card["lengths"]
     ends = f"{card['terminals']:,} ended, {card['timeouts']:,} were cut"
-    return {"holds": f"{card['transitions']:,} steps, {card['episodes']:,} episodes: {ends}",
-            "returns": f"{r['mean']:,.5g} ± {r['std']:,.4g}, from {r['min']:,.5g} to {r['max']:,.5g}",
-            "steps of an episode": f"{t['min']:,} to {t['max']:,}", "SHA-256": card["sha256"]} | dict(card["card"])
+    return {
+        "holds": f"{card['transitions']:,} steps, {card['episodes']:,} episodes: {ends}",
+        "returns": f"{r['mean']:,.5g} ± {r['std']:,.4g}, from {r['min']:,.5g} to {r['max']:,.5g}",
+        "steps of an episode": f"{t['min']:,} to {t['max']:,}",
+        "SHA-256": card["sha256"],
+    } | dict(card["card"])
 
 
 def versions_table(family: str, path: Path = DATA / "dataset_versions.csv") -> Markup:

@@ -1,8 +1,11 @@
-"""The evidence behind each number: pages of the built book, one a task with an anchor a job, made from `data/results` when the book is built.
+"""The evidence behind each number: pages of the built book, one a task with an anchor a job, made
+from `data/results` when the book is built.
 
-A job's rows and its provenance (`runs`) are copied beside the pages, and so are the executed notebooks, each with a plain page to read it by.
-Rows without provenance are those of `make row`: what is then unknown is called "not recorded".
+A job's rows and its provenance (`runs`) are copied beside the pages, and so are the executed
+notebooks, each with a plain page to read it by. Rows without provenance are those of `make row`:
+what is then unknown is called "not recorded".
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -47,7 +50,9 @@ def jobs(folder: Path) -> dict[str, list[Job]]:
     """The jobs of a results folder by the name of their page."""
     out: dict[str, list[Job]] = {}
     for path in sorted(folder.glob("*.jsonl")):
-        out.setdefault(path.name.split(".")[0], []).append(Job(path, read_file(path), read_run(path)))
+        out.setdefault(path.name.split(".")[0], []).append(
+            Job(path, read_file(path), read_run(path))
+        )
     return out
 
 
@@ -75,7 +80,11 @@ def _file(name: str) -> Markup:
 def _score(frame: pd.Series) -> str:
     if pd.isna(frame["score"]):
         return "none: the task has no scale"
-    spread = "" if pd.isna(frame["score_std"]) else f" ± {frame['score_std']:.2f} (standard deviation over seeds, divisor n − {STD_DDOF})"
+    spread = (
+        ""
+        if pd.isna(frame["score_std"])
+        else f" ± {frame['score_std']:.2f} (standard deviation over seeds, divisor n − {STD_DDOF})"
+    )
     return Markup("<b>{:.2f}</b>{}").format(frame["score"], spread).replace("-", "−")
 
 
@@ -99,17 +108,20 @@ def _what(job: Job) -> str:
     several = lambda key: ", ".join(dict.fromkeys(str(row[key]) for row in job.rows))
     code, rows_sha256 = Markup("<code>{}</code>"), hashlib.sha256(job.path.read_bytes()).hexdigest()
     facts = {
-        "score": _score(frame), "seeds × episodes": f"{frame['seeds']} × {frame['episodes']}",
+        "score": _score(frame),
+        "seeds × episodes": f"{frame['seeds']} × {frame['episodes']}",
         "method": f"{first['method']}, variant {first['variant']}, profile {first['profile']}",
         "data": _data(first, run.get("dataset", {})),
         "hash of the data (SHA-256)": code.format(first["dataset_sha256"]),
-        "commit": several("commit"), "device": several("device"),
+        "commit": several("commit"),
+        "device": several("device"),
         "versions": ", ".join(f"{k} {v}" for k, v in first["versions"].items()),
         "wall time": f"{run.get('wall_s', first['wall_s']):,.0f} s",
         "finished": max(row["created"] for row in job.rows),
         "energy": _energy(run),
         "rows": Markup("{}, SHA-256 {}").format(_file(job.path.name), code.format(rows_sha256)),
-        "record of the run": _file(run_path(job.path).name) if job.run else NOT_RECORDED}
+        "record of the run": _file(run_path(job.path).name) if job.run else NOT_RECORDED,
+    }
     return _facts("What was measured, and on what", facts)
 
 
@@ -119,16 +131,21 @@ def _seeds(job: Job) -> str:
     out = frame[measured].mean().map(lambda x: "–" if pd.isna(x) else f"{x:,.3f}".replace("-", "−"))
     out.insert(0, "episodes", frame.size())
     out = out.rename(columns={"return_": "return", "in_support": "in support"}).reset_index()
-    return _grid("Each seed: means over its episodes", f"{job.name}-seeds", out,
-                 out.itertuples(index=False))
+    return _grid(
+        "Each seed: means over its episodes", f"{job.name}-seeds", out, out.itertuples(index=False)
+    )
 
 
 def _configuration(job: Job) -> str:
     if not job.run or not (job.run.get("hyper") or job.run.get("budget")):
         return f"<p>Configuration: {NOT_RECORDED}.</p>"
-    tables = [_facts(caption, {k: _text(v) for k, v in job.run.get(key, {}).items()}) for key, caption in
-              (("hyper", "Hyperparameters"), ("budget", "Budget"))]
-    return f'<details class="arq-passport"><summary>Configuration</summary>{"".join(tables)}</details>'
+    tables = [
+        _facts(caption, {k: _text(v) for k, v in job.run.get(key, {}).items()})
+        for key, caption in (("hyper", "Hyperparameters"), ("budget", "Budget"))
+    ]
+    return (
+        f'<details class="arq-passport"><summary>Configuration</summary>{"".join(tables)}</details>'
+    )
 
 
 def _steps(job: Job, folder: Path) -> str:
@@ -140,46 +157,86 @@ def _steps(job: Job, folder: Path) -> str:
         kept = step.get("notebook") and (folder / step["notebook"]).is_file()
         page = step["notebook"].removeprefix("evidence/") if kept else ""
         read = links.format(page.removesuffix(".ipynb"), page)
-        made = Markup("<br>").join(tensors.format(f["file"], f["sha256"][:16])
-                                   for f in step.get("files", []))
-        lines.append({"step": _text(step["step"]), "executed notebook": read if kept else "not kept",
-                      "seconds": f"{step['seconds']:,.1f}" if step.get("seconds") is not None else "–", "kept tensors": made or "–",
-                      "device, commit": _text(", ".join(filter(None, [step.get("device"), step.get("commit")])))})
-    return _grid("Steps of the run, with the notebook of each as it was executed",
-                 f"{job.name}-steps", lines[0], map(dict.values, lines))
+        made = Markup("<br>").join(
+            tensors.format(f["file"], f["sha256"][:16]) for f in step.get("files", [])
+        )
+        lines.append(
+            {
+                "step": _text(step["step"]),
+                "executed notebook": read if kept else "not kept",
+                "seconds": f"{step['seconds']:,.1f}" if step.get("seconds") is not None else "–",
+                "kept tensors": made or "–",
+                "device, commit": _text(
+                    ", ".join(filter(None, [step.get("device"), step.get("commit")]))
+                ),
+            }
+        )
+    return _grid(
+        "Steps of the run, with the notebook of each as it was executed",
+        f"{job.name}-steps",
+        lines[0],
+        map(dict.values, lines),
+    )
 
 
 def body(task: str, found: Sequence[Job], folder: Path) -> str:
     """The page of a task."""
-    links = "".join(f'<li><a href="#{escape(job.name)}">{escape(job.name)}</a></li>' for job in found)
-    about = lambda job: f"<h2>{escape(job.name)}</h2>{_what(job)}{_seeds(job)}{_configuration(job)}{_steps(job, folder)}"
+    links = "".join(
+        f'<li><a href="#{escape(job.name)}">{escape(job.name)}</a></li>' for job in found
+    )
+    about = lambda job: (
+        f"<h2>{escape(job.name)}</h2>{_what(job)}{_seeds(job)}{_configuration(job)}"
+        f"{_steps(job, folder)}"
+    )
     sections = "".join(f'<section id="{escape(job.name)}">{about(job)}</section>' for job in found)
-    return (f'<div class="arq-evidence"><h1>Evidence: {escape(task)}</h1><p><a href="index.html">All evidence</a>, '
-            f'<a href="../results.html">the tables</a></p><ul>{links}</ul>{sections}</div>')
+    return (
+        f'<div class="arq-evidence"><h1>Evidence: {escape(task)}</h1><p><a '
+        'href="index.html">All evidence</a>, <a href="../results.html">the '
+        f"tables</a></p><ul>{links}</ul>{sections}</div>"
+    )
 
 
 def index(found: Mapping[str, Sequence[Job]]) -> str:
     """The page that lists all."""
     link = lambda job: f'<li><a href="{escape(address(job.name))}">{escape(job.name)}</a></li>'
-    items = "".join(f"<li>{escape(task)}<ul>{''.join(map(link, some))}</ul></li>" for task, some in found.items())
-    return ('<div class="arq-evidence"><h1>Evidence</h1><p>One entry a job: a task, a profile, a method and a variant, with all its seeds. '
-            f'{sum(map(len, found.values()))} jobs of {len(found)} tasks. <a href="../results.html">The tables</a></p><ul>{items}</ul></div>')
+    items = "".join(
+        f"<li>{escape(task)}<ul>{''.join(map(link, some))}</ul></li>"
+        for task, some in found.items()
+    )
+    return (
+        '<div class="arq-evidence"><h1>Evidence</h1><p>One entry a job: a task, a '
+        "profile, a method and a variant, with all its seeds. "
+        f"{sum(map(len, found.values()))} jobs of {len(found)} tasks. <a "
+        f'href="../results.html">The tables</a></p><ul>{items}</ul></div>'
+    )
 
 
 def notebook_page(path: Path) -> str:
-    """An executed notebook as a plain page: text and code as they were typed, and the texts that the code printed."""
+    """An executed notebook as a plain page: text and code as they were typed, and the texts that
+    the code printed.
+    """
     parts = []
     for cell in json.loads(path.read_text())["cells"]:
         parts.append(f'<pre class="{cell["cell_type"]}">{escape("".join(cell["source"]))}</pre>')
         for output in cell.get("outputs", []):
             data = output.get("data", {})
-            text = output.get("text") or data.get("text/plain") or output.get("traceback") or f"({', '.join(data)}: in the notebook itself)"
+            text = (
+                output.get("text")
+                or data.get("text/plain")
+                or output.get("traceback")
+                or f"({', '.join(data)}: in the notebook itself)"
+            )
             parts.append(f'<pre class="output">{escape(ANSI.sub("", "".join(text)))}</pre>')
     title = escape(f"{path.parent.name}: {path.stem}")
-    return ('<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-            f'<title>{title}</title><link rel="stylesheet" href="../../_static/evidence.css"></head><body><main><h1>{title}</h1>'
-            f'<p>As it was executed. <a href="{escape(path.name)}" download>The notebook</a>, <a href="../index.html">all evidence</a></p>'
-            f'{"".join(parts)}</main></body></html>')
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta '
+        'name="viewport" content="width=device-width, '
+        f'initial-scale=1"><title>{title}</title><link rel="stylesheet" '
+        f'href="../../_static/evidence.css"></head><body><main><h1>{title}</h1><p>As '
+        f'it was executed. <a href="{escape(path.name)}" download>The notebook</a>, '
+        '<a href="../index.html">all '
+        f"evidence</a></p>{''.join(parts)}</main></body></html>"
+    )
 
 
 def copy_files(found: Mapping[str, Sequence[Job]], folder: Path, out: Path) -> None:

@@ -3,6 +3,7 @@
 There tables get what makes them accessible: captions, heads with scope, regions that the keyboard
 scrolls. A template escapes the texts that it is given; HTML that is ready is `Markup`.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -13,8 +14,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 TEMPLATES = Path(__file__).with_name("templates")
-ENVIRONMENT = Environment(loader=FileSystemLoader(TEMPLATES), undefined=StrictUndefined,
-                          autoescape=True, trim_blocks=True, lstrip_blocks=True)
+ENVIRONMENT = Environment(
+    loader=FileSystemLoader(TEMPLATES),
+    undefined=StrictUndefined,
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
 
 
 class Row(NamedTuple):
@@ -25,15 +31,27 @@ class Row(NamedTuple):
     kind: str = ""
 
 
-def figure(template: str, caption: str, heads: Sequence[str] = (), *, name: str = "",
-           label: str = "", kind: str = "", notes: Iterable[str] = (), **given) -> Markup:
+def figure(
+    template: str,
+    caption: str,
+    heads: Sequence[str] = (),
+    *,
+    name: str = "",
+    label: str = "",
+    kind: str = "",
+    notes: Iterable[str] = (),
+    **given,
+) -> Markup:
     """A template that extends figure.html.
 
     `name` is the figure's id, `kind` its class, and `notes` stand below it. With `label`, an id for
     the caption, the table lies in a region that scrolls sideways.
     """
-    return Markup(ENVIRONMENT.get_template(f"{template}.html").render(
-        caption=caption, heads=heads, name=name, label=label, kind=kind, notes=notes, **given))
+    return Markup(
+        ENVIRONMENT.get_template(f"{template}.html").render(
+            caption=caption, heads=heads, name=name, label=label, kind=kind, notes=notes, **given
+        )
+    )
 
 
 def table(caption: str, rows: Iterable[Row], heads: Sequence[str] = (), **about) -> Markup:

@@ -1,4 +1,7 @@
-"""One notebook, run once: what it depends on, whether that changed, and a file that holds a clean run or the previous one."""
+"""One notebook, run once: what it depends on, whether that changed, and a file that holds a
+clean run or the previous one.
+"""
+
 from __future__ import annotations
 
 import ast
@@ -15,12 +18,18 @@ from pathlib import Path
 
 
 class RunError(RuntimeError):
-    """A notebook that cannot be run, or that failed. The message names the notebook, what was seen, and what to do."""
+    """A notebook that cannot be run, or that failed.
+
+    The message names the notebook, what was seen, and what to do.
+    """
 
 
 @dataclass(frozen=True)
 class Job:
-    """A notebook with its parameters. `inputs` are files or folders that it reads, besides the modules of arq_core it imports."""
+    """A notebook with its parameters.
+
+    `inputs` are files or folders that it reads, besides the modules of arq_core it imports.
+    """
 
     source: Path
     target: Path
@@ -33,16 +42,26 @@ def code_cells(notebook: Path) -> list[str]:
     try:
         cells = json.loads(notebook.read_text())["cells"]
     except FileNotFoundError:
-        raise RunError(f"{notebook}: saw no such file, expected a notebook; correct book/notebooks.toml.") from None
+        raise RunError(
+            f"{notebook}: saw no such file, expected a notebook; correct book/notebooks.toml."
+        ) from None
     except (json.JSONDecodeError, KeyError) as e:
-        raise RunError(f"{notebook}: saw a file that is not a notebook ({e!r}); restore it.") from None
+        raise RunError(
+            f"{notebook}: saw a file that is not a notebook ({e!r}); restore it."
+        ) from None
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    return ["\n".join(line for line in cell.splitlines() if not line.lstrip().startswith(("%", "!"))) for cell in code]
+    return [
+        "\n".join(line for line in cell.splitlines() if not line.lstrip().startswith(("%", "!")))
+        for cell in code
+    ]
 
 
-@functools.cache                                              # the notebooks of a book reach the same modules
+# the notebooks of a book reach the same modules
+@functools.cache
 def _mentioned(text: str, python: bool) -> frozenset[str]:
-    """Dotted names under arq_core that a text mentions; imports of Python code are resolved, so `from arq_core import x` counts."""
+    """Dotted names under arq_core that a text mentions; imports of Python code are resolved, so
+    `from arq_core import x` counts.
+    """
     names = set(re.findall(r"arq_core(?:\.\w+)+", text))
     for node in ast.walk(ast.parse(text)) if python else ():
         if isinstance(node, ast.ImportFrom) and node.level:
@@ -53,12 +72,16 @@ def _mentioned(text: str, python: bool) -> frozenset[str]:
 
 
 def _files(root: Path, name: str) -> set[Path]:
-    """Files of the longest module that a dotted name begins with, and of the packages around it (with what else they hold)."""
+    """Files of the longest module that a dotted name begins with, and of the packages around it
+    (with what else they hold).
+    """
     parts, out = name.split("."), set()
     for i in range(1, len(parts) + 1):
         base = root.joinpath(*parts[:i])
         if base.is_dir():
-            out |= {base / "__init__.py"} | {p for p in base.iterdir() if p.suffix not in (".py", ".pyc") and p.is_file()}
+            out |= {base / "__init__.py"} | {
+                p for p in base.iterdir() if p.suffix not in (".py", ".pyc") and p.is_file()
+            }
         elif base.with_suffix(".py").is_file():
             out.add(base.with_suffix(".py"))
             break
@@ -66,16 +89,30 @@ def _files(root: Path, name: str) -> set[Path]:
 
 
 def dependencies(root: Path, job: Job) -> list[Path]:
-    """Every file whose change makes the job run again: modules reached from the notebook by import or by name, and its inputs."""
+    """Every file whose change makes the job run again: modules reached from the notebook by
+    import or by name, and its inputs.
+    """
     found: set[Path] = set()
     for path in job.inputs:
-        found |= {p for p in path.rglob("*") if p.is_file()} if path.is_dir() else {path} if path.is_file() else set()
+        found |= (
+            {p for p in path.rglob("*") if p.is_file()}
+            if path.is_dir()
+            else {path}
+            if path.is_file()
+            else set()
+        )
     cells = code_cells(job.source)
     names = {n for cell in cells for n in _mentioned(cell, True)}
     spoken = set(re.findall(r"[\w+-]+", " ".join([*cells, json.dumps(job.parameters)])))
     for path in found:
-        if path.suffix == ".csv":                 # tasks.csv names modules that are imported by name: those of the tasks that are spoken of
-            names |= _mentioned("\n".join(row for row in path.read_text().splitlines() if row.split(",", 1)[0] in spoken), False)
+        # tasks.csv names modules that are imported by name: those of the tasks that are spoken of
+        if path.suffix == ".csv":
+            names |= _mentioned(
+                "\n".join(
+                    row for row in path.read_text().splitlines() if row.split(",", 1)[0] in spoken
+                ),
+                False,
+            )
         elif path.suffix == ".toml":
             names |= _mentioned(path.read_text(), False)
     seen: set[str] = set()
@@ -89,7 +126,9 @@ def dependencies(root: Path, job: Job) -> list[Path]:
 
 
 def job_key(root: Path, job: Job) -> str:
-    """SHA-256 over the parameters, the Python version and the names and bytes of all dependencies."""
+    """SHA-256 over the parameters, the Python version and the names and bytes of all
+    dependencies.
+    """
     h = hashlib.sha256(json.dumps([job.parameters, sys.version_info[:2]], sort_keys=True).encode())
     for path in dependencies(root, job):
         h.update(str(path.relative_to(root) if path.is_relative_to(root) else path.name).encode())
@@ -106,15 +145,19 @@ def is_done(job: Job, key: str) -> bool:
 
 
 def notebook_format():
-    """nbformat, without four seconds of every process: jsonschema would build a grammar of international addresses, which no notebook's format asks for."""
+    """nbformat, without four seconds of every process: jsonschema would build a grammar of
+    international addresses, which no notebook's format asks for.
+    """
     sys.modules.setdefault("rfc3987_syntax", None)
     import nbformat
+
     return nbformat
 
 
 def _papermill():
-    notebook_format()                                         # first: papermill brings it too
+    notebook_format()  # first: papermill brings it too
     import papermill
+
     return papermill
 
 
@@ -124,45 +167,78 @@ def declared_parameters(source: Path) -> dict:
 
 
 def refuse_unknown(source: Path, parameters: Iterable[str]) -> None:
-    """Raise RunError where a parameter is not in the notebook's parameters cell (papermill itself would only warn)."""
+    """Raise RunError where a parameter is not in the notebook's parameters cell (papermill
+    itself would only warn).
+    """
     known = declared_parameters(source)
     if unknown := sorted(set(parameters) - set(known)):
-        raise RunError(f"{source}: parameter {unknown[0]!r}: saw a name the notebook does not have, expected one of "
-                       f"{', '.join(sorted(known)) or '(none: no cell is tagged parameters)'}.")
+        raise RunError(
+            f"{source}: parameter {unknown[0]!r}: saw a name the notebook does not "
+            "have, expected one of "
+            f"{', '.join(sorted(known)) or '(none: no cell is tagged parameters)'}."
+        )
 
 
 def run(root: Path, job: Job, key: str) -> float:
-    """Run the notebook; only a clean return replaces the target. Returns seconds. What the notebook prints is shown as it runs."""
+    """Run the notebook; only a clean return replaces the target.
+
+    Returns seconds. What the notebook prints is shown as it runs.
+    """
     papermill = _papermill()
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     from arq_core.results.provenance import provenance
+
     refuse_unknown(job.source, job.parameters)
     job.target.parent.mkdir(parents=True, exist_ok=True)
     partial, start = job.target.with_name(f".{job.target.stem}.{os.getpid()}.ipynb"), time.time()
     try:
         notebook = papermill.execute_notebook(
-            str(job.source), str(partial), parameters=job.parameters, kernel_name="python3", cwd=str(root), start_timeout=180,
-            progress_bar=False, store_widget_state=False, stdout_file=sys.stdout, stderr_file=sys.stderr,
-            extra_arguments=["--IPKernelApp.log_level=CRITICAL"])         # of the kernel itself: its warnings are about transports
+            str(job.source),
+            str(partial),
+            parameters=job.parameters,
+            kernel_name="python3",
+            cwd=str(root),
+            start_timeout=180,
+            progress_bar=False,
+            store_widget_state=False,
+            stdout_file=sys.stdout,
+            stderr_file=sys.stderr,
+            # of the kernel itself: its warnings are about transports
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+        )
         seconds = time.time() - start
         fill_in(notebook.cells, job.parameters)
-        notebook.metadata["arq"] = {"key": key, "source": job.source.name, "parameters": job.parameters, "wall_s": round(seconds, 1),
-                                    **provenance()}
-        notebook.metadata.pop("papermill", None)                          # it holds this machine's paths
+        notebook.metadata["arq"] = {
+            "key": key,
+            "source": job.source.name,
+            "parameters": job.parameters,
+            "wall_s": round(seconds, 1),
+            **provenance(),
+        }
+        # it holds this machine's paths
+        notebook.metadata.pop("papermill", None)
         partial.write_text(json.dumps(notebook, indent=1) + "\n")
         os.replace(partial, job.target)
     except papermill.PapermillExecutionError as e:
-        raise RunError(f"{job.source}: cell {e.cell_index} raised {e.ename}: {e.evalue}\n{_traceback(e)}") from None
-    except (CellExecutionError, CellTimeoutError, DeadKernelError) as e:  # papermill calls these notebooks "completed"
-        raise RunError(f"{job.source}: saw {type(e).__name__} ({e}), expected a clean run; is there enough memory?") from None
+        raise RunError(
+            f"{job.source}: cell {e.cell_index} raised {e.ename}: {e.evalue}\n{_traceback(e)}"
+        ) from None
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as e:
+        # papermill calls these notebooks "completed"
+        raise RunError(
+            f"{job.source}: saw {type(e).__name__} ({e}), expected a clean run; is "
+            "there enough memory?"
+        ) from None
     finally:
         partial.unlink(missing_ok=True)
     return seconds
 
 
 def fill_in(cells: Iterable, parameters: dict) -> None:
-    """Write the parameters' values where markdown cells say {{ name }}: one source makes several pages, and each needs its own heading."""
+    """Write the parameters' values where markdown cells say {{ name }}: one source makes several
+    pages, and each needs its own heading.
+    """
     for cell in cells:
         if cell["cell_type"] == "markdown":
             for name, value in parameters.items():

@@ -1,4 +1,5 @@
 """Pages that work from a disk without a network: what they load lies beside them."""
+
 from __future__ import annotations
 
 import re
@@ -7,16 +8,40 @@ from pathlib import Path
 
 from sphinx.errors import ExtensionError
 
-LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src", "embed": "src", "track": "src",
-         "object": "data", "image": "href", "use": "href", "input": "src"}
-LINKS = {"stylesheet", "preload", "prefetch", "modulepreload", "preconnect", "dns-prefetch", "icon", "manifest", "apple-touch-icon"}
+LOADS = {
+    "script": "src",
+    "img": "src",
+    "iframe": "src",
+    "source": "src",
+    "video": "src",
+    "audio": "src",
+    "embed": "src",
+    "track": "src",
+    "object": "data",
+    "image": "href",
+    "use": "href",
+    "input": "src",
+}
+LINKS = {
+    "stylesheet",
+    "preload",
+    "prefetch",
+    "modulepreload",
+    "preconnect",
+    "dns-prefetch",
+    "icon",
+    "manifest",
+    "apple-touch-icon",
+}
 HOST = re.compile(r"^\s*(?:https?:|wss?:)?//", re.I)
 CSS = re.compile(r"""(?:@import\s+|url\()\s*["']?\s*((?:https?:)?//[^"')\s]+)""", re.I)
 MODULE = re.compile(r"""\bimport\s*(?:[\w*{}\s,]+from\s*)?\(?\s*["']((?:https?:)?//[^"']+)""")
 
 
 class Assets(HTMLParser):
-    """Collects what a page would load from another host, and its images without a text alternative."""
+    """Collects what a page would load from another host, and its images without a text
+    alternative.
+    """
 
     def __init__(self):
         super().__init__()
@@ -25,46 +50,66 @@ class Assets(HTMLParser):
     def handle_starttag(self, tag, attributes):
         got = {k: v or "" for k, v in attributes}
         self.inside = tag
-        loaded = [got.get(LOADS.get(tag, ""), ""), got.get("poster", ""), *got.get("srcset", "").split(",")]
+        loaded = [
+            got.get(LOADS.get(tag, ""), ""),
+            got.get("poster", ""),
+            *got.get("srcset", "").split(","),
+        ]
         if tag == "link" and LINKS & set(got.get("rel", "").lower().split()):
             loaded.append(got.get("href", ""))
         self.problems += [f"<{tag}> loads {x.strip()}" for x in loaded if HOST.match(x)]
         self.problems += [f'style="" loads {x}' for x in CSS.findall(got.get("style", ""))]
         alt = got.get("alt")
         if tag == "img" and (alt is None or re.search(r"\.(svg|png|jpe?g|gif)$", alt)):
-            self.problems.append(f"image {got.get('src')} has no alternative text (a notebook cell's metadata: mystnb.image.alt)")
+            self.problems.append(
+                f"image {got.get('src')} has no alternative text (a notebook cell's "
+                "metadata: mystnb.image.alt)"
+            )
 
     def handle_data(self, data):
         pattern = {"style": CSS, "script": MODULE}.get(self.inside)
-        self.problems += [f"<{self.inside}> loads {x}" for x in pattern.findall(data)] if pattern else []
+        self.problems += (
+            [f"<{self.inside}> loads {x}" for x in pattern.findall(data)] if pattern else []
+        )
 
     def handle_endtag(self, tag):
         self.inside = None
 
 
 def problems(folder: Path) -> list[str]:
-    """What the built pages under `folder` would load from another host, and their images without alternative text."""
+    """What the built pages under `folder` would load from another host, and their images without
+    alternative text.
+    """
     out = []
     for path in sorted(folder.rglob("*.html")):
         parser = Assets()
         parser.feed(path.read_text(encoding="utf-8"))
         out += [f"{path.relative_to(folder)}: {p}" for p in parser.problems]
     for path in sorted(folder.rglob("*.css")):
-        out += [f"{path.relative_to(folder)}: loads {x}" for x in CSS.findall(path.read_text(encoding="utf-8"))]
+        out += [
+            f"{path.relative_to(folder)}: loads {x}"
+            for x in CSS.findall(path.read_text(encoding="utf-8"))
+        ]
     return out
 
 
 def check_pages(app, exception) -> None:
     """Fail the build where `problems` finds one."""
     if exception is None and app.builder.format == "html" and (found := problems(Path(app.outdir))):
-        raise ExtensionError("The book must work offline and be readable by all:\n" + "\n".join(f"ERROR: {p}" for p in found))
+        raise ExtensionError(
+            "The book must work offline and be readable by all:\n"
+            + "\n".join(f"ERROR: {p}" for p in found)
+        )
 
 
 def tidy_scripts(app, page, template, context, doctree) -> None:
-    """Keep each script once, and none for a server of live code: jupyter-book adds MathJax a second time, and Thebe, which names a remote address."""
+    """Keep each script once, and none for a server of live code: jupyter-book adds MathJax a
+    second time, and Thebe, which names a remote address.
+    """
     kept = {}
     for script in context.get("script_files", []):
-        words = f"{getattr(script, 'filename', script)}{getattr(script, 'attributes', {}).get('body', '')}"
+        body = getattr(script, "attributes", {}).get("body", "")
+        words = f"{getattr(script, 'filename', script)}{body}"
         if "thebe" not in words.lower():
             kept.setdefault(words, script)
     if "script_files" in context:

@@ -1,8 +1,9 @@
 """`arq book` and `arq row`: run the notebooks whose inputs changed, then build the pages.
 
-book/notebooks.toml lists the notebooks. A run is kept in book/executed/, pages are built beside the last good book and take its place only
-when the build was clean.
+book/notebooks.toml lists the notebooks. A run is kept in book/executed/, pages are built beside the
+last good book and take its place only when the build was clean.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -22,9 +23,21 @@ from arq_core.config.tasks import tasks
 
 MISSING = "_build/missing.json"
 ENTRY = {"source", "page", "parameters", "profiles", "inputs", "row", "collect"}
-PAGE_INPUTS = ("_config.yml", "book", "data", "constraints.txt", "arq_core/algorithm", "arq_core/book", "arq_core/config", "arq_core/datasets",
-               "arq_core/engine", "arq_core/experiments", "arq_core/results")           # of arq_core: what the pages show, and what draws them
-FAILED = "_build/grid/failed.json"      # they show it where it is there
+PAGE_INPUTS = (
+    "_config.yml",
+    "book",
+    "data",
+    "constraints.txt",
+    "arq_core/algorithm",
+    "arq_core/book",
+    "arq_core/config",
+    "arq_core/datasets",
+    # of arq_core: what the pages show, and what draws them
+    "arq_core/engine",
+    "arq_core/experiments",
+    "arq_core/results",
+)
+FAILED = "_build/grid/failed.json"  # they show it where it is there
 
 
 def manifest(root: Path) -> list[dict]:
@@ -33,32 +46,47 @@ def manifest(root: Path) -> list[dict]:
     toc = (root / "book/_toc.yml").read_text().split()
     for entry in entries:
         if unknown := sorted(entry.keys() - ENTRY):
-            raise RunError(f"book/notebooks.toml: saw key {unknown[0]!r}, expected only {', '.join(sorted(ENTRY))}.")
+            raise RunError(
+                f"book/notebooks.toml: saw key {unknown[0]!r}, expected only "
+                f"{', '.join(sorted(ENTRY))}."
+            )
         if f"executed/{entry['page']}" not in toc:
-            raise RunError(f"book/_toc.yml: page executed/{entry['page']} is missing, expected every page of book/notebooks.toml; add it.")
+            raise RunError(
+                f"book/_toc.yml: page executed/{entry['page']} is missing, expected every "
+                "page of book/notebooks.toml; add it."
+            )
     return entries
 
 
 def make_job(root: Path, entry: dict, profile: str, target: Path | None = None, **more) -> Job:
-    """The job of an entry: its parameters, those of the profile and `more`; `profile` is passed where the notebook takes it."""
+    """The job of an entry: its parameters, those of the profile and `more`; `profile` is passed
+    where the notebook takes it.
+    """
     source = root / entry["source"]
     notebook.code_cells(source)
     parameters = entry.get("parameters", {}) | entry.get("profiles", {}).get(profile, {}) | more
     if "profile" in notebook.declared_parameters(source):
         parameters = {"profile": profile} | parameters
-    inputs = [p for p in (root / "data").glob("*") if p.suffix in (".csv", ".toml")] + [root / p for p in entry.get("inputs", [])]
-    return Job(source, target or root / "book/executed" / f"{entry['page']}.ipynb", parameters, inputs)
+    inputs = [p for p in (root / "data").glob("*") if p.suffix in (".csv", ".toml")] + [
+        root / p for p in entry.get("inputs", [])
+    ]
+    return Job(
+        source, target or root / "book/executed" / f"{entry['page']}.ipynb", parameters, inputs
+    )
 
 
 def note_missing(root: Path) -> None:
-    """Write _build/missing.json: why a task cannot be run here, "" where it can (pages depend on it).
+    """Write _build/missing.json: why a task cannot be run here, "" where it can (pages depend on
+    it).
 
-    What is small is fetched: the source of a rebuilt dataset. What is large is neither fetched nor collected for a book, but taken where
-    it is at hand; except for a page whose entry in book/notebooks.toml says collect = true.
+    What is small is fetched: the source of a rebuilt dataset. What is large is neither fetched nor
+    collected for a book, but taken where it is at hand; except for a page whose entry in
+    book/notebooks.toml says collect = true.
     """
     from arq_core.config.files import write_atomic
     from arq_core.datasets import at_hand
     from arq_core.experiments import experiment
+
     collected = {entry["parameters"]["task"] for entry in manifest(root) if entry.get("collect")}
     missing = {}
     for name, row in tasks().items():
@@ -72,7 +100,8 @@ def note_missing(root: Path) -> None:
 
 
 def run_notebooks(root: Path, profile: str, workers: int = 0) -> None:
-    """Run, in the manifest's order, each notebook whose key is not that of its executed copy, `workers` at a time (0: as many as this machine can).
+    """Run, in the manifest's order, each notebook whose key is not that of its executed copy,
+    `workers` at a time (0: as many as this machine can).
 
     All are checked before the first runs. None reads what another writes.
     """
@@ -99,33 +128,76 @@ def _page_key(root: Path) -> str:
     for top in (*PAGE_INPUTS, FAILED):
         path = root / top
         if top != FAILED and not path.exists():
-            raise RunError(f"{path}: saw nothing there, expected what pages are made from; correct PAGE_INPUTS of arq_core/book/pages.py.")
+            raise RunError(
+                f"{path}: saw nothing there, expected what pages are made from; correct "
+                "PAGE_INPUTS of arq_core/book/pages.py."
+            )
         for p in sorted(path.rglob("*") if path.is_dir() else [path]):
-            if p.is_file() and not {"cache", "__pycache__"} & set(p.parts) and not p.name.startswith("."):
-                h.update(f"{p.relative_to(root)}\0{hashlib.sha256(p.read_bytes()).hexdigest()}\n".encode())
+            if (
+                p.is_file()
+                and not {"cache", "__pycache__"} & set(p.parts)
+                and not p.name.startswith(".")
+            ):
+                h.update(
+                    f"{p.relative_to(root)}\0{hashlib.sha256(p.read_bytes()).hexdigest()}\n".encode()
+                )
     return h.hexdigest()
 
 
 def build_pages(root: Path) -> Path:
-    """Build all pages anew, warnings being errors, unless nothing changed since the last clean build. Returns the first page."""
-    html, new, stamp, log = root / "_build/html", root / "_build/new", root / "_build/pages.key", root / "_build/pages.log"
+    """Build all pages anew, warnings being errors, unless nothing changed since the last clean
+    build. Returns the first page.
+    """
+    html, new, stamp, log = (
+        root / "_build/html",
+        root / "_build/new",
+        root / "_build/pages.key",
+        root / "_build/pages.log",
+    )
     key = _page_key(root)
     if stamp.exists() and stamp.read_text() == key and (html / "index.html").exists():
         print("  kept  pages")
         return html / "index.html"
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", "book", "--config", "_config.yml",
-               "--path-output", str(new), "-n", "-W", "--keep-going", "--all"]
+    command = [
+        sys.executable,
+        "-c",
+        "from jupyter_book.cli.main import main; main()",
+        "build",
+        "book",
+        "--config",
+        "_config.yml",
+        "--path-output",
+        str(new),
+        "-n",
+        "-W",
+        "--keep-going",
+        "--all",
+    ]
     print("  builds pages")
     with open(log, "w") as f:
-        code = subprocess.run(command, cwd=root, stdout=f, stderr=subprocess.STDOUT, env=os.environ | {"NO_COLOR": "1"}).returncode
+        code = subprocess.run(
+            command,
+            cwd=root,
+            stdout=f,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"NO_COLOR": "1"},
+        ).returncode
     if code or not (new / "_build/html/index.html").exists():
         lines = log.read_text(errors="replace").splitlines()
-        told = [line for line in lines if re.search(r"WARNING: |ERROR: |Error: ", line)] or lines[-40:]
-        raise RunError("pages: saw these, expected a build without warnings (all of it in _build/pages.log):\n" + "\n".join(told))
+        told = [line for line in lines if re.search(r"WARNING: |ERROR: |Error: ", line)] or lines[
+            -40:
+        ]
+        raise RunError(
+            "pages: saw these, expected a build without warnings (all of it in "
+            "_build/pages.log):\n" + "\n".join(told)
+        )
     if broken := links.problems(new / "_build/html"):
-        raise RunError("pages: saw links that lead nowhere, expected none (page:line: address):\n" + "\n".join(broken))
+        raise RunError(
+            "pages: saw links that lead nowhere, expected none (page:line: address):\n"
+            + "\n".join(broken)
+        )
     stamp.unlink(missing_ok=True)
     shutil.rmtree(html, ignore_errors=True)
     os.replace(new / "_build/html", html)
@@ -134,45 +206,65 @@ def build_pages(root: Path) -> Path:
     return html / "index.html"
 
 
-def row_job(root: Path, task: str, profile: str, method: str, group: str, environment: str, seeds: str) -> Job:
+def row_job(
+    root: Path, task: str, profile: str, method: str, group: str, environment: str, seeds: str
+) -> Job:
     """The train-and-evaluate notebook for one row, written to data/results.
 
-    `task` is a name of data/tasks.csv, or data of the user's own: an HDF5 file (D4RL's or robomimic's layout), a folder of Minari's, or
-    "minari:" and an id. Then `group` names its hyperparameters, and `environment` the task in whose simulator its policies are scored, or
+    `task` is a name of data/tasks.csv, or data of the user's own: an HDF5 file (D4RL's or
+    robomimic's layout), a folder of Minari's, or "minari:" and an id. Then `group` names its
+    hyperparameters, and `environment` the task in whose simulator its policies are scored, or
     "gymnasium:" and an id ("": they are trained only).
     """
     from arq_core.datasets.find import find
     from arq_core.envs.gym import PREFIX
     from arq_core.experiments.methods import METHODS
+
     settings.pick("profile", profile, dict.fromkeys(settings.profiles()))
     if not task:
-        raise RunError("task: saw none, expected a name of data/tasks.csv, or a file or folder of yours.")
+        raise RunError(
+            "task: saw none, expected a name of data/tasks.csv, or a file or folder of yours."
+        )
     source = find(task)
     more: dict = {"results": "data/results"}
     if source.task:
         more["task"] = task
         for kind, name in (("group", group), ("environment", environment)):
             if name:
-                raise RunError(f"{kind}: saw {name!r} with task {task!r}, expected none: data/tasks.csv says it.")
+                raise RunError(
+                    f"{kind}: saw {name!r} with task {task!r}, expected none: data/tasks.csv "
+                    "says it."
+                )
     else:
         if not source.exists():
             raise RunError(f"task: saw {task!r}, expected a file that exists.")
-        settings.pick("group (whose hyperparameters your data take)", group, dict.fromkeys(settings.groups()))
+        settings.pick(
+            "group (whose hyperparameters your data take)", group, dict.fromkeys(settings.groups())
+        )
         more |= {"task": source.own, "group": group}
         if environment:
             if not environment.startswith(PREFIX):
-                settings.pick(f"environment (the task in whose simulator to score, or {PREFIX}<id>)", environment, tasks())
+                settings.pick(
+                    f"environment (the task in whose simulator to score, or {PREFIX}<id>)",
+                    environment,
+                    tasks(),
+                )
             more["environment"] = environment
     if method:
         settings.pick("method", method, METHODS)
         more["method"] = method
     if seeds:
         if not all(s.strip().isdecimal() for s in seeds.split(",")):
-            raise RunError(f"seeds: saw {seeds!r}, expected integers >= 0 separated by commas, such as 0,1,2.")
+            raise RunError(
+                f"seeds: saw {seeds!r}, expected integers >= 0 separated by commas, such as 0,1,2."
+            )
         more["seeds"] = [int(s) for s in seeds.split(",")]
     entry = next((e for e in manifest(root) if e.get("row")), None)
     if entry is None:
-        raise RunError("book/notebooks.toml: no entry has row = true, expected one: the notebook that trains and evaluates.")
+        raise RunError(
+            "book/notebooks.toml: no entry has row = true, expected one: the notebook "
+            "that trains and evaluates."
+        )
     name = ".".join(filter(None, [source.title, profile, method or "all"])).replace(" ", "-")
     return make_job(root, entry, profile, root / "_build/rows" / f"{name}.ipynb", **more)
 

@@ -1,7 +1,10 @@
-"""Our results in the book's pages: numbers and tables read from the rows, the pages of their evidence, the tables as files.
+"""Our results in the book's pages: numbers and tables read from the rows, the pages of their
+evidence, the tables as files.
 
-A table that cannot be made (a damaged row, an unknown dataset) is a warning that says why, and a warning fails the build.
+A table that cannot be made (a damaged row, an unknown dataset) is a warning that says why, and a
+warning fails the build.
 """
+
 from __future__ import annotations
 
 from functools import lru_cache
@@ -34,17 +37,33 @@ def _failed(data: Path) -> Path:
 def _inputs(data: Path) -> list[Path]:
     """The files that the tables are made from."""
     rows = sorted((data / "results").glob("*.jsonl"))
-    return [p for p in (*rows, *map(run_path, rows), data / "published.csv", data / "tasks.csv", _failed(data)) if p.exists()]
+    return [
+        p
+        for p in (
+            *rows,
+            *map(run_path, rows),
+            data / "published.csv",
+            data / "tasks.csv",
+            _failed(data),
+        )
+        if p.exists()
+    ]
 
 
 @lru_cache(maxsize=1)
 def _read(data: Path, stamp: tuple) -> tuple[list[dict], dict, list[dict]]:
-    return read_rows(data / "results"), tables.read_runs(data / "results"), tables.read_failures(_failed(data))
+    return (
+        read_rows(data / "results"),
+        tables.read_runs(data / "results"),
+        tables.read_failures(_failed(data)),
+    )
 
 
 def _results(data: Path) -> tuple[list[dict], dict, list[dict]]:
     """Rows, records of their runs and failed cells, read once for each state of the files."""
-    return _read(data, tuple((str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in _inputs(data)))
+    return _read(
+        data, tuple((str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in _inputs(data))
+    )
 
 
 def _depend(env) -> Path:
@@ -60,22 +79,41 @@ def _top(env) -> str:
 
 
 class Score(SphinxRole):
-    """{score}`door-human lite arq+s_psi` (or with a fourth word, the variant): our mean ± std over seeds, with a link to its evidence."""
+    """{score}`door-human lite arq+s_psi` (or with a fourth word, the variant): our mean ± std
+    over seeds, with a link to its evidence.
+    """
 
     def run(self):
         try:
             task, profile, method, *variant = self.text.split()
             rows = _results(_depend(self.env))[0]
-            frame = summary([r for r in rows if (r["task"], r["profile"], r["method"].replace(" ", "-")) == (task, profile, method)])
+            frame = summary(
+                [
+                    r
+                    for r in rows
+                    if (r["task"], r["profile"], r["method"].replace(" ", "-"))
+                    == (task, profile, method)
+                ]
+            )
             frame = frame[frame["variant"].isin(variant)] if variant else frame
             if len(frame) != 1:
                 raise ValueError(f"{len(frame)} jobs in data/results")
             job = frame.iloc[0]
-            where = evidence.address(Path(file_name(job["task"], job["profile"], job["method"], job["variant"])).stem)
-            return [nodes.reference("", self.said(job), refuri=f"{_top(self.env)}evidence/{where}", internal=True)], []
+            where = evidence.address(
+                Path(file_name(job["task"], job["profile"], job["method"], job["variant"])).stem
+            )
+            return [
+                nodes.reference(
+                    "", self.said(job), refuri=f"{_top(self.env)}evidence/{where}", internal=True
+                )
+            ], []
         except (ValueError, ResultsError) as e:
-            logger.warning("score %r: saw %s, expected `task profile method [variant]` of one job", self.text, e,
-                           location=self.get_location())
+            logger.warning(
+                "score %r: saw %s, expected `task profile method [variant]` of one job",
+                self.text,
+                e,
+                location=self.get_location(),
+            )
             return [nodes.Text("?")], []
 
     @staticmethod
@@ -84,7 +122,9 @@ class Score(SphinxRole):
 
 
 class InSupport(Score):
-    """{in-support}`door-human lite arq+s_psi`: the share of the job's candidates that passed epsilon, mean over seeds, with the same link."""
+    """{in-support}`door-human lite arq+s_psi`: the share of the job's candidates that passed
+    epsilon, mean over seeds, with the same link.
+    """
 
     @staticmethod
     def said(job) -> str:
@@ -94,7 +134,10 @@ class InSupport(Score):
 
 
 class Table(SphinxDirective):
-    """{table-a4}, {table-2} and {table-own}; the argument is the caption. Options of the first: datasets, groups (the paper's names)."""
+    """{table-a4}, {table-2} and {table-own}; the argument is the caption.
+
+    Options of the first: datasets, groups (the paper's names).
+    """
 
     has_content, required_arguments, final_argument_whitespace = False, 1, True
     option_spec = {"datasets": directives.unchanged, "groups": directives.unchanged}
@@ -104,26 +147,52 @@ class Table(SphinxDirective):
         try:
             rows, runs, failures = _results(data := _depend(self.env))
             names, more = tables.task_names(data / "tasks.csv"), dict(runs=runs, failures=failures)
-            make = {"table-a4": lambda: tables.table_a4(rows, names, **chosen, **more), "table-2": lambda: totals.table_2(rows, names, **more),
-                    "table-own": lambda: tables.table_own(rows, data / "tasks.csv", **more)}
+            make = {
+                "table-a4": lambda: tables.table_a4(rows, names, **chosen, **more),
+                "table-2": lambda: totals.table_2(rows, names, **more),
+                "table-own": lambda: tables.table_own(rows, data / "tasks.csv", **more),
+            }
             cells = make[self.name]()
         except (ValueError, OSError) as e:
             logger.warning("%s: %s", self.name, e, location=self.get_location())
             return []
         name = f"{self.name}-{self.env.new_serialno('arq-table')}"
-        return [nodes.raw("", tables_html.to_html(cells, self.arguments[0], name, f"{_top(self.env)}evidence/"), format="html")]
+        return [
+            nodes.raw(
+                "",
+                tables_html.to_html(cells, self.arguments[0], name, f"{_top(self.env)}evidence/"),
+                format="html",
+            )
+        ]
 
 
 class TableHelp(SphinxDirective):
-    """{table-legend}: how to read a cell. {table-files}: the tables as files, and the index of the evidence (`write_evidence` makes them)."""
+    """{table-legend}: how to read a cell. {table-files}: the tables as files, and the index of
+    the evidence (`write_evidence` makes them).
+    """
 
     def run(self):
         if self.name == "table-legend":
             return [nodes.raw("", tables_html.legend_html(), format="html")]
-        lines = "".join(f"<li>{escape(text.removesuffix('.'))}: " + ", ".join(f'<a href="{_top(self.env)}tables/{name}.{kind}" download>{label}</a>' for kind, label in
-                        (("csv", "CSV"), ("tex", "LaTeX"), ("md", "Markdown"))) + "</li>" for name, text in export.CAPTIONS.items())
-        return [nodes.raw("", f'<ul>{lines}<li><a href="{_top(self.env)}tables/tables.tex" download>A LaTeX document of the three</a></li>'
-                              f'<li><a href="{_top(self.env)}evidence/index.html">All evidence, job by job</a></li></ul>', format="html")]
+        lines = "".join(
+            f"<li>{escape(text.removesuffix('.'))}: "
+            + ", ".join(
+                f'<a href="{_top(self.env)}tables/{name}.{kind}" download>{label}</a>'
+                for kind, label in (("csv", "CSV"), ("tex", "LaTeX"), ("md", "Markdown"))
+            )
+            + "</li>"
+            for name, text in export.CAPTIONS.items()
+        )
+        return [
+            nodes.raw(
+                "",
+                f'<ul>{lines}<li><a href="{_top(self.env)}tables/tables.tex" download>A '
+                "LaTeX document of the three</a></li><li><a "
+                f'href="{_top(self.env)}evidence/index.html">All evidence, job by '
+                "job</a></li></ul>",
+                format="html",
+            )
+        ]
 
 
 def write_evidence(app):

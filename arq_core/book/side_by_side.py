@@ -1,7 +1,9 @@
 """Several notebooks at a time, each in a process of its own with its share of the cores.
 
-The steps of our small networks gain little from a second thread; two notebooks side by side take about the time of one.
+The steps of our small networks gain little from a second thread; two notebooks side by side take
+about the time of one.
 """
+
 from __future__ import annotations
 
 import multiprocessing
@@ -21,9 +23,9 @@ from arq_core.book import notebook
 from arq_core.book.notebook import Job, RunError
 from arq_core.config import processes
 
-MOST = 4                       # notebooks at a time; beyond it, more threads each
-MEMORY = 2e9                   # bytes that a notebook may need
-LOOK_EVERY = 1.0               # seconds
+MOST = 4  # notebooks at a time; beyond it, more threads each
+MEMORY = 2e9  # bytes that a notebook may need
+LOOK_EVERY = 1.0  # seconds
 THREADS = "OMP_NUM_THREADS"
 
 
@@ -38,7 +40,10 @@ def here() -> int:
 
 
 def stop_with(head: int) -> None:
-    """Interrupt this process, as Ctrl-C would, when the process `head` has ended: what was begun for a run that was killed must not go on for hours alone."""
+    """Interrupt this process, as Ctrl-C would, when the process `head` has ended: what was begun
+    for a run that was killed must not go on for hours alone.
+    """
+
     def watch():
         while processes.alive(head):
             time.sleep(LOOK_EVERY)
@@ -47,13 +52,18 @@ def stop_with(head: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _run(root: Path, job: Job, key: str, log: Path, threads: int, head: int, answer: Connection) -> None:
-    """In the process of its own: all that is printed goes to the log; the answer is seconds, or what went wrong.
+def _run(
+    root: Path, job: Job, key: str, log: Path, threads: int, head: int, answer: Connection
+) -> None:
+    """In the process of its own: all that is printed goes to the log; the answer is seconds, or
+    what went wrong.
 
-    It is interrupted by the process that began it, once, and not by the terminal as well: a second interrupt would break into the first one's tidying.
+    It is interrupted by the process that began it, once, and not by the terminal as well: a second
+    interrupt would break into the first one's tidying.
     """
     os.setsid()
-    signal.signal(signal.SIGINT, signal.default_int_handler)                  # a shell's background jobs inherit one that is ignored
+    # a shell's background jobs inherit one that is ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     stop_with(head)
     os.environ.setdefault(THREADS, str(threads))
     with open(log, "w", buffering=1) as f:
@@ -80,21 +90,34 @@ def _last_words(log: Path) -> str:
 def run(root: Path, jobs: Sequence[tuple[Job, str]], workers: int, logs: Path) -> None:
     """Run (job, key) in this order, `workers` at a time; print each as it begins and ends.
 
-    A failure leaves the others going; all failures are in the RunError at the end. Ctrl-C stops all of them and leaves no kernel.
+    A failure leaves the others going; all failures are in the RunError at the end. Ctrl-C stops all
+    of them and leaves no kernel.
     """
     context, waiting, running, failed = multiprocessing.get_context("spawn"), list(jobs), {}, []
     threads = max(1, processes.cores() // workers)
     logs.mkdir(parents=True, exist_ok=True)
-    quiet = not sys.stderr.isatty()                                           # in the log of a server a bar is a line each time
+    # in the log of a server a bar is a line each time
+    quiet = not sys.stderr.isatty()
     try:
-        with tqdm(total=len(waiting), desc="notebooks", unit="notebook", mininterval=30 if quiet else LOOK_EVERY) as bar:
+        with tqdm(
+            total=len(waiting),
+            desc="notebooks",
+            unit="notebook",
+            mininterval=30 if quiet else LOOK_EVERY,
+        ) as bar:
             while waiting or running:
                 while waiting and len(running) < workers:
                     job, key = waiting.pop(0)
-                    log, (ours, theirs) = logs / f"{job.target.stem}.log", context.Pipe(duplex=False)
-                    process = context.Process(target=_run, args=(root, job, key, log, threads, os.getpid(), theirs))
+                    log, (ours, theirs) = (
+                        logs / f"{job.target.stem}.log",
+                        context.Pipe(duplex=False),
+                    )
+                    process = context.Process(
+                        target=_run, args=(root, job, key, log, threads, os.getpid(), theirs)
+                    )
                     process.start()
-                    theirs.close()                                            # so that a process that dies ends the pipe
+                    # so that a process that dies ends the pipe
+                    theirs.close()
                     running[ours] = job, log, process
                     tqdm.write(f"  runs  {job.source.name}  {job.parameters}")
                 for done in wait(list(running), timeout=LOOK_EVERY):
@@ -102,7 +125,10 @@ def run(root: Path, jobs: Sequence[tuple[Job, str]], workers: int, logs: Path) -
                     try:
                         said = done.recv()
                     except EOFError:
-                        said = f"{job.source}: saw its process end without an answer, expected a clean run; is there enough memory?"
+                        said = (
+                            f"{job.source}: saw its process end without an answer, expected "
+                            "a clean run; is there enough memory?"
+                        )
                     process.join()
                     if isinstance(said, str):
                         failed.append(f"{said}\n(all it printed: {os.path.relpath(log, root)})")
@@ -110,7 +136,12 @@ def run(root: Path, jobs: Sequence[tuple[Job, str]], workers: int, logs: Path) -
                     else:
                         tqdm.write(f"  done  {job.source.name} ({job.target.stem}) in {said:.0f} s")
                     bar.update()
-                bar.set_postfix_str(", ".join(f"{job.target.stem}: {_last_words(log)}" for job, log, _ in running.values()), refresh=not quiet)
+                bar.set_postfix_str(
+                    ", ".join(
+                        f"{job.target.stem}: {_last_words(log)}" for job, log, _ in running.values()
+                    ),
+                    refresh=not quiet,
+                )
     finally:
         for _, _, process in running.values():
             if process.is_alive():

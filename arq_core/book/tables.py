@@ -1,7 +1,10 @@
-"""The tables of results as HTML: readable as it is, sorted and filtered by `book/_static/tables.js` where scripts run.
+"""The tables of results as HTML: readable as it is, sorted and filtered by `book/_static/tables.js`
+where scripts run.
 
-A block is a dataset: the paper's line and ours below it. A number of ours links to its evidence; the word below it opens the verdict's reason.
+A block is a dataset: the paper's line and ours below it. A number of ours links to its evidence;
+the word below it opens the verdict's reason.
 """
+
 from __future__ import annotations
 
 import math
@@ -15,7 +18,13 @@ from arq_core.book.evidence import address
 from arq_core.config.labels import GROUPS, METHODS, OWN_SUITES
 from arq_core.results.verdicts import WORDS
 
-SIGNS = {"reproduced": "✓", "not reproduced": "≠", "not comparable": "○", "failed": "✕", "not run": ""}
+SIGNS = {
+    "reproduced": "✓",
+    "not reproduced": "≠",
+    "not comparable": "○",
+    "failed": "✕",
+    "not run": "",
+}
 
 
 def number(x: float, digits: int, sign: bool = False) -> str:
@@ -34,10 +43,19 @@ def _said(mean, std, digits: int) -> str:
 
 def facts(cell) -> str:
     """A cell of ours in one sentence: ours, the paper's, the difference, and what ours rests on."""
-    paper = f"; paper {_said(cell.paper_mean, cell.paper_std, 0)}" if _known(cell.paper_mean) else ""
-    apart = f"; difference {number(cell.difference, 1, True)} combined spreads" if _known(cell.difference) else ""
-    return (f"Ours {_said(cell.mean, cell.std, 1)} ({cell.seeds} seeds × {cell.episodes} episodes, profile {cell.profile}, {cell.fidelity} data)"
-            f"{paper}{apart}.")
+    paper = (
+        f"; paper {_said(cell.paper_mean, cell.paper_std, 0)}" if _known(cell.paper_mean) else ""
+    )
+    apart = (
+        f"; difference {number(cell.difference, 1, True)} combined spreads"
+        if _known(cell.difference)
+        else ""
+    )
+    return (
+        f"Ours {_said(cell.mean, cell.std, 1)} ({cell.seeds} seeds × "
+        f"{cell.episodes} episodes, profile {cell.profile}, {cell.fidelity} "
+        f"data){paper}{apart}."
+    )
 
 
 def _line(part: pd.DataFrame, shown: list[str]) -> dict:
@@ -50,9 +68,12 @@ def _line(part: pd.DataFrame, shown: list[str]) -> dict:
         return line | dict(words=[])
     words = set(part["verdict"]) - {"not run"}
     reasons = list(part["reason"])
-    return line | dict(profile=first.profile, fidelity=first.fidelity,
-                       words=sorted(words) or ["not run"],
-                       nothing="" if words else max(reasons, key=reasons.count))
+    return line | dict(
+        profile=first.profile,
+        fidelity=first.fidelity,
+        words=sorted(words) or ["not run"],
+        nothing="" if words else max(reasons, key=reasons.count),
+    )
 
 
 def _blocks(cells: pd.DataFrame, shown: list[str]) -> Iterator[dict]:
@@ -61,27 +82,50 @@ def _blocks(cells: pd.DataFrame, shown: list[str]) -> Iterator[dict]:
     for (g, dataset), block in cells.groupby(["group", "dataset"], sort=False):
         label = (GROUPS | OWN_SUITES).get(g, dataset)
         lines = block.groupby(["line", "detail"], sort=False)
-        yield dict(dataset=dataset, group=label, heading=label if g and g != group else "",
-                   lines=[_line(part, shown) for _, part in lines])
+        yield dict(
+            dataset=dataset,
+            group=label,
+            heading=label if g and g != group else "",
+            lines=[_line(part, shown) for _, part in lines],
+        )
         group = g or group
 
 
 def to_html(cells: pd.DataFrame, caption: str, name: str, evidence: str = "evidence/") -> Markup:
-    """An accessible table: heads with scope, a caption, a focusable region that scrolls sideways, notes below; on paper all reasons as a list.
+    """An accessible table: heads with scope, a caption, a focusable region that scrolls sideways,
+    notes below; on paper all reasons as a list.
 
     `name` is its id, `evidence` the way from its page to the folder of the evidence.
     """
     filled = set(cells.loc[cells["state"].isin(["value", "illegible", "failed"]), "method"])
     methods = {m: Markup(METHODS[m]) for m in METHODS if m in filled or not filled}
     return html.figure(
-        "results", caption, ["dataset", *methods.values()], name=name, label=f"{name}-caption",
-        kind="arq-results", notes={}, blocks=_blocks(cells, list(methods)), evidence=evidence,
-        methods=methods, signs=SIGNS,
+        "results",
+        caption,
+        ["dataset", *methods.values()],
+        name=name,
+        label=f"{name}-caption",
+        kind="arq-results",
+        notes={},
+        blocks=_blocks(cells, list(methods)),
+        evidence=evidence,
+        methods=methods,
+        signs=SIGNS,
         told=[c for c in cells.itertuples() if c.verdict not in ("", "not run")],
-        number=number, known=_known, facts=facts, address=address)
+        number=number,
+        known=_known,
+        facts=facts,
+        address=address,
+    )
 
 
 def legend_html() -> Markup:
     """What a cell can look like, and what it then means."""
-    return html.figure("legend", "How to read a cell", ["a cell", "what it says"],
-                       kind="arq-legend", words=WORDS, signs=SIGNS)
+    return html.figure(
+        "legend",
+        "How to read a cell",
+        ["a cell", "what it says"],
+        kind="arq-legend",
+        words=WORDS,
+        signs=SIGNS,
+    )

@@ -1,7 +1,10 @@
-"""What the book's pages need of Sphinx besides the results (`sphinx_results`): values and a status page read from files, a check of the built pages.
+"""What the book's pages need of Sphinx besides the results (`sphinx_results`): values and a status
+page read from files, a check of the built pages.
 
-Everything read is noted as a dependency of the page. A value that does not exist is a warning, and a warning fails the build.
+Everything read is noted as a dependency of the page. A value that does not exist is a warning, and
+a warning fails the build.
 """
+
 from __future__ import annotations
 
 import json
@@ -29,7 +32,9 @@ def _data(env) -> Path:
 
 
 class Value(SphinxRole):
-    """{value}`benchmarks/book.json#minutes.install .0f`: a number or text of a JSON or TOML file under data/, formatted."""
+    """{value}`benchmarks/book.json#minutes.install .0f`: a number or text of a JSON or TOML file
+    under data/, formatted.
+    """
 
     def run(self):
         match = re.fullmatch(r"(\S+)#(\S+)(?:\s+(\S+))?", self.text)
@@ -42,8 +47,12 @@ class Value(SphinxRole):
                 value = value[int(part) if isinstance(value, list) else part]
             return [nodes.Text(format(value, form or ""))], []
         except (AttributeError, KeyError, IndexError, OSError, TypeError, ValueError) as e:
-            logger.warning("value %r: saw %r, expected `file#key.key format`, the file under data/", self.text, e,
-                           location=self.get_location())
+            logger.warning(
+                "value %r: saw %r, expected `file#key.key format`, the file under data/",
+                self.text,
+                e,
+                location=self.get_location(),
+            )
             return [nodes.Text("?")], []
 
 
@@ -56,17 +65,29 @@ class Status(SphinxDirective):
             self.env.note_dependency(str(path))
             runs.append((json.loads(path.read_text())["metadata"].get("arq"), path))
             if runs[-1][0] is None:
-                logger.warning("%s: saw no record of its run, expected a notebook run by `make book`", path.name, location=self.get_location())
+                logger.warning(
+                    "%s: saw no record of its run, expected a notebook run by `make book`",
+                    path.name,
+                    location=self.get_location(),
+                )
                 return []
         for arq, path in sorted(runs, key=lambda run: run[0]["source"]):
-            parameters = ", ".join(f"{k} = {json.dumps(v)}" for k, v in arq["parameters"].items()) or "none"
+            parameters = (
+                ", ".join(f"{k} = {json.dumps(v)}" for k, v in arq["parameters"].items()) or "none"
+            )
             versions.add(", ".join(f"{k} {v}" for k, v in arq["versions"].items()))
-            cells = [parameters, f"{arq['wall_s']:.0f} s", arq["created"].replace("T", " ").replace("+00:00", " UTC"), arq["device"],
-                     arq["commit"]]
+            cells = [
+                parameters,
+                f"{arq['wall_s']:.0f} s",
+                arq["created"].replace("T", " ").replace("+00:00", " UTC"),
+                arq["device"],
+                arq["commit"],
+            ]
             link = Markup('<a href="executed/{}.html">{}</a>')
             lines.append(Row(link.format(path.stem, arq["source"].removesuffix(".ipynb")), cells))
-        caption = ("The notebooks of this book as they were run. "
-                   f"Versions: {'; '.join(sorted(versions))}.")
+        caption = (
+            f"The notebooks of this book as they were run. Versions: {'; '.join(sorted(versions))}."
+        )
         heads = ("notebook", "parameters", "run time", "finished", "processor", "commit")
         table = html.table(caption, lines, heads, label="status-caption", kind="arq-status")
         return [nodes.raw("", table, format="html")]

@@ -2,6 +2,7 @@
 
 Checked on the numbers and the datasets that the repository holds.
 """
+
 from html.parser import HTMLParser
 
 import pytest
@@ -16,8 +17,16 @@ from arq_core.results import tables, totals
 
 RESULTS = results.DATA / "results"
 EMPTY = {"br", "wbr"}
-FAILED = dict(task="door-human", profile="ci", method="iql", variant="released", step="q",
-              notebook="n", error="a <b> & 'c'", log="q.log")
+FAILED = dict(
+    task="door-human",
+    profile="ci",
+    method="iql",
+    variant="released",
+    step="q",
+    notebook="n",
+    error="a <b> & 'c'",
+    log="q.log",
+)
 
 
 class Page(HTMLParser):
@@ -54,15 +63,21 @@ class Page(HTMLParser):
 def pages():
     rows, runs, names = results.read_rows(RESULTS), tables.read_runs(RESULTS), tables.task_names()
     more = dict(runs=runs, failures=[FAILED])
-    cells = {"a4": tables.table_a4(rows, names, **more), "t2": totals.table_2(rows, names, **more),
-             "own": tables.table_own(rows, **more), "empty": tables.table_a4([], names)}
+    cells = {
+        "a4": tables.table_a4(rows, names, **more),
+        "t2": totals.table_2(rows, names, **more),
+        "own": tables.table_own(rows, **more),
+        "empty": tables.table_a4([], names),
+    }
     yield from (tables_html.to_html(some, "A caption", name) for name, some in cells.items())
     yield from (evidence.body(task, jobs, RESULTS) for task, jobs in evidence.jobs(RESULTS).items())
     yield catalogue.comparison(catalogue.cards(), catalogue.published())
     yield from (tables_html.legend_html(), catalogue.overview(), catalogue.passports())
     yield from map(catalogue.versions_table, ("d4rl", "robomimic"))
-    yield from (catalogue.facts_table(catalogue.card_facts(card), name)
-                for name, card in catalogue.cards().items())
+    yield from (
+        catalogue.facts_table(catalogue.card_facts(card), name)
+        for name, card in catalogue.cards().items()
+    )
 
 
 def test_every_table_has_a_caption_heads_with_scope_rows_of_one_width_and_named_regions():
@@ -84,8 +99,12 @@ def test_every_table_has_a_caption_heads_with_scope_rows_of_one_width_and_named_
             assert len(set(widths.values())) == 1
             region = table[2]
             if region[0] == "div":
-                assert region[1] == {"class": "arq-scroll", "role": "region", "tabindex": "0",
-                                     "aria-labelledby": caption[1]["id"]}
+                assert region[1] == {
+                    "class": "arq-scroll",
+                    "role": "region",
+                    "tabindex": "0",
+                    "aria-labelledby": caption[1]["id"],
+                }
         ids = [e[1]["id"] for e in page.elements if "id" in e[1]]
         assert len(ids) == len(set(ids))
     assert found > 100

@@ -1,4 +1,7 @@
-"""Links of the book and of the README: those inside are looked up, those to other hosts are followed by Sphinx's linkcheck."""
+"""Links of the book and of the README: those inside are looked up, those to other hosts are
+followed by Sphinx's linkcheck.
+"""
+
 import contextlib
 import subprocess
 import threading
@@ -16,30 +19,59 @@ TARGET = '<html><body><h1 id="there">T</h1><a name="old"></a></body></html>'
 
 def site(folder, body, **files):
     (folder / "sub").mkdir(parents=True, exist_ok=True)
-    for name, text in {"index.html": f"<html><body>\n{body}\n</body></html>", "sub/target.html": TARGET, "sub/data file.csv": "a"}.items():
+    for name, text in {
+        "index.html": f"<html><body>\n{body}\n</body></html>",
+        "sub/target.html": TARGET,
+        "sub/data file.csv": "a",
+    }.items():
         (folder / name).write_text(text)
     return folder
 
 
-@pytest.mark.parametrize("link", [
-    '<a href="sub/target.html">', '<a href="sub/target.html#there">', '<a href="./sub/../sub/target.html#old">',
-    '<a href="sub/target.html?q=1#there">', '<a href="#">', '<a href="">', '<a href="#top">', '<a id="é"></a><a href="#%C3%A9">',
-    '<a href="sub/data%20file.csv#row=2">',
-    '<a href="mailto:a@b.c">', '<a href="data:text/plain,x">', '<a href="https://example.org/nowhere#x">', '<a href="//example.org/x">', "<a>",
-    '<link rel="canonical" href="https://example.org/"><link rel="preconnect" href="nowhere">', '<script>var a = "<a href=nowhere>"</script>'])
+@pytest.mark.parametrize(
+    "link",
+    [
+        '<a href="sub/target.html">',
+        '<a href="sub/target.html#there">',
+        '<a href="./sub/../sub/target.html#old">',
+        '<a href="sub/target.html?q=1#there">',
+        '<a href="#">',
+        '<a href="">',
+        '<a href="#top">',
+        '<a id="é"></a><a href="#%C3%A9">',
+        '<a href="sub/data%20file.csv#row=2">',
+        '<a href="mailto:a@b.c">',
+        '<a href="data:text/plain,x">',
+        '<a href="https://example.org/nowhere#x">',
+        '<a href="//example.org/x">',
+        "<a>",
+        '<link rel="canonical" href="https://example.org/"><link rel="preconnect" href="nowhere">',
+        '<script>var a = "<a href=nowhere>"</script>',
+    ],
+)
 def test_links_that_lead_somewhere_are_no_problem(tmp_path, link):
     assert links.problems(site(tmp_path, link)) == []
 
 
-@pytest.mark.parametrize("link, why", [
-    ('<a href="sub/gone.html">', "sub/gone.html: no such file"), ('<a href="sub/target.html#gone">', "target.html has no anchor 'gone'"),
-    ('<a href="#gone">', "index.html has no anchor 'gone'"), ('<a href="sub/Target.html">', "no such file"), ('<a href="sub/">', "no such file"),
-    ('<img src="gone.svg">', "no such file"), ('<script src="gone.js"></script>', "no such file"),
-    ('<link rel="stylesheet" href="gone.css">', "no such file"), ('<a href="/sub/target.html">', "root of a host"),
-    ('<a href="../outside.html">', "out of the folder"), ('<a href="http://[x">', "not an address")])
+@pytest.mark.parametrize(
+    "link, why",
+    [
+        ('<a href="sub/gone.html">', "sub/gone.html: no such file"),
+        ('<a href="sub/target.html#gone">', "target.html has no anchor 'gone'"),
+        ('<a href="#gone">', "index.html has no anchor 'gone'"),
+        ('<a href="sub/Target.html">', "no such file"),
+        ('<a href="sub/">', "no such file"),
+        ('<img src="gone.svg">', "no such file"),
+        ('<script src="gone.js"></script>', "no such file"),
+        ('<link rel="stylesheet" href="gone.css">', "no such file"),
+        ('<a href="/sub/target.html">', "root of a host"),
+        ('<a href="../outside.html">', "out of the folder"),
+        ('<a href="http://[x">', "not an address"),
+    ],
+)
 def test_a_link_that_leads_nowhere_is_named_with_its_page_and_line(tmp_path, link, why):
     (tmp_path / "outside.html").write_text(TARGET)
-    problem, = links.problems(site(tmp_path / "site", link))
+    (problem,) = links.problems(site(tmp_path / "site", link))
     assert problem.startswith("index.html:2: ") and why in problem
 
 
@@ -56,12 +88,16 @@ def test_a_book_that_is_not_built_is_an_error(tmp_path):
 
 def test_the_readme_links_to_files_folders_and_headings(tmp_path):
     path = tmp_path / "README.md"
-    path.write_text("# Two words\n\n[a](#two-words) [b](README.md) [c](sub/) [d](#gone) ![e](gone.svg)\n\n"
-                    "| t |\n|---|\n| [f](https://example.org/f) |\n")
+    path.write_text(
+        "# Two words\n\n[a](#two-words) [b](README.md) [c](sub/) [d](#gone) "
+        "![e](gone.svg)\n\n| t |\n|---|\n| [f](https://example.org/f) |\n"
+    )
     site(tmp_path, "")
     page = links.readme(path)
-    assert [p.split(": ", 1)[1] for p in links.inside(page, tmp_path, folders=True)] == ["#gone: README.md has no anchor 'gone'",
-                                                                                         "gone.svg: no such file"]
+    assert [p.split(": ", 1)[1] for p in links.inside(page, tmp_path, folders=True)] == [
+        "#gone: README.md has no anchor 'gone'",
+        "gone.svg: no such file",
+    ]
     assert links.addresses(page) == {"https://example.org/f": ["README.md"]}
 
 
@@ -71,9 +107,16 @@ def test_the_readme_of_this_project_has_no_broken_link():
 
 def test_an_address_is_followed_once_and_names_the_pages_that_have_it(tmp_path):
     a, b = "https://example.org/a", "https://example.org/b"
-    site(tmp_path, f'<a href="{a}">x</a><a href="{a}">x</a><a href="//example.org/b">x</a><a href="sub/target.html">')
+    site(
+        tmp_path,
+        f'<a href="{a}">x</a><a href="{a}">x</a><a href="//example.org/b">x</a><a '
+        'href="sub/target.html">',
+    )
     (tmp_path / "second.html").write_text(f'<a href="{a}">')
-    assert links.addresses(links.pages(tmp_path)) == {a: ["index.html", "second.html"], b: ["index.html"]}
+    assert links.addresses(links.pages(tmp_path)) == {
+        a: ["index.html", "second.html"],
+        b: ["index.html"],
+    }
 
 
 class Host(BaseHTTPRequestHandler):
@@ -107,7 +150,9 @@ class Host(BaseHTTPRequestHandler):
 
     def answer(self, status, body=b"", **headers):
         self.send_response(status)
-        for name, value in (headers | {"Content_Length": len(body), "Content_Type": "text/html"}).items():
+        for name, value in (
+            headers | {"Content_Length": len(body), "Content_Type": "text/html"}
+        ).items():
             self.send_header(name.replace("_", "-"), str(value))
         self.end_headers()
         self.wfile.write(body if self.command == "GET" else b"")
@@ -128,14 +173,38 @@ def host():
 
 @pytest.fixture(scope="module")
 def followed(host, tmp_path_factory):
-    """(home, nobody, problems, remarks) of one run over everything that a host may answer; a second, closed, host refuses."""
+    """(home, nobody, problems, remarks) of one run over everything that a host may answer; a
+    second, closed, host refuses.
+    """
     with ThreadingHTTPServer(("127.0.0.1", 0), Host) as closed:
         nobody = f"http://127.0.0.1:{closed.server_port}/x"
     home = f"http://127.0.0.1:{host.server_port}"
-    paths = ["fine", "fine#there", "fine#gone", "moved", "elsewhere", "gone", "busy", "limits", "flaky", "headless", "down", "members", "silent",
-             "a_(b)_*c*?x=1&copy=2&lt;y", "%C3%A9"]
-    wanted = {f"{home}/{path}": ["index.html", "README.md"] for path in paths} | {nobody: ["index.html"]}
-    problems, remarks = links.outside(wanted, tmp_path_factory.mktemp("links"), linkcheck_timeout=1, linkcheck_rate_limit_timeout=3.0)
+    paths = [
+        "fine",
+        "fine#there",
+        "fine#gone",
+        "moved",
+        "elsewhere",
+        "gone",
+        "busy",
+        "limits",
+        "flaky",
+        "headless",
+        "down",
+        "members",
+        "silent",
+        "a_(b)_*c*?x=1&copy=2&lt;y",
+        "%C3%A9",
+    ]
+    wanted = {f"{home}/{path}": ["index.html", "README.md"] for path in paths} | {
+        nobody: ["index.html"]
+    }
+    problems, remarks = links.outside(
+        wanted,
+        tmp_path_factory.mktemp("links"),
+        linkcheck_timeout=1,
+        linkcheck_rate_limit_timeout=3.0,
+    )
     return home, nobody, problems, remarks
 
 
@@ -143,13 +212,17 @@ def test_only_what_does_not_answer_well_is_broken(followed):
     home, nobody, problems, _ = followed
     broken = {p.split(" (")[0].removeprefix(home) for p in problems}
     assert broken - {nobody} == {"/fine#gone", "/gone", "/limits", "/silent"} and nobody in broken
-    assert f"{home}/gone (index.html, README.md): 404 Client Error" in " ".join(problems) and "Anchor 'gone' not found" in " ".join(problems)
+    assert f"{home}/gone (index.html, README.md): 404 Client Error" in " ".join(
+        problems
+    ) and "Anchor 'gone' not found" in " ".join(problems)
 
 
 def test_what_moved_for_good_and_who_is_out_of_service_are_remarks(followed):
     home, _, _, remarks = followed
-    assert remarks == [f"{home}/down (index.html, README.md): service unavailable",
-                       f"{home}/moved (index.html, README.md): moved for good to {home}/fine"]
+    assert remarks == [
+        f"{home}/down (index.html, README.md): service unavailable",
+        f"{home}/moved (index.html, README.md): moved for good to {home}/fine",
+    ]
 
 
 def test_a_host_that_asks_for_time_gets_it(followed, host):
@@ -169,7 +242,9 @@ def test_an_address_without_an_answer_is_not_passed_over():
 
 def test_hosts_that_hold_up_the_check_for_too_long_end_it(tmp_path, host):
     with pytest.raises(links.LinksError, match="within 3 s"):
-        links.outside({f"http://127.0.0.1:{host.server_port}/silent": ["index.html"]}, tmp_path, longest=3)
+        links.outside(
+            {f"http://127.0.0.1:{host.server_port}/silent": ["index.html"]}, tmp_path, longest=3
+        )
 
 
 def test_the_check_prints_what_is_broken(tmp_path, host, capfd):
@@ -189,6 +264,15 @@ def test_the_check_prints_what_is_broken(tmp_path, host, capfd):
 
 
 def test_make_links_checks_here_where_it_is_told_to():
-    for arguments, wanted in (([], "-m arq_core links"), (["OFFLINE=1"], "-m arq_core links --offline")):
-        run = subprocess.run(["make", "--no-print-directory", "-n", "links", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    for arguments, wanted in (
+        ([], "-m arq_core links"),
+        (["OFFLINE=1"], "-m arq_core links --offline"),
+    ):
+        run = subprocess.run(
+            ["make", "--no-print-directory", "-n", "links", *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         assert run.stdout.strip().splitlines()[-1].strip().endswith(wanted)

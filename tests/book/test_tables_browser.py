@@ -1,4 +1,7 @@
-"""The tables of results in a built page that nothing serves: sorted, filtered and read by hand, by keys, on a telephone, on paper, in the dark."""
+"""The tables of results in a built page that nothing serves: sorted, filtered and read by hand,
+by keys, on a telephone, on paper, in the dark.
+"""
+
 import html
 import json
 import os
@@ -18,14 +21,35 @@ from arq_core.results.records import write_run
 from arq_core.results.rows import write_rows
 
 ROOT = browser.ROOT
-PAGE = "# Results\n\n```{table-legend}\n```\n\n```{table-a4} All of A.4\n```\n\n```{table-2} Totals\n```\n\n```{table-own} Our own\n```\n\n```{table-files}\n```\n"
-FAILED = dict(task="door-human", profile="ci", method="s_psi", variant="released", step="q", notebook="n", error="Out of memory", log="q.log")
+PAGE = (
+    "# Results\n\n```{table-legend}\n```\n\n```{table-a4} All of "
+    "A.4\n```\n\n```{table-2} Totals\n```\n\n```{table-own} Our "
+    "own\n```\n\n```{table-files}\n```\n"
+)
+FAILED = dict(
+    task="door-human",
+    profile="ci",
+    method="s_psi",
+    variant="released",
+    step="q",
+    notebook="n",
+    error="Out of memory",
+    log="q.log",
+)
 
 
 def build(folder):
-    """The book's own theme and settings around one page with all tables: every verdict occurs in them. Returns the folder of its pages."""
-    shutil.copytree(ROOT / "book/_static", folder / "book/_static", ignore=shutil.ignore_patterns("mathjax"))
-    for name, text in {"references.bib": "", "results.md": PAGE, "_toc.yml": "format: jb-book\nroot: results\n"}.items():
+    """The book's own theme and settings around one page with all tables: every verdict occurs in
+    them. Returns the folder of its pages.
+    """
+    shutil.copytree(
+        ROOT / "book/_static", folder / "book/_static", ignore=shutil.ignore_patterns("mathjax")
+    )
+    for name, text in {
+        "references.bib": "",
+        "results.md": PAGE,
+        "_toc.yml": "format: jb-book\nroot: results\n",
+    }.items():
         (folder / "book" / name).write_text(text)
     kept = folder / "data/results"
     kept.mkdir(parents=True)
@@ -35,15 +59,42 @@ def build(folder):
     write_run(kept / NAME, {"hyper": {"n": 30}, "budget": {"q_steps": 600}})
     three = np.repeat([[90.0], [88.0], [89.0]], 100, axis=1)
     full = dict(profile="paper", fidelity="official", task="hopper-expert-v2")
-    write_rows(kept / "hopper-expert-v2.paper.s_psi.released.jsonl", rows(three, method="s_psi", **full))
-    write_rows(kept / "hopper-expert-v2.paper.arq+pi.released.jsonl", rows(three - 60, method="arq+pi", **full))
-    write_rows(kept / "lift-ph-recollected.lite.s_psi.released.jsonl",
-               rows([[50.0], [70.0]], task="lift-ph-recollected", method="s_psi", profile="lite", fidelity="recollected"))
+    write_rows(
+        kept / "hopper-expert-v2.paper.s_psi.released.jsonl", rows(three, method="s_psi", **full)
+    )
+    write_rows(
+        kept / "hopper-expert-v2.paper.arq+pi.released.jsonl",
+        rows(three - 60, method="arq+pi", **full),
+    )
+    write_rows(
+        kept / "lift-ph-recollected.lite.s_psi.released.jsonl",
+        rows(
+            [[50.0], [70.0]],
+            task="lift-ph-recollected",
+            method="s_psi",
+            profile="lite",
+            fidelity="recollected",
+        ),
+    )
     (folder / "_build/grid").mkdir(parents=True)
     (folder / "_build/grid/failed.json").write_text(json.dumps([FAILED]))
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(folder / "book"), "--config", str(ROOT / "_config.yml"),
-               "--path-output", str(folder), "-n", "-W", "--keep-going"]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"})
+    command = [
+        sys.executable,
+        "-c",
+        "from jupyter_book.cli.main import main; main()",
+        "build",
+        str(folder / "book"),
+        "--config",
+        str(ROOT / "_config.yml"),
+        "--path-output",
+        str(folder),
+        "-n",
+        "-W",
+        "--keep-going",
+    ]
+    run = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"}
+    )
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     return folder / "_build/html"
 
@@ -54,23 +105,34 @@ def pages(tmp_path_factory):
 
 
 class Shown:
-    """The results page in a window of its own; `errors` and `requests` of anything from another place."""
+    """The results page in a window of its own; `errors` and `requests` of anything from another
+    place.
+    """
 
     def __init__(self, context, home, path="results.html"):
         self.context, self.page, self.errors, self.requests = context, context.new_page(), [], []
         self.page.set_default_timeout(60_000)
         self.page.on("pageerror", lambda e: self.errors.append(str(e)))
         self.page.on("console", lambda m: m.type == "error" and self.errors.append(m.text))
-        self.page.on("request", lambda r: r.url.startswith((home, "data:", "blob:")) or self.requests.append(r.url))
+        self.page.on(
+            "request",
+            lambda r: r.url.startswith((home, "data:", "blob:")) or self.requests.append(r.url),
+        )
         self.page.goto(home + path)
         self.a4 = self.page.locator("figure.arq-results").nth(0)
 
     def blocks(self):
         """Names of the datasets of Table A.4 that can be seen, from the top."""
-        return self.a4.evaluate("f => [...f.querySelectorAll('tbody[data-dataset]')].filter(b => b.offsetHeight).map(b => b.dataset.dataset)")
+        return self.a4.evaluate(
+            "f => [...f.querySelectorAll('tbody[data-dataset]')].filter(b => "
+            "b.offsetHeight).map(b => b.dataset.dataset)"
+        )
 
     def lines(self):
-        return self.a4.evaluate("f => [...f.querySelectorAll('tbody[data-dataset] tr.arq-ours')].filter(r => r.offsetHeight).map(r => r.cells[0].innerText)")
+        return self.a4.evaluate(
+            "f => [...f.querySelectorAll('tbody[data-dataset] tr.arq-ours')].filter(r "
+            "=> r.offsetHeight).map(r => r.cells[0].innerText)"
+        )
 
     def said(self):
         return self.a4.locator("output").text_content()
@@ -97,7 +159,9 @@ def opened(chromium, pages):
 
 def paper(method):
     cells = published().query("table == 'a4' and method == @method")
-    return cells.set_index("dataset")["mean"].reindex(published().query("table == 'a4'")["dataset"].unique())
+    return cells.set_index("dataset")["mean"].reindex(
+        published().query("table == 'a4'")["dataset"].unique()
+    )
 
 
 def test_a_file_needs_no_other_host_and_shows_all_in_the_papers_order(opened):
@@ -116,10 +180,19 @@ def test_a_head_sorts_by_the_papers_numbers_and_what_has_none_comes_last(opened)
         assert head.get_attribute("aria-sort") == ("ascending" if ascending else "descending")
         order = paper("ibc").dropna().sort_values(ascending=ascending)
         seen = paper("ibc")[shown.blocks()]
-        assert seen[:len(order)].tolist() == order.tolist() and seen[len(order):].isna().all() and 0 < seen.isna().sum() < 40
-        assert "sorted by Implicit BC (the paper's number), " + ("lowest" if ascending else "highest") in shown.said()
+        assert (
+            seen[: len(order)].tolist() == order.tolist()
+            and seen[len(order) :].isna().all()
+            and 0 < seen.isna().sum() < 40
+        )
+        assert (
+            "sorted by Implicit BC (the paper's number), " + ("lowest" if ascending else "highest")
+            in shown.said()
+        )
         assert shown.a4.locator("[aria-sort]").count() == 1
-        assert shown.a4.evaluate("f => [...f.querySelectorAll('tbody.arq-heads')].every(b => !b.offsetHeight)")
+        assert shown.a4.evaluate(
+            "f => [...f.querySelectorAll('tbody.arq-heads')].every(b => !b.offsetHeight)"
+        )
     button.press("Enter")
     assert head.get_attribute("aria-sort") is None and shown.blocks() == list(paper("bc").index)
 
@@ -140,12 +213,24 @@ def test_filters_by_group_data_profile_and_verdict_with_a_live_count(opened):
     shown = opened()
     assert shown.a4.locator("output").get_attribute("aria-live") == "polite"
     shown.choose("Group", "D4RL Adroit")
-    assert len(shown.blocks()) == 8 and shown.said().startswith("8 of 40 rows of the table shown, 1 line of ours")
+    assert len(shown.blocks()) == 8 and shown.said().startswith(
+        "8 of 40 rows of the table shown, 1 line of ours"
+    )
     shown.choose("Group", "all groups")
-    for label, value, dataset in (("Data", "official", "hopper-expert-v2"), ("Data", "rebuilt", "door-human-v0"), ("Profile", "paper", "hopper-expert-v2"),
-                                  ("Profile", "ci", "door-human-v0"), ("Verdict", "reproduced", "hopper-expert-v2"), ("Verdict", "failed", "door-human-v0")):
+    for label, value, dataset in (
+        ("Data", "official", "hopper-expert-v2"),
+        ("Data", "rebuilt", "door-human-v0"),
+        ("Profile", "paper", "hopper-expert-v2"),
+        ("Profile", "ci", "door-human-v0"),
+        ("Verdict", "reproduced", "hopper-expert-v2"),
+        ("Verdict", "failed", "door-human-v0"),
+    ):
         shown.choose(label, value)
-        assert shown.blocks() == [dataset] and len(shown.lines()) == 1 and shown.said().startswith("1 of 40 rows")
+        assert (
+            shown.blocks() == [dataset]
+            and len(shown.lines()) == 1
+            and shown.said().startswith("1 of 40 rows")
+        )
         shown.a4.get_by_role("button", name="Show all").click()
         assert len(shown.blocks()) == 40
     shown.choose("Profile", "ci")
@@ -155,45 +240,78 @@ def test_filters_by_group_data_profile_and_verdict_with_a_live_count(opened):
 
 def test_every_verdict_looks_its_own_way_and_a_zero_like_a_number(opened):
     shown = opened()
-    looks = shown.page.locator(".arq-legend").evaluate("f => [...f.querySelectorAll('tbody tr td:first-child')].map(td => td.innerText.trim())")
+    looks = shown.page.locator(".arq-legend").evaluate(
+        "f => [...f.querySelectorAll('tbody tr td:first-child')].map(td => td.innerText.trim())"
+    )
     assert len(set(looks)) == len(looks) == 8
     door = shown.a4.locator("tbody[data-dataset='door-human-v0'] tr.arq-ours td")
     texts = door.all_inner_texts()
-    assert any(t.startswith("0.0 ± 0.0") and "not comparable" in t for t in texts) and any("failed" in t for t in texts) and "not run" in texts
-    expert = " ".join(shown.a4.locator("tbody[data-dataset='hopper-expert-v2'] tr.arq-ours td").all_inner_texts())
-    assert "reproduced" in expert and "not reproduced" in expert and f"Δ {number((29 - 111) / np.hypot(1, 0.2), 1)}" in expert
+    assert (
+        any(t.startswith("0.0 ± 0.0") and "not comparable" in t for t in texts)
+        and any("failed" in t for t in texts)
+        and "not run" in texts
+    )
+    expert = " ".join(
+        shown.a4.locator("tbody[data-dataset='hopper-expert-v2'] tr.arq-ours td").all_inner_texts()
+    )
+    assert (
+        "reproduced" in expert
+        and "not reproduced" in expert
+        and f"Δ {number((29 - 111) / np.hypot(1, 0.2), 1)}" in expert
+    )
 
 
 def test_a_reason_opens_by_key_and_a_number_leads_to_its_evidence(opened):
     shown = opened()
     cell = shown.a4.locator("tbody[data-dataset='door-human-v0'] td.arq-value")
     summary = cell.locator("summary")
-    assert not cell.locator("p").is_visible() and "A smaller budget" in summary.get_attribute("title")
+    assert not cell.locator("p").is_visible() and "A smaller budget" in summary.get_attribute(
+        "title"
+    )
     summary.focus()
     summary.press("Enter")
-    assert cell.locator("p").is_visible() and "A smaller budget than the paper's: profile ci" in cell.locator("p").inner_text()
+    assert (
+        cell.locator("p").is_visible()
+        and "A smaller budget than the paper's: profile ci" in cell.locator("p").inner_text()
+    )
     cell.get_by_role("link").first.click()
-    assert html.unescape(shown.page.url).endswith(f"evidence/door-human.html#{NAME.removesuffix('.jsonl')}")
+    assert html.unescape(shown.page.url).endswith(
+        f"evidence/door-human.html#{NAME.removesuffix('.jsonl')}"
+    )
     shown.page.locator("section:target h2").wait_for()
     assert shown.errors == []
 
 
-@pytest.mark.parametrize("path", ["results.html", "evidence/door-human.html", "evidence/index.html"])
+@pytest.mark.parametrize(
+    "path", ["results.html", "evidence/door-human.html", "evidence/index.html"]
+)
 def test_it_fits_a_telephone_and_heads_and_first_column_stay(opened, path):
     shown = opened(path=path, viewport={"width": 390, "height": 844})
     assert shown.page.evaluate("document.documentElement.scrollWidth") <= 390
     if path == "results.html":
-        at = shown.a4.evaluate("""f => { const box = f.querySelector('.arq-scroll'), head = f.querySelector('tr.arq-ours th');
-          box.scrollLeft = 600; return [box.scrollLeft, head.getBoundingClientRect().left - box.getBoundingClientRect().left,
-            f.querySelector('tbody[data-dataset] td').getBoundingClientRect().left - box.getBoundingClientRect().left] }""")
+        at = shown.a4.evaluate("""f => {
+          const box = f.querySelector('.arq-scroll'), left = e => e.getBoundingClientRect().left;
+          const head = f.querySelector('tr.arq-ours th');
+          const cell = f.querySelector('tbody[data-dataset] td');
+          box.scrollLeft = 600;
+          return [box.scrollLeft, left(head) - left(box), left(cell) - left(box)] }""")
         assert at[0] > 200 and 0 <= at[1] < 3 and at[2] < 0
-        heads = shown.a4.evaluate("""f => { const box = f.querySelector('.arq-scroll'); box.scrollTop = 900;
-          return [box.scrollTop, f.querySelector('thead th').getBoundingClientRect().top - box.getBoundingClientRect().top] }""")
-        assert heads[0] > 200 and 0 <= heads[1] < 3                             # and so do the heads
+        heads = shown.a4.evaluate("""f => {
+          const box = f.querySelector('.arq-scroll'), top = e => e.getBoundingClientRect().top;
+          box.scrollTop = 900;
+          return [box.scrollTop, top(f.querySelector('thead th')) - top(box)] }""")
+        # and so do the heads
+        assert heads[0] > 200 and 0 <= heads[1] < 3
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("path, parts", [("results.html", (".arq-legend", "figure.arq-results")), ("evidence/door-human.html", (".arq-evidence",))])
+@pytest.mark.parametrize(
+    "path, parts",
+    [
+        ("results.html", (".arq-legend", "figure.arq-results")),
+        ("evidence/door-human.html", (".arq-evidence",)),
+    ],
+)
 def test_axe_finds_nothing_serious(opened, axe_source, theme, path, parts):
     shown = opened(path=path, color_scheme=theme)
     shown.page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
@@ -204,7 +322,10 @@ def test_axe_finds_nothing_serious(opened, axe_source, theme, path, parts):
 
 def test_without_javascript_the_whole_table_is_there(opened):
     shown = opened(java_script_enabled=False)
-    assert shown.a4.locator("tbody[data-dataset]:visible").count() == 40 and shown.a4.locator("form").count() == 0
+    assert (
+        shown.a4.locator("tbody[data-dataset]:visible").count() == 40
+        and shown.a4.locator("form").count() == 0
+    )
     summary = shown.a4.locator("tbody[data-dataset='door-human-v0'] td.arq-value summary")
     summary.click()
     assert shown.a4.locator("tbody[data-dataset='door-human-v0'] td.arq-value p").is_visible()
@@ -217,19 +338,30 @@ def test_paper_shows_all_whatever_was_filtered_with_the_reasons_as_a_list(opened
     shown.page.emulate_media(media="print")
     assert len(shown.blocks()) == 40 and not shown.a4.locator("form").is_visible()
     told = shown.a4.locator(".arq-printed li").all_inner_texts()
-    assert len(told) == 4 and all(shown.a4.locator(".arq-printed").is_visible() for _ in told) and any("Out of memory" in t for t in told)
-    shown.page.set_viewport_size({"width": 1000, "height": 700})              # a sheet of A4 on its side, at 96 dots an inch
+    assert (
+        len(told) == 4
+        and all(shown.a4.locator(".arq-printed").is_visible() for _ in told)
+        and any("Out of memory" in t for t in told)
+    )
+    # a sheet of A4 on its side, at 96 dots an inch
+    shown.page.set_viewport_size({"width": 1000, "height": 700})
     assert shown.a4.evaluate("f => f.querySelector('table').scrollWidth <= f.clientWidth")
 
 
 def test_the_other_tables_sort_and_filter_too(opened):
     shown = opened()
-    totals, own = shown.page.locator("figure.arq-results").nth(1), shown.page.locator("figure.arq-results").nth(2)
+    totals, own = (
+        shown.page.locator("figure.arq-results").nth(1),
+        shown.page.locator("figure.arq-results").nth(2),
+    )
     totals.locator("thead th", has_text="IQL").get_by_role("button").click()
     first = totals.evaluate("f => f.querySelector('tbody[data-dataset]').dataset.dataset")
     assert first.startswith("d4rl+robomimic")
     own.get_by_label("Profile", exact=True).select_option(label="lite")
-    assert own.locator("output").text_content().startswith("1 of ") and own.locator("tbody[data-dataset='lift-ph-recollected']").is_visible()
+    assert (
+        own.locator("output").text_content().startswith("1 of ")
+        and own.locator("tbody[data-dataset='lift-ph-recollected']").is_visible()
+    )
 
 
 def test_a_served_page_is_as_quiet(opened):

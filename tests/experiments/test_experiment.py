@@ -132,7 +132,10 @@ def test_a_state_of_another_dimension_than_the_simulators_is_refused_before_trai
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (dict(name="dor-human"), r"task \(or a file or folder of yours\): saw 'dor-human', expected one of 'maze'"),
+        (
+            dict(name="dor-human"),
+            r"task \(or a file or folder of yours\): saw 'dor-human', expected one of " r"'maze'",
+        ),
         (dict(profile="huge"), "profile: saw 'huge', expected one of 'toy'"),
         (dict(changes=dict(alfa=1.0)), "hyperparameter: saw 'alfa', expected one of 'variant'"),
         (dict(seeds=[]), r"seeds: saw \[\], expected at least one"),
