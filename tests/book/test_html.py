@@ -12,10 +12,11 @@ from markupsafe import Markup
 from arq_core.book import catalogue, evidence, html, notebook
 from arq_core.book import tables as tables_html
 from arq_core.book.html import Row
+from arq_core.config.paths import DATA
 from arq_core.results import rows as results
 from arq_core.results import tables, totals
 
-RESULTS = results.DATA / "results"
+RESULTS = DATA / "results"
 EMPTY = {"br", "wbr"}
 FAILED = dict(
     task="door-human",

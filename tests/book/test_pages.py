@@ -193,21 +193,23 @@ def test_a_wrong_manifest_is_refused_before_anything_runs(project, manifest, mes
 
 
 def test_an_unknown_profile_is_refused(project):
-    with pytest.raises(UnknownName, match="profile: saw 'cheap', expected one of 'toy', 'ci'"):
+    with pytest.raises(
+        UnknownName, match="profile: saw 'cheap', expected one of 'toy', 'ci', 'lite', 'paper'"
+    ):
         book.run_notebooks(project, "cheap")
 
 
 @pytest.mark.parametrize(
     "given, message",
     [
-        (dict(task="window"), "task.*saw 'window', expected one of 'door'"),
+        (dict(task="window"), "task.*saw 'window', expected one of 'maze'"),
         (dict(profile="cheap"), "profile: saw 'cheap'"),
         (dict(method="best"), "method: saw 'best'.*arq.s_psi"),
         (dict(seeds="0,x"), "seeds: saw '0,x'"),
         (dict(group="adroit"), "expected none"),
-        (dict(environment="door"), "expected none"),
+        (dict(environment="door-human"), "expected none"),
         (dict(task="missing.hdf5", group="adroit"), "expected a file that exists"),
-        (dict(task="own.hdf5"), "group .*saw '', expected one of 'adroit'"),
+        (dict(task="own.hdf5"), "group .*saw '', expected one of .*'adroit'"),
     ],
 )
 def test_a_wrong_row_is_refused_before_training(project, monkeypatch, given, message):
@@ -216,28 +218,30 @@ def test_a_wrong_row_is_refused_before_training(project, monkeypatch, given, mes
     with pytest.raises((RunError, UnknownName), match=message):
         book.row_job(
             project,
-            **dict(task="door", profile="ci", method="", group="", environment="", seeds="")
+            **dict(task="door-human", profile="ci", method="", group="", environment="", seeds="")
             | given,
         )
 
 
 def test_a_row_passes_task_profile_method_and_seeds(project, monkeypatch):
     monkeypatch.chdir(project)
-    job = book.row_job(project, "door", "ci", "arq+s_psi", "", "", "3,4")
+    job = book.row_job(project, "door-human", "ci", "arq+s_psi", "", "", "3,4")
     assert job.parameters == {
         "results": "data/results",
         "profile": "ci",
-        "task": "door",
+        "task": "door-human",
         "method": "arq+s_psi",
         "seeds": [3, 4],
     }
-    own = book.row_job(project, str(file(project / "own.hdf5")), "ci", "", "adroit", "door", "")
+    own = book.row_job(
+        project, str(file(project / "own.hdf5")), "ci", "", "adroit", "door-human", ""
+    )
     assert own.parameters == {
         "results": "data/results",
         "profile": "ci",
         "task": str(project / "own.hdf5"),
         "group": "adroit",
-        "environment": "door",
+        "environment": "door-human",
     }
     assert own.target != job.target
 
@@ -389,7 +393,7 @@ def test_equations_that_the_code_cites_are_on_a_page():
     tags = set(re.findall(r"\\tag\{(\w+)\}", pages)) | {
         f"Eq. {n}" for n in re.findall(r"\(eq-(\d)\)", pages)
     }
-    code = "".join(p.read_text() for p in (ROOT / "arq_core").glob("*.py"))
+    code = "".join(p.read_text() for p in (ROOT / "arq_core").rglob("*.py"))
     cited = set(re.findall(r'"""(S\d|AWR)\b', code)) | set(
         re.findall(r"(?<![\d], )\b(Eq\. [456])\b", code)
     )
