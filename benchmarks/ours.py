@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from straightforward import synthetic, to_torch
 from torch import nn
 
-from arq_core.algorithm.behavior import Normalizer, ScoreBehavior, fit_behavior
-from arq_core.algorithm.nets import MLP, Critic, ScoreNet
+from arq_core.algorithm.behavior import ScoreBehavior, fit_behavior
+from arq_core.algorithm.nets import MLP, Critic, Normalizer, ScoreNet
 from arq_core.algorithm.policies import GaussianHead, fit_awr
 from arq_core.algorithm.qlearning import fit_q, fit_q_beta
 from arq_core.algorithm.types import SupportSet, Transitions

@@ -15,7 +15,7 @@ from arq_core.engine.streams import Streams
 
 @dataclass(frozen=True)
 class ARQ:
-    """What Algorithm 1 returns: s_psi, Q_theta and pi_phi (if wanted), with the candidates that Q was learned on."""
+    """What Algorithm 1 returns: s_psi, what Q was learned on, Q_theta, pi_phi (None: unwanted)."""
 
     behavior: ScoreBehavior
     support: SupportSet
@@ -27,22 +27,32 @@ class ARQ:
         return ImplicitPolicy(self.behavior, self.q, hyper.alpha_arq, hyper.n, log_epsilon)
 
 
-def behavior_support(data: Transitions, behavior: ScoreBehavior, hyper: Hyper, rng: Streams, store: Store) -> SupportSet:
-    """N candidates for every distinct state of the data, by the budget's sampler, with their log-density."""
-    b = behavior.budget
-    key = dict(model=fingerprint(behavior.net.state_dict()), data=data.fingerprint(), sampler=b.sampler, evaluations=b.sampler_steps,
-               density=b.density, probes=b.probes, precision=b.precision)
-    return sample_support(behavior, data.states, hyper.n, rng, store, key)
+def arq(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store | None = None,
+        explicit: bool = True) -> ARQ:
+    """Algorithm 1. One member of `rng` is one seed; all seeds are trained at once.
 
-
-def arq(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store = NoStore(), explicit: bool = True) -> ARQ:
-    """Algorithm 1. One member of `rng` is one seed; all seeds are trained at once. `store` keeps every step that is finished."""
-    behavior = fit_behavior(data, hyper, budget, rng, store)                       # train s_psi by score matching
-    support = behavior_support(data, behavior, hyper, rng, store)                  # N actions for each s in D, with log beta(a|s)
-    q = fit_q(data, support, hyper, budget, rng, store, dict(support=fingerprint(vars(support))))                      # Eq. 5
+    `store` keeps every step that is finished (None keeps nothing); `explicit` asks for pi_phi.
+    """
+    store = store or NoStore()
+    behavior = fit_behavior(data, hyper, budget, rng, store)          # s_psi, by score matching
+    support = behavior_support(data, behavior, hyper, rng, store)     # N actions for each s in D
+    learned_on = dict(support=fingerprint(vars(support)))
+    q = fit_q(data, support, hyper, budget, rng, store, learned_on)   # Q_theta, Eq. 5
     if not explicit:
         return ARQ(behavior, support, q, None)
     advantages = data_advantage(data, support, q, hyper.log_epsilon)
-    key = dict(advantages=fingerprint(dict(a=advantages)))
-    policy = fit_awr(data, advantages, hyper.alpha_pi, hyper, budget, rng, store, key)                                  # AWR
+    learned_on = dict(advantages=fingerprint(dict(a=advantages)))
+    policy = fit_awr(data, advantages, hyper.alpha_pi, hyper, budget, rng, store, learned_on)
     return ARQ(behavior, support, q, policy)
+
+
+def behavior_support(data: Transitions, behavior: ScoreBehavior, hyper: Hyper, rng: Streams,
+                     store: Store) -> SupportSet:
+    """N candidates, with log-density, for every distinct state, by the budget's sampler."""
+    b = behavior.budget
+    key = dict(model=fingerprint(behavior.net.state_dict()), data=data.fingerprint(),
+               sampler=b.sampler, evaluations=b.sampler_steps, density=b.density, probes=b.probes,
+               precision=b.precision)
+    support = sample_support(behavior, data.states, hyper.n, rng, store, key)
+    assert support is not None                                        # of one part, so it is whole
+    return support

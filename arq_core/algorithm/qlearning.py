@@ -1,4 +1,5 @@
-"""Update theta with the gradient of L_policy-eval (Eq. 5), and Q_beta, the value of the behaviour policy (the ablation)."""
+"""Update theta with the gradient of L_policy-eval (Eq. 5), and Q_beta, the value of the behaviour
+policy (the ablation)."""
 from __future__ import annotations
 
 import copy
@@ -11,51 +12,57 @@ from torch import Tensor
 
 from arq_core.algorithm.nets import Critic
 from arq_core.algorithm.support import kth_largest
-from arq_core.algorithm.types import DataError, SupportSet, Transitions
+from arq_core.algorithm.types import Candidates, DataError, States, SupportSet, Transitions, Values
 from arq_core.config.hyper import Budget, Hyper
 from arq_core.engine.machine import (
     BACK_AND_FORTH,
     activations,
     compiled,
     compiled_with_gathering,
-    equal_pieces,
+    in_pieces,
 )
 from arq_core.engine.store import Store
 from arq_core.engine.streams import Streams
-from arq_core.engine.train import Averaging, precision, train
+from arq_core.engine.train import Averaging, Kept, precision, train
 
 CRITICS = 2               # critics per seed for ARQ (appendix A.2); Q_beta has one
-CRITIC_ROWS = {"cpu": 24_576, "cuda": 4_194_304}   # (state, action, critic) rows at once: what stays in two cores' cache, or fits in memory
+# (state, action, critic) rows at once: what stays in two cores' cache, or fits in memory
+CRITIC_ROWS = {"cpu": 24_576, "cuda": 4_194_304}
 CRITIC_UNITS = 512        # activations of a critic for such a row: two layers of 256
 
 
 @dataclass(frozen=True)
 class QEnsemble:
-    """C critics for each of E seeds, held as one batch of E·C networks."""
+    """C critics for each of E seeds, held as one batch of E·C networks. Values in reward units."""
 
     net: Critic
     copies: int
     loss: Tensor | None = None
 
-    def all(self, states: Float[Tensor, "E B S"], actions: Float[Tensor, "E B n A"]) -> Float[Tensor, "E C B n"]:
+    def all(self, states: States, actions: Candidates) -> Float[Tensor, "E C B n"]:
+        """What each critic says."""
         repeat = [x.repeat_interleave(self.copies, 0) for x in (states, actions)]
         return self.net(*repeat).unflatten(0, (-1, self.copies))
 
-    def min(self, states: Tensor, actions: Tensor) -> Float[Tensor, "E B n"]:
+    def min(self, states: States, actions: Candidates) -> Values:
+        """The least that a critic says."""
         return self.all(states, actions).amin(1)
 
-    def __call__(self, states: Tensor, actions: Tensor) -> Float[Tensor, "E B n"]:
+    def __call__(self, states: States, actions: Candidates) -> Values:
         """The first critic: policies use one (released code)."""
         return self.all(states, actions)[:, 0]
 
 
-def bootstrap_released(values: Float[Tensor, "... N"], mask: Bool[Tensor, "... N"], k: int, of_data: Float[Tensor, "..."]) -> Tensor:
-    """max(K-th largest in support, Q(s', a'_data)); fewer than K in support count as -inf, so the data's own a' decides."""
+def bootstrap_released(values: Float[Tensor, "*rows N"], mask: Bool[Tensor, "*rows N"], k: int,
+                       of_data: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows"]:
+    """max(K-th largest in support, Q(s', a'_data)); the latter where there are fewer than K."""
     return torch.maximum(kth_largest(values, mask, k), of_data)
 
 
-def bootstrap_paper(values: Float[Tensor, "... N"], mask: Bool[Tensor, "... N"], k: int, of_data: Float[Tensor, "..."]) -> Tensor:
-    """K-th largest in support, as Eq. 5 reads; the smallest in support where there are fewer than K, and Q(s', a'_data) where none."""
+def bootstrap_paper(values: Float[Tensor, "*rows N"], mask: Bool[Tensor, "*rows N"], k: int,
+                    of_data: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows"]:
+    """K-th largest in support, as Eq. 5 reads; where there are fewer the smallest in support, and
+    Q(s', a'_data) where there is none."""
     fewest = values.masked_fill(~mask, torch.inf).amin(-1)
     kth = torch.where(mask.sum(-1) < k, fewest, kth_largest(values, mask, k))
     return torch.where(mask.any(-1), kth, of_data)
@@ -64,127 +71,130 @@ def bootstrap_paper(values: Float[Tensor, "... N"], mask: Bool[Tensor, "... N"],
 BOOTSTRAPS: dict[str, Callable] = {"released": bootstrap_released, "paper": bootstrap_paper}
 
 
-def target(rewards: Tensor, terminals: Tensor, v_next: Tensor, gamma: float) -> Tensor:
-    """r + gamma·v(s') in reward units; nothing beyond a terminal, always something beyond a time limit."""
+def target(rewards: Float[Tensor, "*rows"], terminals: Bool[Tensor, "*rows"],
+           v_next: Float[Tensor, "*rows"], gamma: float) -> Float[Tensor, "*rows"]:
+    """r + gamma·v(s'), reward units; nothing beyond a terminal, always v beyond a time limit."""
     return rewards + gamma * ~terminals * v_next
 
 
-def policy_evaluation_loss(q: QEnsemble, states: Float[Tensor, "E B S"], actions: Float[Tensor, "E B A"],
-                           targets: Float[Tensor, "E B"]) -> Float[Tensor, "EC"]:
-    """L_policy-eval, Eq. 5, with d half the squared error (reward units squared); both critics see the same target."""
+def policy_evaluation_loss(q: QEnsemble, states: Float[Tensor, "E B S"],
+                           actions: Float[Tensor, "E B A"],
+                           targets: Float[Tensor, "E B"]) -> Float[Tensor, " EC"]:
+    """L_policy-eval, Eq. 5, with d half the squared error, the target shared by both critics."""
     error = q.all(states, actions[:, :, None]).squeeze(-1) - targets[:, None]
     return 0.5 * error.square().mean(-1).flatten()
 
 
-def loss_of_rows(q: QEnsemble, data: Transitions, m: Int[Tensor, "E B"], v_next: Float[Tensor, "E B"], gamma: float,
-                 loss: Callable = policy_evaluation_loss) -> Float[Tensor, "EC"]:
+def loss_of_rows(q: QEnsemble, data: Transitions, m: Int[Tensor, "E B"],
+                 v_next: Float[Tensor, "E B"], gamma: float,
+                 loss: Callable = policy_evaluation_loss) -> Float[Tensor, " EC"]:
     """`policy_evaluation_loss` on transitions m, with the targets of `target`."""
     targets = target(data.rewards[m], data.terminals[m], v_next, gamma)
     return loss(q, data.states[data.state[m]], data.actions[m], targets)
 
 
 @torch.no_grad()
-def sarsa_values(q_target: QEnsemble, data: Transitions, m: Int[Tensor, "E B"]) -> Float[Tensor, "E B"]:
+def sarsa_values(q_target: QEnsemble, data: Transitions,
+                 m: Int[Tensor, "E B"]) -> Float[Tensor, "E B"]:
     """Q(s', a') of transitions m with the data's own a'."""
-    return q_target.min(data.states[data.next_state[m]], data.actions[data.next_transition[m]][:, :, None]).squeeze(-1)
+    states, actions = data.states[data.next_state[m]], data.actions[data.next_transition[m]]
+    return q_target.min(states, actions[:, :, None]).squeeze(-1)
 
 
 @torch.no_grad()
-def next_values(q_target: QEnsemble, data: Transitions, support: SupportSet, m: Int[Tensor, "E B"], hyper: Hyper) -> Float[Tensor, "E B"]:
-    """What Eq. 5 bootstraps at s' of transitions m: the variant's K-th largest of min over target critics.
+def next_values(q_target: QEnsemble, data: Transitions, support: SupportSet,
+                m: Int[Tensor, "E B"], hyper: Hyper) -> Float[Tensor, "E B"]:
+    """What Eq. 5 bootstraps at s' of transitions m: the K-th largest of min over target critics.
 
-    Where no transition follows in the episode (a time limit cut it), no a' is kept, and the densest candidate stands in for it.
+    Where no transition follows in the episode (a time limit cut it), no a' is kept, and the densest
+    candidate stands in for it.
     """
     e = torch.arange(len(m), device=m.device)[:, None]
     u, following = data.next_state[m], data.next_transition[m]
-    actions, log_prob = support.actions[e, u], support.log_prob[e, u]                      # [E B N A], [E B N]
-    densest = actions.gather(2, log_prob.argmax(-1)[..., None, None].expand(-1, -1, 1, actions.shape[-1])).squeeze(2)
-    a_data = torch.where((following >= 0)[..., None], data.actions[following], densest)
-    values = q_target.min(data.states[u], torch.cat([actions, a_data[:, :, None]], 2))     # [E B N+1]
-    return BOOTSTRAPS[hyper.variant](values[..., :-1], SupportSet(actions, log_prob).mask(hyper.log_epsilon), hyper.k, values[..., -1])
+    near = SupportSet(support.actions[e, u], support.log_prob[e, u])         # [E B N A], [E B N]
+    a_data = torch.where((following >= 0)[..., None], data.actions[following], near.densest())
+    candidates = torch.cat([near.actions, a_data[:, :, None]], 2)            # [E B N+1 A]
+    values = q_target.min(data.states[u], candidates)                        # [E B N+1]
+    inside = near.mask(hyper.log_epsilon)                                    # [E B N]
+    return BOOTSTRAPS[hyper.variant](values[..., :-1], inside, hyper.k, values[..., -1])
 
 
-def in_pieces(values: Callable[[Tensor], Tensor], m: Int[Tensor, "E B"], most: int) -> Float[Tensor, "E B"]:
-    """values(m), at most `most` columns at a time, in pieces of one size (the last is padded): one compiled program, in cache."""
-    pieces, size = equal_pieces(m.shape[1], most)
-    padded = torch.cat([m, m[:, :1].expand(-1, pieces * size - m.shape[1])], 1)
-    return torch.cat([values(piece) for piece in padded.split(size, 1)], 1)[:, :m.shape[1]]
-
-
-def fit_q(data: Transitions, support: SupportSet, hyper: Hyper, budget: Budget, rng: Streams, store: Store, key: dict) -> QEnsemble:
+def fit_q(data: Transitions, support: SupportSet, hyper: Hyper, budget: Budget, rng: Streams,
+          store: Store, key: dict) -> QEnsemble:
     """ARQ's policy evaluation: two critics, polyak targets, Eq. 5 in `hyper.variant`.
 
-    With `budget.target_every` = 1 each batch's bootstrap is computed for that batch. Otherwise v(s') of the whole dataset is
-    refreshed from the target critics every so many steps: the same formula, at most that many steps old (see the ledger).
+    With `budget.target_every` = 1 each batch's bootstrap is computed for that batch. Otherwise
+    v(s') of the whole dataset is refreshed from the target critics every so many steps: the same
+    formula, at most that many steps old (see the ledger).
     """
-    every, everything = budget.target_every, torch.arange(len(data.actions), device=rng.device).expand(len(rng), -1)
-    most = max(1, CRITIC_ROWS[rng.device.type] // (len(rng) * CRITICS * (support.actions.shape[2] + 1)))
-    data.next_transition                                          # computed once, here, and not in the compiled program
-    columns = budget.q_steps * (hyper.batch if every == 1 else len(data.actions) / every)
-    values = compiled(next_values, rng.device, units=CRITIC_ROWS[rng.device.type] * CRITIC_UNITS, calls=columns / most)
-    v = torch.zeros(len(rng), len(data.actions), device=rng.device)
+    every, rows = budget.target_every, torch.arange(len(data.actions), device=rng.device)
+    at_once = CRITIC_ROWS[rng.device.type]
+    most = max(1, at_once // (len(rng) * CRITICS * (support.actions.shape[2] + 1)))
+    _ = data.next_transition                   # computed here, and not in the compiled program
+    columns = budget.q_steps * (hyper.batch if every == 1 else len(rows) / every)
+    values = compiled(next_values, rng.device, units=at_once * CRITIC_UNITS, calls=columns / most)
+    v = torch.zeros(len(rng), len(rows), device=rng.device)
 
-    def bootstrap(q_target, m):
+    def bootstrap(q_target: QEnsemble, m: Tensor) -> Tensor:
         return in_pieces(lambda m: values(q_target, data, support, m, hyper), m, most)
 
-    def refresh(q_target, taken):
+    def refresh(q_target: QEnsemble, taken: int) -> None:
         if taken % every == 0:
-            v.copy_(bootstrap(q_target, everything))
+            v.copy_(bootstrap(q_target, rows.expand(len(rng), -1)))
 
-    key = dict(key, variant=hyper.variant, k=hyper.k, log_epsilon=hyper.log_epsilon, target_every=every)
-    kept = dict(bootstrap=bootstrap) if every == 1 else dict(bootstrap=lambda q_target, m: v.gather(1, m), refresh=refresh)
-    return _fit("q", CRITICS, torch.arange(len(data.actions), device=rng.device), data, hyper, hyper.q_lr, budget.q_steps, budget, rng,
-                store, key, extra=dict(v=_Buffer(v)), **kept)
+    key = dict(key, variant=hyper.variant, k=hyper.k, log_epsilon=hyper.log_epsilon,
+               target_every=every, lr=hyper.q_lr, steps=budget.q_steps)
+    how = (bootstrap,) if every == 1 else (lambda q_target, m: v.gather(1, m), refresh)
+    return _fit("q", CRITICS, rows, data, hyper, budget, rng, store, key, v, *how)
 
 
-def fit_q_beta(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store) -> QEnsemble:
-    """Q_beta by SARSA on (s, a, r, s', a') of the data: one critic and a target network (appendix A.2).
+def fit_q_beta(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams,
+               store: Store) -> QEnsemble:
+    """Q_beta by SARSA on (s, a, r, s', a'): one critic and a target network (appendix A.2).
 
-    Transitions that neither end the process nor have a next action carry no target and are left out.
+    Transitions that neither end the process nor have a next action carry no target and are left
+    out; DataError where none is left.
     """
     usable = (data.terminals | (data.next_transition >= 0)).nonzero().squeeze(1)
     if not len(usable):
-        raise DataError("Q_beta: saw no transition that ends the process or has a next one in its episode, expected some; episodes of one "
-                        "or two steps that a time limit cut say nothing about the behaviour's value.")
-
+        raise DataError("Q_beta: saw no transition that ends the process or has a next one in its "
+                        "episode, expected some; episodes of one or two steps that a time limit "
+                        "cut say nothing about the behaviour's value.")
     values = sarsa_values
-    if rng.device.type == "cuda":                                  # one row a transition: on a processor a program gains nothing here
-        values = compiled(sarsa_values, rng.device, units=hyper.batch * len(rng) * CRITIC_UNITS, calls=budget.q_beta_steps)
-
-    def bootstrap(q_target, m):
-        return values(q_target, data, m)
-
-    return _fit("q_beta", 1, usable, data, hyper, hyper.q_beta_lr, budget.q_beta_steps, budget, rng, store, {}, bootstrap)
-
-
-class _Buffer(torch.nn.Module):
-    """A tensor that belongs into the checkpoint."""
-
-    def __init__(self, tensor: Tensor):
-        super().__init__()
-        self.register_buffer("tensor", tensor)
+    if rng.device.type == "cuda":         # one row a transition: on a processor nothing is gained
+        values = compiled(sarsa_values, rng.device, units=hyper.batch * len(rng) * CRITIC_UNITS,
+                          calls=budget.q_beta_steps)
+    key = dict(lr=hyper.q_beta_lr, steps=budget.q_beta_steps)
+    return _fit("q_beta", 1, usable, data, hyper, budget, rng, store, key, None,
+                lambda q_target, m: values(q_target, data, m))
 
 
-def _fit(name: str, copies: int, rows: Int[Tensor, "R"], data: Transitions, hyper: Hyper, lr: float, steps: int, budget: Budget,
-         rng: Streams, store: Store, key: dict, bootstrap: Callable, refresh: Callable = lambda q_target, taken: None,
-         extra: dict | None = None) -> QEnsemble:
+def _fit(name: str, copies: int, rows: Int[Tensor, " R"], data: Transitions, hyper: Hyper,
+         budget: Budget, rng: Streams, store: Store, key: dict, v: Tensor | None,
+         bootstrap: Callable, refresh: Callable = lambda q_target, taken: None) -> QEnsemble:
+    """Minimise Eq. 5 on transitions `rows` with v(s') = bootstrap(q_target, m); `v` is kept."""
     batches, weights = rng.fork(name), rng.fork(name, "weights", copies=copies)
-    q = QEnsemble(Critic(data.states.shape[1], data.actions.shape[1], weights).to(rng.device), copies)
-    q_target = QEnsemble(copy.deepcopy(q.net).requires_grad_(False), copies)
-    squared_error = compiled_with_gathering(loss_of_rows, policy_evaluation_loss, rng.device, units=BACK_AND_FORTH * hyper.batch * activations(q.net), calls=steps)
+    net = Critic(data.states.shape[1], data.actions.shape[1], weights).to(rng.device)
+    q = QEnsemble(net, copies)
+    q_target = QEnsemble(copy.deepcopy(net).requires_grad_(False), copies)
+    squared_error = compiled_with_gathering(
+        loss_of_rows, policy_evaluation_loss, rng.device,
+        units=BACK_AND_FORTH * hyper.batch * activations(net), calls=key["steps"])
 
-    def loss():
+    def loss() -> Tensor:
         m = rows[batches.randint(len(rows), hyper.batch)]
         return squared_error(q, data, m, bootstrap(q_target, m), hyper.gamma)
 
     @torch.no_grad()
-    def before_step(taken):
+    def before_step(taken: int) -> None:
         with precision(budget.precision, rng.device):
             refresh(q_target, taken)
 
-    key = dict(key, data=data.fingerprint(), seeds=rng.seeds, gamma=hyper.gamma, lr=lr, batch=hyper.batch, polyak=hyper.polyak,
-               steps=steps, precision=budget.precision)
-    modules = dict(q=q.net, target=q_target.net, **(extra or {}))
-    curve = train(name, key, modules, loss, trained="q", lr=lr, steps=steps, rng=batches, store=store, before_step=before_step,
-                  after_step=Averaging(q_target.net, q.net, hyper.polyak), arithmetic=budget.precision)
-    return QEnsemble(q.net, copies, curve)
+    key = dict(key, data=data.fingerprint(), seeds=rng.seeds, gamma=hyper.gamma, batch=hyper.batch,
+               polyak=hyper.polyak, precision=budget.precision)
+    modules = dict(q=net, target=q_target.net) | ({} if v is None else dict(v=Kept(v)))
+    curve = train(name, key, modules, loss, trained="q", lr=key["lr"], steps=key["steps"],
+                  rng=batches, store=store, before_step=before_step,
+                  after_step=Averaging(q_target.net, net, hyper.polyak),
+                  arithmetic=budget.precision)
+    return QEnsemble(net, copies, curve)

@@ -22,8 +22,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from arq_core.algorithm.behavior import Normalizer
-from arq_core.algorithm.nets import Linear
+from arq_core.algorithm.nets import Linear, Normalizer
 from arq_core.engine.store import Store, fingerprint
 from arq_core.engine.streams import Streams
 from arq_core.engine.train import Averaging, cosine, train

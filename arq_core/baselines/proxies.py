@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from arq_core.algorithm.behavior import Normalizer
+from arq_core.algorithm.nets import Normalizer
 from arq_core.algorithm.types import Transitions
 from arq_core.baselines.clones import ConditionalVAE, Layers, Mixture, normal_log_prob
 from arq_core.config.hyper import Budget, Hyper

@@ -46,7 +46,7 @@ class Commands(click.Group):
             if not is_told(error):
                 raise
             click.echo(f"error: {error}", err=True)
-            context.exit(REFUSED.get(context.invoked_subcommand, 1))
+            context.exit(REFUSED.get(context.invoked_subcommand or "", 1))
 
 
 def profile(default: str):

@@ -10,7 +10,7 @@ import csv
 from dataclasses import dataclass, replace
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -118,21 +118,19 @@ def for_own_data(name: str, group: str, like: str = "") -> Task:
     """
     if not like:
         blank = {field: "" for field in Task.__dataclass_fields__}
-        return Task(
-            **blank
-            | dict(
-                task=name,
-                suite="own",
-                group=group,
-                horizon=0,
-                state_dim=0,
-                action_dim=0,
-                score_min=0.0,
-                score_max=1.0,
-                fidelity="own",
-                transitions=None,
-            )
+        own: dict[str, Any] = dict(
+            task=name,
+            suite="own",
+            group=group,
+            horizon=0,
+            state_dim=0,
+            action_dim=0,
+            score_min=0.0,
+            score_max=1.0,
+            fidelity="own",
+            transitions=None,
         )
+        return Task(**{**blank, **own})
     nothing = dict.fromkeys(
         (
             "published_name",

@@ -11,13 +11,16 @@ float64.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.special import erfcx, log_ndtr, ndtr
+
+from arq_core.algorithm.samplers import Score
+from arq_core.algorithm.sde import VPSDE
 
 # on support: at most 3 sigma(t) beyond a segment; at an edge 1 in 1,000 of its noise goes farther
 SUPPORT_SIGMAS = 3.0
@@ -165,3 +168,34 @@ def hazard(u: Tensor) -> Tensor:
 def normal(u: Tensor) -> Tensor:
     """phi(u), the standard normal density."""
     return torch.exp(-0.5 * u.square()) / math.sqrt(2 * math.pi)
+
+
+def recorded(
+    sampler: Callable[..., Tensor],
+    score: Score,
+    sde: VPSDE,
+    x: Float[Tensor, "E *rows A"],
+    times: Tensor,
+    rng,
+) -> Float[Tensor, "times E *rows A"]:
+    """The path of a solver: x, then where it was at each inner one of the `times`, then what it
+    returns.
+
+    Where it was at a time is where it last asked for the score at it: behind a guess (Heun's) and
+    behind the corrector. Solvers stay unchanged.
+    """
+    asked = {}
+
+    def watched(at: Tensor, t: Tensor) -> Tensor:
+        asked[float(t)] = at
+        return score(at, t)
+
+    end = sampler(watched, sde, x, times, rng)
+    return torch.stack([x, *(asked[float(t)] for t in times[1:-1].to("cpu", x.dtype)), end])
+
+
+def nearest(
+    times: Float[Tensor, " n"], levels: Float[Tensor, " m"], sde: VPSDE
+) -> Int[Tensor, " m"]:
+    """For each of `levels`, the place among `times` of the one nearest to it in log-SNR."""
+    return (sde.log_snr(times) - sde.log_snr(levels)[:, None]).abs().argmin(1)

@@ -1,8 +1,11 @@
-"""What one process does to be fast on the machine it finds itself on: memory, compilation, and pieces that fit.
+"""What one process does to be fast on the machine it finds itself on: memory, compilation, and
+pieces that fit.
 
-Nothing here changes a formula. A compiled program rounds in other places than the same lines run one by one, so whether a
-function is compiled is decided by its size and number of calls, never by a clock.
+Nothing here changes a formula. A compiled program rounds in other places than the same lines run
+one by one, so whether a function is compiled is decided by its size and number of calls, never by a
+clock.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -12,70 +15,99 @@ from collections.abc import Callable
 from os import environ
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
 
 from arq_core.engine.streams import Streams
 
-# Rows of a score network of width 256 that one evaluation of a solve sees: what a core's cache holds, or 1 GB an activation
+# Rows of a score network of width 256 that one evaluation of a solve sees: what a core's cache
+# holds, or 1 GB an activation
 SOLVE_ROWS = {"cpu": 8_192, "cuda": 2_097_152}
-PAYS_FROM_UNITS = 1e10         # activations over all calls: compiling takes 4 to 15 s of a core and saves about a nanosecond each
-BACK_AND_FORTH = 3             # a loss with its gradient, in passes over its network
-CALLS_OF_A_SOLVE = 10_000      # taken for granted where the number of calls is not known: a solver's passes over a network
-RECOMPILATIONS = 64            # of one function for different shapes; beyond torch's default of 8 it would silently run eagerly
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3     # malloc.h of the GNU C library
+# Activations over all calls: compiling takes 4 to 15 s of a core and saves about a nanosecond each
+PAYS_FROM_UNITS = 1e10
+BACK_AND_FORTH = 3  # a loss with its gradient, in passes over its network
+# Taken for granted where the number of calls is not known: a solver's passes over a network
+CALLS_OF_A_SOLVE = 10_000
+# Of one function for different shapes; beyond torch's default of 8 it would silently run eagerly
+RECOMPILATIONS = 64
+TENSOR_CORE = 8  # half-precision numbers in 16 bytes
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h of the GNU C library
 
 
 @functools.cache
 def keep_freed_memory() -> bool:
-    """Ask the C library to keep freed memory for the next tensor, instead of returning every large block to the system.
+    """Ask the C library to keep freed memory for the next tensor, instead of returning every large
+    block to the system.
 
-    Each step of training or of a solver frees and asks again for the same megabytes; fetching them from the system page by page
-    made these loops up to twice as slow on two cores. Returns whether it could be asked (False outside of the GNU C library).
+    Each step of training or of a solver frees and asks again for the same megabytes; fetching them
+    from the system page by page made these loops up to twice as slow on two cores. Returns whether
+    it could be asked (False outside of the GNU C library).
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, TypeError, AttributeError):
         return False
-    if not (mallopt(M_MMAP_THRESHOLD, 1 << 30) or mallopt(M_MMAP_THRESHOLD, 1 << 25)):     # older libraries take 32 MB at most
+    largest = (1 << 30, 1 << 25)  # older libraries take 32 MB at most
+    if not any(mallopt(M_MMAP_THRESHOLD, size) for size in largest):
         return False
     return bool(mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1) and mallopt(M_TOP_PAD, 1 << 26))
 
 
 @functools.cache
 def can_compile(device: str) -> bool:
-    """Whether `torch.compile` works here for "cpu" or "cuda": a trivial program is tried once. A warning says why not.
+    """Whether `torch.compile` works here for "cpu" or "cuda": a trivial program is tried once. A
+    warning says why not.
 
-    Sets what compiled programs need for the whole process: enough shapes, and kernels that are never chosen by a clock.
+    Sets what compiled programs need for the whole process: enough shapes, and kernels that are
+    never chosen by a clock.
     """
     try:
         from torch._dynamo import config as tracing
         from torch._inductor import config as compiling
+
         tracing.recompile_limit, compiling.deterministic = RECOMPILATIONS, True
         torch.compile(lambda x: x.exp() + 1)(torch.zeros(8, device=device))
-    except Exception as error:                                      # no compiler, no headers, no Triton: many types
+    except Exception as error:  # no compiler, no headers, no Triton: many types
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        warnings.warn(f"torch.compile does not work here ({reason[:200]}): training and sampling run uncompiled, up to twice as slow; "
-                      "install a C++ compiler and Python's headers (Debian: g++ python3-dev).", stacklevel=2)
+        warnings.warn(
+            f"torch.compile does not work here ({reason[:200]}): training and sampling run "
+            "uncompiled, up to twice as slow; install a C++ compiler and Python's headers (Debian: "
+            "g++ python3-dev).",
+            stacklevel=2,
+        )
         return False
     return True
 
 
-def compiled(f: Callable, device: torch.device, *, units: float, calls: float = CALLS_OF_A_SOLVE) -> Callable:
-    """f as one program for fixed shapes, where `calls` calls of `units` activations each pay for compiling it; else f itself."""
+def compiled(
+    f: Callable, device: torch.device, *, units: float, calls: float = CALLS_OF_A_SOLVE
+) -> Callable:
+    """f as one program for fixed shapes, where `calls` calls of `units` activations each pay for
+    compiling it; else f itself."""
     keep_freed_memory()
     return _program(f) if units * calls >= PAYS_FROM_UNITS and can_compile(device.type) else f
 
 
-def compiled_with_gathering(outer: Callable, inner: Callable, device: torch.device, **size: float) -> Callable:
-    """`outer(..., loss=inner)`, which gathers rows of a dataset and calls `inner` on them, compiled: all of it on a GPU, `inner` alone on a processor.
+def compiled_with_gathering(
+    outer: Callable, inner: Callable, device: torch.device, **size: float
+) -> Callable:
+    """`outer(..., loss=inner)`, which gathers rows of a dataset and calls `inner` on them,
+    compiled: all of it on a GPU, `inner` alone on a processor.
 
-    A GPU saves a kernel for every array; on a processor nothing is gained, and each size of a dataset would need a program of its own.
+    A GPU saves a kernel for every array; on a processor nothing is gained, and each size of a
+    dataset would need a program of its own.
     """
-    return compiled(outer, device, **size) if device.type == "cuda" else functools.partial(outer, loss=compiled(inner, device, **size))
+    if device.type == "cuda":
+        return compiled(outer, device, **size)
+    return functools.partial(outer, loss=compiled(inner, device, **size))
 
 
 def activations(module: torch.nn.Module) -> int:
-    """Outputs of all its layers for one row of each member: what a pass computes besides products."""
-    return sum(p.shape[0] * p.shape[-1] for name, p in module.named_parameters() if name.endswith("weight"))
+    """Outputs of all its layers for one row of each member: what a pass computes besides
+    products."""
+    weights = [p for name, p in module.named_parameters() if name.endswith("weight")]
+    return sum(p.shape[0] * p.shape[-1] for p in weights)
 
 
 @functools.cache
@@ -84,10 +116,12 @@ def _program(f: Callable) -> Callable:
 
 
 def replayed(one_step: Callable[[], None], rng: Streams) -> Callable[[], None]:
-    """On CUDA: three ordinary steps (they count), then the step captured once as a graph and replayed. Elsewhere `one_step` itself.
+    """On CUDA: three ordinary steps (they count), then the step captured once as a graph and
+    replayed. Elsewhere `one_step` itself.
 
-    The graph holds the streams of `rng`, so its steps draw the numbers that ordinary steps would draw. A step must be the same kernels on the
-    same memory each time, and never wait for the device.
+    The graph holds the streams of `rng`, so its steps draw the numbers that ordinary steps would
+    draw. A step must be the same kernels on the same memory each time, and never wait for the
+    device.
     """
     if rng.device.type != "cuda":
         return one_step
@@ -114,26 +148,117 @@ def replayed(one_step: Callable[[], None], rng: Streams) -> Callable[[], None]:
 
 
 def fast_precision(wanted: str, device: torch.device | str) -> str:
-    """`wanted`, but "float32" in the place of "bfloat16" where the processor has no such products: imitated, they are up to a hundred times slower."""
+    """`wanted`, but "float32" in the place of "bfloat16" where the processor has no such products:
+    imitated, they are up to a hundred times slower."""
     if wanted != "bfloat16":
         return wanted
     device = torch.device(device)
     if device.type == "cuda":
         has = torch.cuda.get_device_capability(device) >= (8, 0)
     else:
-        has = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()     # torch 2.13 has no public name for these
+        # torch 2.13 has no public name for these
+        has = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return wanted if has else "float32"
 
 
 def solve_rows(device: str) -> int:
-    """SOLVE_ROWS of a device type, or the number in the environment variable ARQ_SOLVE_ROWS."""
+    """SOLVE_ROWS of a device type, or the number in the environment variable ARQ_SOLVE_ROWS.
+    ValueError for what is none."""
     rows = environ.get("ARQ_SOLVE_ROWS", str(SOLVE_ROWS.get(device, SOLVE_ROWS["cuda"])))
     if not rows.isdecimal() or int(rows) == 0:
-        raise ValueError(f"ARQ_SOLVE_ROWS: saw {rows!r}, expected a whole number of rows, such as {SOLVE_ROWS['cpu']}.")
+        raise ValueError(
+            f"ARQ_SOLVE_ROWS: saw {rows!r}, expected a whole number of rows, such as "
+            f"{SOLVE_ROWS['cpu']}."
+        )
     return int(rows)
 
 
 def equal_pieces(n: int, most: int) -> tuple[int, int]:
-    """(pieces, size): the fewest equal pieces of at most `most` that cover n; pieces·size - n rows are left to pad."""
+    """(pieces, size): the fewest equal pieces of at most `most` that cover n; pieces·size - n rows
+    are left to pad."""
     pieces = -(-n // max(1, most))
     return pieces, -(-n // pieces)
+
+
+def in_pieces(
+    values: Callable[[Tensor], Tensor], m: Int[Tensor, "E B"], most: int
+) -> Float[Tensor, "E B"]:
+    """values(m), at most `most` columns at a time, in pieces of one size (the last is padded): one
+    compiled program, in cache."""
+    pieces, size = equal_pieces(m.shape[1], most)
+    padded = torch.cat([m, m[:, :1].expand(-1, pieces * size - m.shape[1])], 1)
+    return torch.cat([values(piece) for piece in padded.split(size, 1)], 1)[:, : m.shape[1]]
+
+
+def passes(
+    f: Callable,
+    net: torch.nn.Module,
+    state: Float[Tensor, "EC B W"],
+    time: list[Tensor],
+    x: Float[Tensor, "E B n A"],
+    *tangents: Float[Tensor, "P E B n A"],
+    copies: int,
+    layers: int,
+) -> list[Float[Tensor, "... EC B n A"]]:
+    """What `f(net, rows, state, time, *tangents)` gives for all states, in the type of `state`.
+
+    f sees rows [EC, R, A] and tangents [EC, P, R, A], each member's `copies` side by side, for a
+    few states at a time, so that a pass stays in cache, or in memory; rows do not see each other.
+    Pieces are of one size (the last is padded), so that one compiled program serves. MemoryError
+    where memory runs out.
+    """
+    (members, b, width), n, device = state.shape, x.shape[2], state.device
+    row = n * members * (1 + sum(len(v) for v in tangents))  # network rows that a state takes
+    pieces, size = equal_pieces(b, solve_rows(device.type) * 256 // (width * row))
+    f = compiled(f, device, units=size * row * width * layers)
+
+    def of_members(y: Tensor) -> Tensor:
+        return y.to(state.dtype).repeat_interleave(copies, 0)
+
+    results = []
+    for i in torch.arange(pieces * size, device=device).clamp(max=b - 1).split(size):
+        rows = of_members(x[:, i]).flatten(1, 2)
+        along = [of_members(v[:, :, i].movedim(0, 1)).flatten(2, 3) for v in tangents]
+        got = _in_memory(f, net, rows, state[:, i], time, *along)
+        out, *derived = got if isinstance(got, tuple) else (got,)
+        derived = [y.movedim(1, 0).unflatten(2, (size, n)) for y in derived]
+        results.append([out.unflatten(1, (size, n)), *derived])
+    return [torch.cat(parts, -3)[..., :b, :, :] for parts in zip(*results, strict=True)]
+
+
+def _in_memory(f: Callable, net: torch.nn.Module, rows: Tensor, *args):
+    """f(net, rows, *args), or an error that says what to do when memory runs out."""
+    try:
+        return f(net, rows, *args)
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        if not known and "can't allocate memory" not in str(error):
+            raise
+        device = rows.device.type
+        raise MemoryError(
+            f"score network: saw memory run out on {device} ({str(error).splitlines()[0]}), with "
+            f"up to {solve_rows(device):,} rows of width 256 at once; try ARQ_SOLVE_ROWS="
+            f"{solve_rows(device) // 4}. Finished blocks of candidates are kept."
+        ) from error
+
+
+def nth(rows: Float[Tensor, "E B n A"], i: Int[Tensor, "E B"]) -> Float[Tensor, "E B A"]:
+    """Row i of the n at each place."""
+    return rows.gather(2, i[..., None, None].expand(-1, -1, 1, rows.shape[-1])).squeeze(2)
+
+
+def product(
+    x: Float[Tensor, "E R inputs"], weight: Float[Tensor, "E inputs outputs"]
+) -> Float[Tensor, "E R outputs"]:
+    """x times weight, member by member.
+
+    On a GPU in half precision both sizes are filled up with zeros to multiples of 8: tensor cores
+    read 16 bytes at a time, and fall back to kernels several times slower where rows of 3 or 11
+    numbers do not let them.
+    """
+    half = weight.dtype != torch.float32 or torch.is_autocast_enabled(weight.device.type)
+    inputs, outputs = (-size % TENSOR_CORE for size in weight.shape[1:])
+    if not (half and weight.is_cuda and (inputs or outputs)):
+        return torch.bmm(x, weight)
+    filled = F.pad(weight, (0, outputs, 0, inputs))
+    return torch.bmm(F.pad(x, (0, inputs)), filled)[..., : weight.shape[2]]

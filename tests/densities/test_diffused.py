@@ -8,9 +8,9 @@ import pytest
 import torch
 from scipy.stats import kstest, wasserstein_distance
 
-from arq_core.algorithm.samplers import SAMPLERS, make_grid, nearest, recorded
+from arq_core.algorithm.samplers import SAMPLERS, make_grid
 from arq_core.algorithm.sde import VPSDE, log_snr_grid
-from arq_core.densities.diffused import SegmentMarginal
+from arq_core.densities.diffused import SegmentMarginal, nearest, recorded
 from arq_core.densities.segments import FIGURE_A1, SegmentDensity
 from arq_core.engine.streams import Streams
 

@@ -33,11 +33,9 @@ class Replayed(Streams):
     def __init__(self, device):
         super().__init__(SEEDS, device)
 
-    def _draw(self, sampler, shape, **kw):
-        return torch.stack([sampler(shape, generator=torch.Generator().manual_seed(s), **kw) for s in self.seeds]).to(self.device)
-
-    def randint(self, high, *shape):
-        return torch.stack([torch.randint(high, shape, generator=torch.Generator().manual_seed(s)) for s in self.seeds]).to(self.device)
+    def _draw(self, sampler, *args, **kw):
+        seeds = [torch.Generator().manual_seed(s) for s in self.seeds]
+        return torch.stack([sampler(*args, generator=g, **kw) for g in seeds]).to(self.device)
 
 
 def candidates(data, hyper, budget):
