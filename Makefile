@@ -60,7 +60,7 @@ test: $(STAMP)
 check: $(STAMP) $(VENV)/.lint
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/lint-imports
-	$(VENV)/bin/pyright
+	$(VENV)/bin/pyright --pythonpath $(RUN)
 
 $(VENV)/.lint: $(STAMP)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[lint]"
