@@ -38,10 +38,12 @@ class Dataset:
 
     @property
     def state_dim(self) -> int:
+        """S, how many numbers a state has."""
         return self.transitions.states.shape[1]
 
     @property
     def action_dim(self) -> int:
+        """A, how many numbers an action has."""
         return self.transitions.actions.shape[1]
 
 

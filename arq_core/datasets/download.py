@@ -101,6 +101,7 @@ def download(address: str, wanted: Wanted, part: Path) -> str:
 
 
 def discard(part: Path) -> None:
+    """Remove the part file and the note of its origin beside it, where they exist."""
     part.unlink(missing_ok=True)
     _origin(part).unlink(missing_ok=True)
 

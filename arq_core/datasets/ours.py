@@ -137,14 +137,19 @@ def collect_maze(seed: int = 0, episodes: int = 1600) -> Dataset:
 
 
 def maze(task_name: str) -> Dataset:
+    """The dataset of `collect_maze()`: states [U, 2] in cells, 1,600 episodes; any name will do."""
     return collect_maze()
 
 
 def bridge(task_name: str) -> Dataset:
+    """The dataset of `collect_bridge()`: states [U, 2], 1,500 guided episodes; any name will do."""
     return collect_bridge()
 
 
 def door_human(task_name: str) -> Dataset:
+    """The dataset of `load_door_human()`: states [U, 39], actions [M, 28]; any name will do.
+    DataError where the demonstrations are not to be had, EnvError where the simulator is not.
+    """
     from arq_core.datasets.door import load_door_human
 
     return load_door_human()

@@ -94,10 +94,12 @@ class Values:
 
     @property
     def v(self) -> Float[np.ndarray, " S"]:
+        """V [S]: of each cell, the larger of its two values."""
         return self.q.max(1)
 
     @property
     def goes_right(self) -> np.ndarray:
+        """Booleans [S]: of each cell, whether right is worth more than left."""
         return self.q[:, 1] > self.q[:, 0]
 
 

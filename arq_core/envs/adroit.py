@@ -143,6 +143,9 @@ class AdroitEnvs:
         self.kept: list[tuple[list[np.ndarray], list[float]]] = []
 
     def reset(self, seeds: Sequence[int]) -> Float[np.ndarray, "n S"]:
+        """Start n episodes, one a seed: states [n, S], float32. EnvError for no seeds, or for more
+        than it was made for.
+        """
         if not 0 < len(seeds) <= len(self.data):
             name = type(self).__name__
             raise EnvError(

@@ -4,20 +4,17 @@ and the end there.
 The simulator is gymnasium-robotics'; what we change back to D4RL's:
 
 - The ant. Three numbers of its model differ (`d4rl_ant`): its motors are five times as strong, its
-    time step half as long, its contacts
-  stiffer. The model here has D4RL's. D4RL's data were made with MuJoCo 2.0 and have never been
-      replayed here: a score in this
-  environment is not set beside a published one as a reproduction.
+  time step half as long, its contacts stiffer. The model here has D4RL's. D4RL's data were made
+  with MuJoCo 2.0 and have never been replayed here: a score in this environment is not set beside a
+  published one as a reproduction.
 - Coordinates. D4RL starts at 0 with y down the map; gymnasium-robotics has 0 in the map's middle
-    and y up. Its ant cannot be
-  mirrored, so the map is turned over instead; then both differ by a shift, and states here are
-      D4RL's.
+  and y up. Its ant cannot be mirrored, so the map is turned over instead; then both differ by a
+  shift, and states here are D4RL's.
 - Goals: one for each episode, within [0, 1.5] beyond the goal's cell in x and y, as in D4RL's
-    version 2; versions 0 and 1 draw one such
-  goal for a whole evaluation. It is not in the state. `play` and `diverse` are evaluated alike, and
-      so is umaze-diverse.
+  version 2; versions 0 and 1 draw one such goal for a whole evaluation. It is not in the state.
+  `play` and `diverse` are evaluated alike, and so is umaze-diverse.
 - Starts: the origin, all positions and angles within 0.1 of D4RL's pose, velocities normal with
-    standard deviation 0.1.
+  standard deviation 0.1.
 """
 
 from __future__ import annotations
@@ -91,12 +88,18 @@ class AntMazeEnvs(SimulatedMazes):
     state_dim, action_dim, terminates = 29, 8, True
 
     def agent(self):
+        """Gymnasium's simulator of D4RL's ant in this maze; sets `origin` [2], the map's middle in
+        metres. EnvError where the simulator cannot be loaded.
+        """
         rows = [[int(tile == "#") for tile in row] for row in reversed(MAPS[self.maze])]
         # Position of the map's middle, gymnasium-robotics' origin.
         self.origin = CELL_SIZE * (np.array([len(rows[0]), len(rows)]) / 2 - 0.5 - START_CELL[::-1])
         return make_ant(rows)
 
     def start(self, rng):
+        """A start of an episode: a state [29] at the origin with D4RL's noise, and a goal [2] in
+        metres.
+        """
         return self.pose(cell_position(START_CELL), rng), draw_goal(GOAL_CELL[self.maze], rng)
 
     def pose(self, position: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -110,27 +113,40 @@ class AntMazeEnvs(SimulatedMazes):
         )
 
     def to_simulator(self, states):
+        """qpos [n, 15] and qvel [n, 14] of states [n, 29]: x and y, metres, are counted from the
+        map's middle.
+        """
         return np.concatenate([states[:, :2] - self.origin, states[:, 2:15]], 1), states[
             :, 15:
         ].copy()
 
     def from_simulator(self, qpos, qvel):
+        """States [n, 29] of qpos [n, 15] and qvel [n, 14]: x and y, metres, are counted from the
+        start's cell.
+        """
         return np.concatenate([qpos[:, :2] + self.origin, qpos[:, 2:], qvel], 1)
 
 
 class AntUMazeEnvs(AntMazeEnvs):
+    """An ant in D4RL's umaze, 3 by 3 cells of 4 m inside the walls; horizon 700 steps."""
+
     maze, horizon = "umaze", HORIZON["umaze"]
 
 
 class AntMediumEnvs(AntMazeEnvs):
+    """An ant in D4RL's medium maze, 6 by 6 cells of 4 m inside the walls; horizon 1,000 steps."""
+
     maze, horizon = "medium", HORIZON["medium"]
 
 
 class AntLargeEnvs(AntMazeEnvs):
+    """An ant in D4RL's large maze, 7 by 10 cells of 4 m inside the walls; horizon 1,000 steps."""
+
     maze, horizon = "large", HORIZON["large"]
 
 
 def umaze_envs(n: int) -> SimulatedMazes | ParallelEnvs:
+    """n episodes of D4RL's antmaze-umaze; EnvError where the simulator cannot be loaded."""
     return in_workers(AntUMazeEnvs, n, EPISODES_PER_WORKER)
 
 
@@ -140,8 +156,14 @@ def umaze_diverse_envs(n: int) -> SimulatedMazes | ParallelEnvs:
 
 
 def medium_envs(n: int) -> SimulatedMazes | ParallelEnvs:
+    """n episodes of D4RL's antmaze-medium, play or diverse; EnvError where the simulator cannot be
+    loaded.
+    """
     return in_workers(AntMediumEnvs, n, EPISODES_PER_WORKER)
 
 
 def large_envs(n: int) -> SimulatedMazes | ParallelEnvs:
+    """n episodes of D4RL's antmaze-large, play or diverse; EnvError where the simulator cannot be
+    loaded.
+    """
     return in_workers(AntLargeEnvs, n, EPISODES_PER_WORKER)

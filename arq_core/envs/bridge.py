@@ -59,10 +59,14 @@ class BridgeEnvs:
         return self._state()
 
     def reset(self, seeds: Sequence[int]) -> np.ndarray:
+        """Start n episodes, one a seed: states [n, 2] on plank 0, START_STRAY off at most."""
         stray = [np.random.default_rng(s).uniform(-START_STRAY, START_STRAY) for s in seeds]
         return self.place(np.stack([np.zeros(len(stray)), stray], 1))
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """One plank on, actions clipped: states [n, 2]; rewards [n], the plank's coins by a_1, or
+        FALL_REWARD (guide: CAUGHT_REWARD); terminated [n], fallen or across; success [n], across.
+        """
         grasp, move = np.clip(np.asarray(actions, np.float32), -1, 1).T
         self.plank = np.minimum(self.plank + 1, PLANKS)
         self.sideways = self.sideways + move

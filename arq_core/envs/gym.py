@@ -86,6 +86,7 @@ class GymEnvs:
         return self.states.copy(), rewards, self.over.copy(), success
 
     def close(self) -> None:
+        """Close all environments, those without an episode too."""
         for env in self.envs:
             env.close()
 

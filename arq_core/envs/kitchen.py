@@ -89,13 +89,16 @@ class KitchenEnvs:
         self.data = [mujoco.MjData(self.robot.model) for _ in range(n)]
         self.goal = goal_of(self.tasks)
         self.amplitude = NOISE * np.append(self.robot.robot_pos_noise_amp[ROBOT:], KETTLE_LAST)
-        self.noise: list[np.random.Generator] = []  # of each running episode, as are
-        # the robot's positions [9] last seen
+        # of each running episode: its noise, the robot's positions [9] last seen,
+        self.noise: list[np.random.Generator] = []
         self.seen: list[np.ndarray] = []
         # and the tasks that are not completed yet
         self.left: list[set[str]] = []
 
     def reset(self, seeds: Sequence[int]) -> Float[np.ndarray, "n 60"]:
+        """Start n episodes, one a seed, with four tasks to do: states [n, 60], float32, in radians
+        and metres. EnvError for no seeds, or for more than it was made for.
+        """
         if not 0 < len(seeds) <= len(self.data):
             name = type(self).__name__
             raise EnvError(

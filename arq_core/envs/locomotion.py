@@ -83,6 +83,9 @@ class LocomotionEnvs:
         self.running = self.data[:0]
 
     def reset(self, seeds: Sequence[int]) -> Float[np.ndarray, "n S"]:
+        """Start n episodes, one a seed: states [n, S], float32. EnvError for no seeds, or for more
+        than it was made for.
+        """
         if not 0 < len(seeds) <= len(self.data):
             raise EnvError(
                 f"{type(self).__name__}.reset: saw {len(seeds)} seeds, expected 1 to "
@@ -150,6 +153,10 @@ class LocomotionEnvs:
 
 
 class HopperEnvs(LocomotionEnvs):
+    """One leg, three motors. Reward: forward speed in m/s + 1 - 0.001·‖a‖². Ends where the torso is
+    at 0.7 m or lower, leans 0.2 rad or more, or a joint's angle or a velocity reaches 100.
+    """
+
     gym_id, state_dim, action_dim, survive, cost = "Hopper-v4", 11, 3, 1.0, 1e-3
 
     def _healthy(self, positions, velocities):
@@ -158,6 +165,10 @@ class HopperEnvs(LocomotionEnvs):
 
 
 class Walker2dEnvs(LocomotionEnvs):
+    """Two legs, six motors. Reward: forward speed in m/s + 1 - 0.001·‖a‖². Ends where the torso is
+    not between 0.8 m and 2 m high, or leans 1 rad or more.
+    """
+
     gym_id, state_dim, action_dim, survive, cost = "Walker2d-v4", 17, 6, 1.0, 1e-3
 
     def _healthy(self, positions, velocities):
@@ -165,6 +176,8 @@ class Walker2dEnvs(LocomotionEnvs):
 
 
 class HalfCheetahEnvs(LocomotionEnvs):
+    """Two legs, six motors. Reward: forward speed in m/s - 0.1·‖a‖². Never terminates."""
+
     gym_id, state_dim, action_dim, survive, cost, velocity_limit = (
         "HalfCheetah-v4",
         17,

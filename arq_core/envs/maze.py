@@ -94,6 +94,7 @@ class MazeEnvs:
         return self.position
 
     def reset(self, seeds: Sequence[int]) -> np.ndarray:
+        """Start n episodes, one a seed: positions [n, 2], at most FARTHEST cells off the start."""
         return self.place(
             np.concatenate(
                 [near(self.layout["start"][None], np.random.default_rng(s)) for s in seeds]
@@ -101,6 +102,9 @@ class MazeEnvs:
         )
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Move by the clipped actions: positions [n, 2] in cells; rewards [n], by what is met
+        first, else 0; terminated [n], at lava, lure, goal or door; success [n], at the goal.
+        """
         move = REACH * np.clip(np.asarray(actions, np.float32), -1, 1)
         share = np.linspace(1 / CHECKS, 1, CHECKS, dtype=np.float32)
         # [n CHECKS 2]

@@ -173,6 +173,9 @@ class RobosuiteEnvs:
         raise NotImplementedError
 
     def reset(self, seeds: Sequence[int]) -> Float[np.ndarray, "n S"]:
+        """Start n episodes, one a seed: states [n, S], float32. EnvError for no seeds, or for more
+        than it was made for.
+        """
         if not 0 < len(seeds) <= len(self.sims):
             raise EnvError(
                 f"{type(self).__name__}.reset: saw {len(seeds)} seeds, expected 1 to "
@@ -242,6 +245,7 @@ class LiftEnvs(RobosuiteEnvs):
 
     @staticmethod
     def object_state(seen):
+        """Of the cube: position [3] in metres, quaternion [4], vector to the hand [3] in metres."""
         return [seen["cube_pos"], seen["cube_quat"], -seen["gripper_to_cube_pos"]]
 
 
@@ -254,6 +258,7 @@ class CanEnvs(RobosuiteEnvs):
 
     @staticmethod
     def object_state(seen):
+        """Of the can: position [3], metres, and quaternion [4]: in the world, from the hand."""
         return _from_hand(seen, "Can")
 
 
@@ -266,6 +271,7 @@ class SquareEnvs(RobosuiteEnvs):
 
     @staticmethod
     def object_state(seen):
+        """Of the nut: position [3], metres, and quaternion [4]: in the world, from the hand."""
         return _from_hand(seen, "SquareNut")
 
 
@@ -301,6 +307,7 @@ class TransportEnvs(RobosuiteEnvs):
 
     @staticmethod
     def object_state(seen):
+        """The parts that NAMES lists, in metres and quaternions; the last two are flags."""
         return [seen[name] for name in TransportEnvs.NAMES]
 
 
@@ -314,25 +321,33 @@ class ToolHangEnvs(RobosuiteEnvs):
 
     @staticmethod
     def object_state(seen):
+        """Of stand, hook and tool: position [3] in metres and quaternion [4], in the world, then
+        seen from the hand; then two flags.
+        """
         poses = [x for name in ("base", "frame", "tool") for x in _from_hand(seen, name)]
         return [*poses, seen["frame_is_assembled"], seen["tool_on_frame"]]
 
 
 def lift_envs(n: int) -> RobosuiteEnvs | ParallelEnvs:
+    """n episodes of robosuite's Lift; EnvError where robosuite cannot be loaded."""
     return in_workers(LiftEnvs, n, EPISODES_PER_WORKER, _robosuite)
 
 
 def can_envs(n: int) -> RobosuiteEnvs | ParallelEnvs:
+    """n episodes of robosuite's PickPlaceCan; EnvError where robosuite cannot be loaded."""
     return in_workers(CanEnvs, n, EPISODES_PER_WORKER, _robosuite)
 
 
 def square_envs(n: int) -> RobosuiteEnvs | ParallelEnvs:
+    """n episodes of robosuite's NutAssemblySquare; EnvError where robosuite cannot be loaded."""
     return in_workers(SquareEnvs, n, EPISODES_PER_WORKER, _robosuite)
 
 
 def transport_envs(n: int) -> RobosuiteEnvs | ParallelEnvs:
+    """n episodes of robosuite's TwoArmTransport; EnvError where robosuite cannot be loaded."""
     return in_workers(TransportEnvs, n, EPISODES_PER_WORKER, _robosuite)
 
 
 def tool_hang_envs(n: int) -> RobosuiteEnvs | ParallelEnvs:
+    """n episodes of robosuite's ToolHang; EnvError where robosuite cannot be loaded."""
     return in_workers(ToolHangEnvs, n, EPISODES_PER_WORKER, _robosuite)

@@ -106,6 +106,7 @@ class SimulatedMazes:
         self.qpos, self.qvel = np.zeros((n, self.model.nq)), np.zeros((n, self.model.nv))
 
     def agent(self):
+        """Gymnasium's simulator of the agent in `maze`; EnvError where it cannot be loaded."""
         raise NotImplementedError
 
     def start(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -119,6 +120,7 @@ class SimulatedMazes:
     def from_simulator(
         self, qpos: Float[np.ndarray, "n Q"], qvel: Float[np.ndarray, "n V"]
     ) -> Float[np.ndarray, "n S"]:
+        """States [n, S] that stand for qpos [n, Q] and qvel [n, V] of the simulator."""
         raise NotImplementedError
 
     def controls(self, actions: Float[np.ndarray, "n A"]) -> Float[np.ndarray, "n A"]:
@@ -126,6 +128,9 @@ class SimulatedMazes:
         return actions
 
     def reset(self, seeds: Sequence[int]) -> Float[np.ndarray, "n S"]:
+        """Start n episodes, one a seed, as `start` draws them: states [n, S], float32. EnvError for
+        no seeds, or for more than it was made for.
+        """
         if not 0 < len(seeds) <= len(self.data):
             raise EnvError(
                 f"{type(self).__name__}.reset: saw {len(seeds)} seeds, expected 1 to "

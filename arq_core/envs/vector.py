@@ -26,6 +26,10 @@ class VectorEnv(Protocol):
     action_dim: int
     horizon: int
 
-    def reset(self, seeds: list[int]) -> np.ndarray: ...  # states [n, S]
-    # states, rewards [n], terminated [n], success [n]
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, ...]: ...
+    def reset(self, seeds: list[int]) -> np.ndarray:
+        """Start n episodes, one a seed: states [n, S]. EnvError where it cannot run so many."""
+        ...
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, ...]:
+        """One step with actions [n, A]: states [n, S], rewards [n], terminated [n], success [n]."""
+        ...

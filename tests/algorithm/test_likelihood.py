@@ -1,4 +1,5 @@
 """Log-densities against closed forms, observed orders, and divergences against traces."""
+
 import itertools
 import math
 
@@ -25,7 +26,8 @@ SDE, T_END = VPSDE(), 1e-3
 
 
 class Normal:
-    """The score of N(mean, diag std^2) diffused, with its own jvp. `flow_log_prob` is the ODE's density in closed form."""
+    """The score of N(mean, diag std^2) diffused, with its own jvp. `flow_log_prob` is the ODE's
+    density in closed form."""
 
     def __init__(self, a):
         g = torch.Generator().manual_seed(a)
@@ -48,8 +50,11 @@ class Normal:
         return torch.distributions.Normal(mean, variance.sqrt()).log_prob(x).sum(-1)
 
     def flow_log_prob(self, x, t_end):
-        """The ODE maps x to mean_T + gain (x - mean_end), gain = std_T / std_end, where the prior N(0, I) is read."""
-        (mean, variance), (mean_T, variance_T) = (self.moments(torch.tensor(t, dtype=torch.float64)) for t in (t_end, 1.0))
+        """The ODE maps x to mean_T + gain (x - mean_end), gain = std_T / std_end, where the prior
+        N(0, I) is read."""
+        (mean, variance), (mean_T, variance_T) = (
+            self.moments(torch.tensor(t, dtype=torch.float64)) for t in (t_end, 1.0)
+        )
         gain = (variance_T / variance).sqrt()
         return SDE.prior_log_prob(mean_T + gain * (x - mean)) + gain.log().sum()
 
@@ -80,7 +85,9 @@ def field(x, t):
 
 def traces(score, x, t):
     rows = x.reshape(-1, x.shape[-1])
-    return torch.stack([torch.autograd.functional.jacobian(lambda y: score(y, t), row).trace() for row in rows]).reshape(x.shape[:-1])
+    return torch.stack(
+        [torch.autograd.functional.jacobian(lambda y: score(y, t), row).trace() for row in rows]
+    ).reshape(x.shape[:-1])
 
 
 def noise(*shape, seed=0, dtype=torch.float64):
@@ -119,14 +126,21 @@ def test_hutchinson_with_one_probe_is_exact_for_a_diagonal_jacobian():
 def test_probes_are_signs_and_a_members_own():
     x = torch.zeros(2, 50, 4)
     probes = rademacher(Streams([3, 4]), x, 10)
-    assert probes.shape == (10, 2, 50, 4) and probes.dtype == x.dtype and set(probes.unique().tolist()) == {-1.0, 1.0}
+    assert (
+        probes.shape == (10, 2, 50, 4)
+        and probes.dtype == x.dtype
+        and set(probes.unique().tolist()) == {-1.0, 1.0}
+    )
     assert abs(probes.mean()) < 0.05
     assert torch.equal(probes[:, 1:], rademacher(Streams([4]), x[1:], 10))
 
 
 def test_jvp_prefers_the_scores_own():
     x, t = noise(1, 3, 3), torch.tensor(0.3, dtype=torch.float64)
-    own, generic = jvp(Normal(3), x, t, noise(4, 1, 3, 3)), jvp(Normal(3).__call__, x, t, noise(4, 1, 3, 3))
+    own, generic = (
+        jvp(Normal(3), x, t, noise(4, 1, 3, 3)),
+        jvp(Normal(3).__call__, x, t, noise(4, 1, 3, 3)),
+    )
     assert all(torch.allclose(a, b, atol=1e-13) for a, b in zip(own, generic))
 
 
@@ -140,7 +154,9 @@ def test_log_prob_matches_closed_form_normal(a):
     walked = log_prob_multistep(score, SDE, x, exact_divergence, log_snr_grid(SDE, 100, T_END))
     for log_prob, tolerance in ((fixed, 1e-6), (adaptive, 1e-6), (walked, 1e-4)):
         assert torch.allclose(log_prob, expected, rtol=0, atol=tolerance)
-    assert torch.allclose(fixed, score.log_prob(x, T_END), rtol=0, atol=0.03 * math.sqrt(a))      # N(0, I) is not quite p at t = 1
+    assert torch.allclose(
+        fixed, score.log_prob(x, T_END), rtol=0, atol=0.03 * math.sqrt(a)
+    )  # N(0, I) is not quite p at t = 1
 
 
 def test_released_setting_is_accurate_to_hundredths_and_stops_on_numbers_that_are_not_finite():
@@ -157,12 +173,21 @@ def test_released_setting_is_accurate_to_hundredths_and_stops_on_numbers_that_ar
 def test_solver_order_of_log_prob_fixed(method, order, ns):
     score, x = Mixture(2), noise(1, 10, 2)
     reference = log_prob_fixed(score, SDE, x, exact_divergence, log_snr_grid(SDE, 200, T_END), rk4)
-    errors = [(log_prob_fixed(score, SDE, x, exact_divergence, log_snr_grid(SDE, n, T_END), method) - reference).abs().mean() for n in ns]
+    errors = [
+        (
+            log_prob_fixed(score, SDE, x, exact_divergence, log_snr_grid(SDE, n, T_END), method)
+            - reference
+        )
+        .abs()
+        .mean()
+        for n in ns
+    ]
     assert observed_orders(errors) == pytest.approx([order, order], abs=0.15 * order)
 
 
 def test_solver_order_of_log_prob_change_is_four_both_ways():
-    """Along dpmpp_2m's nodes, against the known log-densities of its two ends (so N(0, I) at t = 1 plays no part)."""
+    """Along dpmpp_2m's nodes, against the known log-densities of its two ends (so N(0, I) at t = 1
+    plays no part)."""
     score, start = Normal(3), noise(1, 30, 3)
     down, up = [], []
     for n in (40, 80, 160):
@@ -181,19 +206,35 @@ def test_solver_order_of_log_prob_change_is_four_both_ways():
 @pytest.mark.parametrize("a", [1, 3, 24])
 @pytest.mark.parametrize("n, tolerance", [(20, 0.2), (32, 0.02)])
 def test_sample_with_log_prob_agrees_with_log_prob_at_its_samples(a, n, tolerance):
-    """Mean absolute error in nats against RK4 on a fine grid; the samples are those of dpmpp_2m. At A = 24 and n = 20 the two
-    worst of 60 samples make more than half of the second error; its median is 0.007."""
+    """Mean absolute error in nats against RK4 on a fine grid; the samples are those of dpmpp_2m. At
+    A = 24 and n = 20 the two worst of 60 samples make more than half of the second error; its
+    median is 0.007."""
     score, x, times = Mixture(a), noise(1, 60, a), log_snr_grid(SDE, n, T_END)
     sample, log_prob = sample_with_log_prob(score, SDE, x, times, exact_divergence)
-    reference = log_prob_fixed(score, SDE, sample, exact_divergence, log_snr_grid(SDE, 100, T_END), rk4)
+    reference = log_prob_fixed(
+        score, SDE, sample, exact_divergence, log_snr_grid(SDE, 100, T_END), rk4
+    )
     assert torch.allclose(sample, dpmpp_2m(score, SDE, x, times), atol=1e-12)
     assert (log_prob - reference).abs().mean() < tolerance
-    assert (log_prob_multistep(score, SDE, sample, exact_divergence, times) - reference).abs().mean() < tolerance
+    assert (
+        log_prob_multistep(score, SDE, sample, exact_divergence, times) - reference
+    ).abs().mean() < tolerance
 
 
-@pytest.mark.parametrize("log_prob", [lambda x: sample_with_log_prob(Mixture(3), SDE, x, log_snr_grid(SDE, 20, T_END), exact_divergence)[1],
-                                      lambda x: log_prob_multistep(Mixture(3), SDE, x, exact_divergence, log_snr_grid(SDE, 20, T_END)),
-                                      lambda x: log_prob_fixed(Mixture(3), SDE, x, exact_divergence, log_snr_grid(SDE, 8, T_END), heun)])
+@pytest.mark.parametrize(
+    "log_prob",
+    [
+        lambda x: sample_with_log_prob(
+            Mixture(3), SDE, x, log_snr_grid(SDE, 20, T_END), exact_divergence
+        )[1],
+        lambda x: log_prob_multistep(
+            Mixture(3), SDE, x, exact_divergence, log_snr_grid(SDE, 20, T_END)
+        ),
+        lambda x: log_prob_fixed(
+            Mixture(3), SDE, x, exact_divergence, log_snr_grid(SDE, 8, T_END), heun
+        ),
+    ],
+)
 def test_log_prob_in_float32_is_that_in_float64_and_ignores_the_batch(log_prob):
     x = noise(2, 4, 3, 3)
     single, exact = log_prob(x.float()), log_prob(x)

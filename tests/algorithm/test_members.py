@@ -1,4 +1,5 @@
 """A member of a batch is what it would be alone."""
+
 import pytest
 import torch
 from problems import chain, streams, tiny
@@ -25,7 +26,9 @@ def test_copies_of_a_fork_are_side_by_side():
     assert not torch.equal(both[0], both[1])
 
 
-@pytest.mark.parametrize("network", [MLP, lambda s, a, r: ResNet(s, a, r, width=32), lambda s, a, r: Critic(s, a, r)])
+@pytest.mark.parametrize(
+    "network", [MLP, lambda s, a, r: ResNet(s, a, r, width=32), lambda s, a, r: Critic(s, a, r)]
+)
 def test_network_of_members_equals_each_alone(network):
     def out(seeds, x, a):
         net = network(3, 2, Streams(seeds))
@@ -34,7 +37,9 @@ def test_network_of_members_equals_each_alone(network):
     x, a = torch.randn(3, 4, 3), torch.randn(3, 4, 6, 2)
     together = out([5, 6, 7], x, a)
     for e, seed in enumerate((5, 6, 7)):
-        torch.testing.assert_close(together[e:e + 1], out([seed], x[e:e + 1], a[e:e + 1]), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            together[e : e + 1], out([seed], x[e : e + 1], a[e : e + 1]), rtol=1e-5, atol=1e-6
+        )
 
 
 def test_score_network_shares_a_time_among_consecutive_rows():
@@ -57,25 +62,32 @@ def test_score_network_jvp_equals_autograd():
         torch.testing.assert_close(d[:, p], jvp)
 
 
-STEPS = {   # every trainer, for its first 50 steps
+STEPS = {  # every trainer, for its first 50 steps
     "behavior": lambda data, h, b, rng: fit_behavior(data, h, b, rng, NoStore()).loss,
     "q_beta": lambda data, h, b, rng: fit_q_beta(data, h, b, rng, NoStore()).loss,
-    "q": lambda data, h, b, rng: fit_q(data, _support(data, h, b, rng), h, b, rng, NoStore(), {}).loss,
-    "policy": lambda data, h, b, rng: fit_awr(data, torch.zeros(len(rng), len(data.actions)), 1.0, h, b, rng, NoStore(), {}).loss,
+    "q": lambda data, h, b, rng: (
+        fit_q(data, _support(data, h, b, rng), h, b, rng, NoStore(), {}).loss
+    ),
+    "policy": lambda data, h, b, rng: (
+        fit_awr(data, torch.zeros(len(rng), len(data.actions)), 1.0, h, b, rng, NoStore(), {}).loss
+    ),
 }
 
 
 def _support(data, h, b, rng):
-    return sample_support(fit_behavior(data, h, b, rng, NoStore()), data.states, h.n, rng, NoStore(), {})
+    return sample_support(
+        fit_behavior(data, h, b, rng, NoStore()), data.states, h.n, rng, NoStore(), {}
+    )
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_member_trains_as_it_would_alone_over_50_steps(step):
-    """To 1e-4 of the loss over the first 50 steps: a batched product may sum in another order than a single one."""
+    """To 1e-4 of the loss over the first 50 steps: a batched product may sum in another order than
+    a single one."""
     data = chain()
     h, b = tiny(score_steps=50, q_steps=50, q_beta_steps=50, policy_steps=50)
     together, alone = STEPS[step](data, h, b, streams(4, 5)), STEPS[step](data, h, b, streams(5))
-    torch.testing.assert_close(together[len(together) // 2:], alone, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(together[len(together) // 2 :], alone, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("step", STEPS)

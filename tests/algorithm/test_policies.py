@@ -1,4 +1,5 @@
 """Eq. 6 and advantage-weighted regression."""
+
 import math
 from dataclasses import replace
 
@@ -22,7 +23,9 @@ MASK = torch.tensor([True, True, True, False])
 
 
 def test_eq6_at_alpha_0_is_uniform_over_the_support():
-    torch.testing.assert_close(implicit_probabilities(VALUES, MASK, 0.0), torch.tensor([1 / 3, 1 / 3, 1 / 3, 0.0]))
+    torch.testing.assert_close(
+        implicit_probabilities(VALUES, MASK, 0.0), torch.tensor([1 / 3, 1 / 3, 1 / 3, 0.0])
+    )
 
 
 @pytest.mark.parametrize("alpha", [1e4, math.inf])
@@ -41,7 +44,8 @@ def test_advantage_is_against_the_mean_of_the_support():
 
 
 class FixedBehavior:
-    """Four candidates at -0.9, 0.1, 0.5 and 3; the last is outside the box, and `log_prob` is given."""
+    """Four candidates at -0.9, 0.1, 0.5 and 3; the last is outside the box, and `log_prob` is
+    given."""
 
     def __init__(self, log_prob):
         self.log_probs = torch.tensor(log_prob)
@@ -60,7 +64,9 @@ def _act(log_prob, log_epsilon, alpha=math.inf, q=lambda s, a: a[..., 0]):
 
 def test_filter_decides_what_the_implicit_policy_may_choose():
     assert (_act([0.0, 0.0, -9.0, -9.0], -5.0) == 0.1).all()
-    assert (_act([0.0, 0.0, -9.0, -9.0], None) == 1.0).all(), "filter off: the best candidate, clipped to the box"
+    assert (_act([0.0, 0.0, -9.0, -9.0], None) == 1.0).all(), (
+        "filter off: the best candidate, clipped to the box"
+    )
 
 
 def test_without_a_candidate_in_support_the_densest_is_taken():
@@ -77,17 +83,33 @@ def test_implicit_policy_samples_with_the_probabilities_of_eq6():
 
 def _fit(head, alpha, advantages, data, steps=800):
     h, b = tiny(policy_steps=steps)
-    return fit_awr(data, advantages, alpha, replace(h, head=head, batch=128, policy_lr=1e-3), b, streams(), NoStore(), {})
+    return fit_awr(
+        data,
+        advantages,
+        alpha,
+        replace(h, head=head, batch=128, policy_lr=1e-3),
+        b,
+        streams(),
+        NoStore(),
+        {},
+    )
 
 
 @pytest.mark.parametrize("head", ["gaussian", "deterministic"])
 def test_awr_follows_the_better_of_two_actions_and_bc_their_mean(head):
-    """Actions +0.5 (advantage 1) and -0.5 (advantage -1), equally often: alpha = 0 gives 0, alpha = 2 gives 0.5·tanh(2)."""
+    """Actions +0.5 (advantage 1) and -0.5 (advantage -1), equally often: alpha = 0 gives 0, alpha =
+    2 gives 0.5·tanh(2)."""
     data = chain(episodes=50)
     sign = torch.where(torch.arange(len(data.actions)) % 2 == 0, 1.0, -1.0)
-    data = replace(data, states=torch.zeros_like(data.states), actions=(0.5 * sign)[:, None].expand(-1, 2).contiguous())
+    data = replace(
+        data,
+        states=torch.zeros_like(data.states),
+        actions=(0.5 * sign)[:, None].expand(-1, 2).contiguous(),
+    )
     advantages = sign.expand(2, -1)
-    act = lambda alpha: _fit(head, alpha, advantages, data).act(torch.zeros(2, 1, 3), streams()).mean().item()   # noqa: E731
+    act = lambda alpha: (
+        _fit(head, alpha, advantages, data).act(torch.zeros(2, 1, 3), streams()).mean().item()
+    )
     assert abs(act(0.0)) < 0.05
     assert act(2.0) == pytest.approx(0.5 * math.tanh(2.0), abs=0.05)
 
@@ -98,7 +120,16 @@ def test_every_head_of_table_a3_acts_inside_the_box(head):
     if head == "resnet":
         pytest.importorskip("torch")
     h, b = tiny(policy_steps=2)
-    policy = fit_awr(data, torch.zeros(2, len(data.actions)), 0.0, replace(h, head=head, batch=4), b, streams(), NoStore(), {})
+    policy = fit_awr(
+        data,
+        torch.zeros(2, len(data.actions)),
+        0.0,
+        replace(h, head=head, batch=4),
+        b,
+        streams(),
+        NoStore(),
+        {},
+    )
     actions = policy.act(100 * torch.randn(2, 7, 3), streams())
     assert actions.shape == (2, 7, 2) and actions.abs().max() <= 1
 
@@ -106,12 +137,16 @@ def test_every_head_of_table_a3_acts_inside_the_box(head):
 def test_awr_weight_is_clipped_at_100():
     """An advantage of 1000 must not blow the loss up: its weight is that of log(100)/alpha."""
     data = chain()
-    huge, clipped = (_fit("deterministic", 1.0, torch.full((2, len(data.actions)), a), data, steps=50).loss for a in (1000.0, math.log(100.0)))
+    huge, clipped = (
+        _fit("deterministic", 1.0, torch.full((2, len(data.actions)), a), data, steps=50).loss
+        for a in (1000.0, math.log(100.0))
+    )
     torch.testing.assert_close(huge, clipped)
 
 
 def test_awr_says_when_no_weight_is_left_to_learn_from():
-    """e^(alpha·A) is 0 in float32 below A = -104: without a word the policy would keep its first weights and be scored as if it had learned."""
+    """e^(alpha·A) is 0 in float32 below A = -104: without a word the policy would keep its first
+    weights and be scored as if it had learned."""
     data = chain()
     lost = torch.stack([torch.full((len(data.actions),), a) for a in (-1.0, -500.0)])
     with pytest.warns(UserWarning, match=r"all 0 for seeds \[1\].*stays as it was initialised"):
@@ -120,7 +155,10 @@ def test_awr_says_when_no_weight_is_left_to_learn_from():
 
 def test_data_advantage_compares_with_the_support_and_the_action_itself():
     data = chain()
-    support = SupportSet(torch.rand(2, len(data.states), 3, 2), torch.tensor([0.0, 0.0, -9.0]).expand(2, len(data.states), 3))
+    support = SupportSet(
+        torch.rand(2, len(data.states), 3, 2),
+        torch.tensor([0.0, 0.0, -9.0]).expand(2, len(data.states), 3),
+    )
     got = data_advantage(data, support, lambda s, a: a.sum(-1), -5.0)
     own = data.actions.sum(-1)
     inside = support.actions[:, data.state][:, :, :2].sum(-1)

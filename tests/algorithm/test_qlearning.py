@@ -1,4 +1,5 @@
 """Eq. 5 in both variants, terminals and time limits."""
+
 from dataclasses import replace
 
 import pytest
@@ -40,8 +41,8 @@ def test_eq5_variants_differ_where_the_data_action_beats_the_kth():
 
 
 def test_eq5_with_fewer_than_k_in_support_follows_each_variants_rule():
-    assert bootstrap_paper(VALUES, SOME, 4, A_DATA) == 3.0         # the smallest in the support
-    assert bootstrap_released(VALUES, SOME, 4, A_DATA) == 4.0      # -inf, so a' decides
+    assert bootstrap_paper(VALUES, SOME, 4, A_DATA) == 3.0  # the smallest in the support
+    assert bootstrap_released(VALUES, SOME, 4, A_DATA) == 4.0  # -inf, so a' decides
 
 
 def test_a_terminal_never_bootstraps_and_a_time_limit_always_does():
@@ -55,7 +56,9 @@ def _critic(data, copies=2):
 
 def test_a_time_limit_with_unknown_next_action_bootstraps_from_the_densest_candidate():
     data, (h, _) = chain(terminal_every=100), tiny()
-    support = SupportSet(torch.rand(2, len(data.states), h.n, 2), torch.randn(2, len(data.states), h.n))
+    support = SupportSet(
+        torch.rand(2, len(data.states), h.n, 2), torch.randn(2, len(data.states), h.n)
+    )
     cut = (data.next_transition < 0).nonzero()[:, 0][-1:].expand(2, 1)
     q, u = _critic(data), data.next_state[cut]
     none = next_values(q, data, support, cut, replace(h, log_epsilon=100.0))
@@ -88,11 +91,15 @@ def test_min_over_critics_and_the_policys_single_critic():
 def test_refreshed_bootstrap_values_equal_those_of_the_batch():
     """target_every = 1 and a refresh before every step differ only in where Eq. 5 is evaluated."""
     data, (h, _) = chain(), tiny()
-    support = SupportSet(torch.rand(2, len(data.states), h.n, 2), torch.randn(2, len(data.states), h.n))
+    support = SupportSet(
+        torch.rand(2, len(data.states), h.n, 2), torch.randn(2, len(data.states), h.n)
+    )
     rows = torch.arange(len(data.actions)).expand(2, -1)
     q = _critic(data)
     m = torch.randint(len(data.actions), (2, 16))
-    torch.testing.assert_close(next_values(q, data, support, rows, h).gather(1, m), next_values(q, data, support, m, h))
+    torch.testing.assert_close(
+        next_values(q, data, support, rows, h).gather(1, m), next_values(q, data, support, m, h)
+    )
 
 
 def test_q_of_a_terminal_bandit_is_its_reward():
@@ -100,7 +107,9 @@ def test_q_of_a_terminal_bandit_is_its_reward():
     data = chain(episodes=200, length=1, terminal_every=1)
     data = replace(data, rewards=data.actions[:, 0].clone())
     h, b = tiny(q_steps=500, target_every=50)
-    support = SupportSet(torch.rand(2, len(data.states), h.n, 2), torch.zeros(2, len(data.states), h.n))
+    support = SupportSet(
+        torch.rand(2, len(data.states), h.n, 2), torch.zeros(2, len(data.states), h.n)
+    )
     q = fit_q(data, support, replace(h, batch=64), b, streams(), NoStore(), {})
     s, a = data.states[data.state].expand(2, -1, -1), data.actions.expand(2, -1, -1)[:, :, None]
     assert (q(s, a)[..., 0] - data.rewards).abs().mean() < 0.05

@@ -1,4 +1,5 @@
 """Eq. 4, the K-th largest, and the candidates of every state."""
+
 import os
 import subprocess
 import sys
@@ -56,17 +57,27 @@ BLOCK = STATES_PER_BLOCK["cpu"]
 def test_a_states_candidates_ignore_the_states_of_other_blocks(behavior):
     states = torch.randn(BLOCK + 40, 3)
     both = sample_support(behavior, states, 4, streams(), NoStore(), {})
-    other = sample_support(behavior, torch.cat([torch.randn(BLOCK, 3), states[BLOCK:]]), 4, streams(), NoStore(), {})
+    other = sample_support(
+        behavior, torch.cat([torch.randn(BLOCK, 3), states[BLOCK:]]), 4, streams(), NoStore(), {}
+    )
     assert torch.equal(both.actions[:, BLOCK:], other.actions[:, BLOCK:])
-    assert both.actions.shape == (2, len(states), 4, 2) and both.log_prob.shape == (2, len(states), 4)
+    assert both.actions.shape == (2, len(states), 4, 2) and both.log_prob.shape == (
+        2,
+        len(states),
+        4,
+    )
 
 
 def test_parts_computed_apart_are_the_whole_bit_for_bit(behavior, tmp_path):
     states = torch.randn(4 * BLOCK + 7, 3)
     whole = sample_support(behavior, states, 4, streams(), NoStore(), {})
-    assert sample_support(behavior, states, 4, streams(), FileStore(tmp_path), {}, part=(1, 2)) is None
+    assert (
+        sample_support(behavior, states, 4, streams(), FileStore(tmp_path), {}, part=(1, 2)) is None
+    )
     joined = sample_support(behavior, states, 4, streams(), FileStore(tmp_path), {}, part=(0, 2))
-    assert torch.equal(joined.actions, whole.actions) and torch.equal(joined.log_prob, whole.log_prob)
+    assert torch.equal(joined.actions, whole.actions) and torch.equal(
+        joined.log_prob, whole.log_prob
+    )
     with pytest.raises(ValueError, match=r"part: saw \(2, 2\), expected \(i, p\) with 0 <= i < p"):
         sample_support(behavior, states, 4, streams(), FileStore(tmp_path), {}, part=(2, 2))
 
@@ -99,7 +110,9 @@ def test_interrupted_sampling_goes_on_and_gives_the_same_candidates(behavior, tm
         sample_support(stops, states, 4, streams(), store, {})
     resumed = sample_support(stops, states, 4, streams(), store, {})
     assert stops.calls == 4
-    assert torch.equal(resumed.actions, whole.actions) and torch.equal(resumed.log_prob, whole.log_prob)
+    assert torch.equal(resumed.actions, whole.actions) and torch.equal(
+        resumed.log_prob, whole.log_prob
+    )
     assert sorted(p.suffix for p in tmp_path.iterdir()) == [".json", ".safetensors"]
 
 
@@ -108,12 +121,17 @@ def test_block_that_fails_its_checksum_is_computed_again(behavior, tmp_path, cap
     whole = sample_support(behavior, states, 4, streams(), NoStore(), {})
     with pytest.raises(KeyboardInterrupt):
         sample_support(stops, states, 4, streams(), FileStore(tmp_path), {})
-    for part, damage in ((0, lambda b: b[:-3] + bytes([b[-3] ^ 1]) + b[-2:]), (1, lambda b: b[:50])):
-        file, = tmp_path.glob(f"*.blocks/{part:06d}.safetensors")
+    for part, damage in (
+        (0, lambda b: b[:-3] + bytes([b[-3] ^ 1]) + b[-2:]),
+        (1, lambda b: b[:50]),
+    ):
+        (file,) = tmp_path.glob(f"*.blocks/{part:06d}.safetensors")
         file.write_bytes(damage(file.read_bytes()))
     resumed = sample_support(stops, states, 4, streams(), FileStore(tmp_path), {})
     assert stops.calls == 6
-    assert torch.equal(resumed.actions, whole.actions) and torch.equal(resumed.log_prob, whole.log_prob)
+    assert torch.equal(resumed.actions, whole.actions) and torch.equal(
+        resumed.log_prob, whole.log_prob
+    )
     assert capsys.readouterr().out.count("fails its checksum") == 2
 
 
@@ -122,13 +140,18 @@ def test_out_of_memory_names_the_number_of_rows_to_try(behavior, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("arq_core.algorithm.nets.ScoreNet.jvp", full)
-    with pytest.raises(MemoryError, match="out of memory.*8,192 rows of width 256.*ARQ_SOLVE_ROWS=2048"):
+    with pytest.raises(
+        MemoryError, match="out of memory.*8,192 rows of width 256.*ARQ_SOLVE_ROWS=2048"
+    ):
         sample_support(behavior, torch.randn(8, 3), 4, streams(), NoStore(), {})
 
 
 def test_two_processes_that_join_at_once_both_get_the_whole(tmp_path):
     """The second finds the blocks gone, or half gone, and takes the joined file."""
-    parts = [dict(x=torch.full((1, 2, 3), float(i)), seconds=torch.tensor(1.0, dtype=torch.float64)) for i in range(3)]
+    parts = [
+        dict(x=torch.full((1, 2, 3), float(i)), seconds=torch.tensor(1.0, dtype=torch.float64))
+        for i in range(3)
+    ]
     first, second = (FileStore(tmp_path).blocks("step", {}, 3) for _ in range(2))
     for i, tensors in enumerate(parts):
         first.save(i, tensors)
@@ -175,21 +198,37 @@ SCRIPT = """
     h, b = tiny()
     states = torch.randn(40 * {block}, 3, generator=torch.Generator().manual_seed(0))
     store = FileStore({folder!r}) if {folder!r} else NoStore()
-    support = sample_support(fit_behavior(chain(), h, b, streams(), NoStore()), states, 4, streams(), store, {{}})
-    print(float(support.actions.double().sum()), float(support.log_prob.double().sum()), support.actions.shape)
+    behavior = fit_behavior(chain(), h, b, streams(), NoStore())
+    support = sample_support(behavior, states, 4, streams(), store, {{}})
+    sums = [float(x.double().sum()) for x in (support.actions, support.log_prob)]
+    print(*sums, support.actions.shape)
 """
 
 
 def test_sampling_killed_twice_ends_with_every_block_once(tmp_path):
     def start(folder):
-        code = textwrap.dedent(SCRIPT.format(tests=os.path.join(os.path.dirname(__file__), "../helpers"), folder=folder, block=BLOCK))
-        return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        code = textwrap.dedent(
+            SCRIPT.format(
+                tests=os.path.join(os.path.dirname(__file__), "../helpers"),
+                folder=folder,
+                block=BLOCK,
+            )
+        )
+        return subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
 
     kept = []
     for _ in range(2):
         process, deadline = start(str(tmp_path)), time.monotonic() + 120
         before = len(list(tmp_path.glob("*.blocks/*.safetensors")))
-        while len(list(tmp_path.glob("*.blocks/*.safetensors"))) <= before + 1 and time.monotonic() < deadline:
+        while (
+            len(list(tmp_path.glob("*.blocks/*.safetensors"))) <= before + 1
+            and time.monotonic() < deadline
+        ):
             time.sleep(0.005)
         process.kill()
         process.wait(60)

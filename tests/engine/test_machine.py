@@ -1,4 +1,5 @@
 """What is fast does what is slow: compiled programs, pieces, and the choices between them."""
+
 import pytest
 import torch
 from hypothesis import given
@@ -27,8 +28,13 @@ def test_small_functions_are_not_compiled_and_large_ones_are(monkeypatch):
     monkeypatch.setattr(machine, "_program", lambda f: "program")
     cpu = torch.device("cpu")
     assert machine.compiled(torch.sin, cpu, calls=10, units=1000) is torch.sin
-    assert machine.compiled(torch.sin, cpu, calls=10, units=machine.PAYS_FROM_UNITS / 10) == "program"
-    assert machine.compiled(torch.sin, cpu, units=machine.PAYS_FROM_UNITS / machine.CALLS_OF_A_SOLVE) == "program"
+    assert (
+        machine.compiled(torch.sin, cpu, calls=10, units=machine.PAYS_FROM_UNITS / 10) == "program"
+    )
+    assert (
+        machine.compiled(torch.sin, cpu, units=machine.PAYS_FROM_UNITS / machine.CALLS_OF_A_SOLVE)
+        == "program"
+    )
 
 
 def test_without_a_compiler_a_warning_says_so_and_the_function_runs_as_it_is(monkeypatch):
@@ -38,8 +44,12 @@ def test_without_a_compiler_a_warning_says_so_and_the_function_runs_as_it_is(mon
     machine.can_compile.cache_clear()
     monkeypatch.setattr(torch, "compile", fails)
     try:
-        with pytest.warns(UserWarning, match="torch.compile does not work here .*no g.*install a C.. compiler"):
-            assert machine.compiled(torch.sin, torch.device("cpu"), units=1e9, calls=1e9) is torch.sin
+        with pytest.warns(
+            UserWarning, match="torch.compile does not work here .*no g.*install a C.. compiler"
+        ):
+            assert (
+                machine.compiled(torch.sin, torch.device("cpu"), units=1e9, calls=1e9) is torch.sin
+            )
     finally:
         machine.can_compile.cache_clear()
 
@@ -47,14 +57,24 @@ def test_without_a_compiler_a_warning_says_so_and_the_function_runs_as_it_is(mon
 def _q(data, h, b):
     h_behavior, b_behavior = tiny(score_steps=1)
     behavior = fit_behavior(data, h_behavior, b_behavior, streams(), NoStore())
-    return fit_q(data, sample_support(behavior, data.states, h.n, streams(), NoStore(), {}), h, b, streams(), NoStore(), {}).loss
+    return fit_q(
+        data,
+        sample_support(behavior, data.states, h.n, streams(), NoStore(), {}),
+        h,
+        b,
+        streams(),
+        NoStore(),
+        {},
+    ).loss
 
 
 TRAINERS = {
     "behavior": lambda data, h, b: fit_behavior(data, h, b, streams(), NoStore()).loss,
     "q": _q,
     "q_beta": lambda data, h, b: fit_q_beta(data, h, b, streams(), NoStore()).loss,
-    "policy": lambda data, h, b: fit_awr(data, torch.zeros(2, len(data.actions)), 1.0, h, b, streams(), NoStore(), {}).loss,
+    "policy": lambda data, h, b: (
+        fit_awr(data, torch.zeros(2, len(data.actions)), 1.0, h, b, streams(), NoStore(), {}).loss
+    ),
 }
 
 
@@ -65,7 +85,9 @@ def test_compiled_training_is_the_same_training(name, monkeypatch):
     eager = TRAINERS[name](data, h, b)
     compiled = []
     monkeypatch.setattr(machine, "PAYS_FROM_UNITS", 0)
-    monkeypatch.setattr(machine, "_program", lambda f, real=machine._program: compiled.append(f) or real(f))
+    monkeypatch.setattr(
+        machine, "_program", lambda f, real=machine._program: compiled.append(f) or real(f)
+    )
     torch.testing.assert_close(TRAINERS[name](data, h, b), eager, rtol=1e-3, atol=1e-4)
     assert compiled or not machine.can_compile("cpu"), "nothing was compiled"
 
@@ -82,11 +104,22 @@ def test_compiled_solve_gives_the_same_samples_and_densities(monkeypatch):
 def test_on_a_cpu_a_step_is_not_captured():
     def step():
         pass
+
     assert replayed(step, streams()) is step
 
 
-@pytest.mark.parametrize("amx, avx512, expected", [(True, True, "bfloat16"), (False, True, "bfloat16"), (True, False, "bfloat16"), (False, False, "float32")])
-def test_bfloat16_is_used_only_where_the_processor_multiplies_in_it(monkeypatch, amx, avx512, expected):
+@pytest.mark.parametrize(
+    "amx, avx512, expected",
+    [
+        (True, True, "bfloat16"),
+        (False, True, "bfloat16"),
+        (True, False, "bfloat16"),
+        (False, False, "float32"),
+    ],
+)
+def test_bfloat16_is_used_only_where_the_processor_multiplies_in_it(
+    monkeypatch, amx, avx512, expected
+):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
     assert machine.fast_precision("bfloat16", "cpu") == expected

@@ -1,4 +1,6 @@
-"""Sampling at scale: memory does not grow with the number of states, and nothing is lost when it is killed. Minutes; run with -m slow."""
+"""Sampling at scale: memory does not grow with the number of states, and nothing is lost when it is
+killed. Minutes; run with -m slow."""
+
 import subprocess
 import sys
 import textwrap
@@ -29,14 +31,19 @@ SCRIPT = """
     for x in (support.actions, support.log_prob):
         for rows in x[0].split(1000):
             sha.update(rows.numpy().data)
-    peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    status = [line.split() for line in open("/proc/self/status")]
+    peak = next(int(words[1]) for words in status if words[0] == "VmHWM:")
     print(peak, sha.hexdigest(), *support.actions.shape)
 """
 
 
 def start(states, folder):
-    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(SCRIPT), str(states), str(folder)], stdout=subprocess.PIPE,
-                            stderr=subprocess.DEVNULL, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(SCRIPT), str(states), str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
 
 
 def finish(process):
@@ -52,7 +59,10 @@ def test_20_000_states_need_no_more_memory_than_2_000_and_survive_two_kills(tmp_
     assert large < 2048 and large < 1.1 * small
     for kill in (1, 2):
         process, deadline = start(20_000, tmp_path / "killed"), time.monotonic() + 900
-        while len(list((tmp_path / "killed").glob("*.blocks/*.safetensors"))) < 40 * kill and time.monotonic() < deadline:
+        while (
+            len(list((tmp_path / "killed").glob("*.blocks/*.safetensors"))) < 40 * kill
+            and time.monotonic() < deadline
+        ):
             time.sleep(0.05)
         process.kill()
         process.wait()

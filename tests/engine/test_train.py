@@ -1,4 +1,5 @@
 """Averaging, checkpoints and resumption."""
+
 import os
 import signal
 import subprocess
@@ -32,7 +33,7 @@ def test_ema_keeps_the_average_and_moves_it_towards_the_model():
     assert model.weight.item() == 3.0
 
 
-def test_the_average_of_a_short_training_forgets_where_it_began_and_that_of_a_long_one_is_the_papers():
+def test_the_average_of_a_short_training_forgets_its_start_and_that_of_a_long_one_is_the_papers():
     def share_of_the_first_weights(steps, decay):
         left = 1.0
         for t in range(steps):
@@ -40,11 +41,15 @@ def test_the_average_of_a_short_training_forgets_where_it_began_and_that_of_a_lo
         return left
 
     assert share_of_the_first_weights(600, 0.999) < 1e-12 < 0.5 < 0.999**600
-    assert warmed_up(8_990, 0.999) == warmed_up(10**6, 0.999) == 0.999 and warmed_up(8_000, 0.999) < 0.999
+    assert (
+        warmed_up(8_990, 0.999) == warmed_up(10**6, 0.999) == 0.999
+        and warmed_up(8_000, 0.999) < 0.999
+    )
 
 
 def test_the_score_model_that_is_used_is_the_warmed_up_average():
-    """After two steps: w1 is forgotten to 1/10 and 2/11, as the rule says, whatever the group's decay."""
+    """After two steps: w1 is forgotten to 1/10 and 2/11, as the rule says, whatever the group's
+    decay."""
     data, kept = chain(), {}
 
     class Keep(NoStore):
@@ -54,7 +59,9 @@ def test_the_score_model_that_is_used_is_the_warmed_up_average():
     for steps in (0, 1, 2):
         h, b = tiny(score_steps=steps)
         fit_behavior(data, h, b, streams(), Keep())
-    name = next(k.removeprefix("net.") for k in kept[0] if k.startswith("net.") and kept[0][k].ndim == 3)
+    name = next(
+        k.removeprefix("net.") for k in kept[0] if k.startswith("net.") and kept[0][k].ndim == 3
+    )
     w0, w1, w2 = (kept[s][f"net.{name}"] for s in (0, 1, 2))
     one = w0 + (1 - 1 / 10) * (w1 - w0)
     torch.testing.assert_close(kept[2][f"average.{name}"], one + (1 - 2 / 11) * (w2 - one))
@@ -75,7 +82,9 @@ def test_target_network_follows_the_critic_slowly():
     start = saved["q.hidden.weight"]
     fit_q_beta(data, h, b, streams(), Keep())
     moved = saved["target.hidden.weight"] - start
-    torch.testing.assert_close(moved, (1 - h.polyak) * (after["hidden.weight"] - start), rtol=1e-3, atol=1e-8)
+    torch.testing.assert_close(
+        moved, (1 - h.polyak) * (after["hidden.weight"] - start), rtol=1e-3, atol=1e-8
+    )
 
 
 SCRIPT = """
@@ -95,7 +104,11 @@ SCRIPT = """
 def test_interrupted_training_ends_with_the_weights_of_an_uninterrupted_run(tmp_path, kill):
     data, (h, b) = chain(), tiny(score_steps=800)
     folder = tmp_path / "steps"
-    code = textwrap.dedent(SCRIPT.format(tests=os.path.join(os.path.dirname(__file__), "../helpers"), folder=str(folder)))
+    code = textwrap.dedent(
+        SCRIPT.format(
+            tests=os.path.join(os.path.dirname(__file__), "../helpers"), folder=str(folder)
+        )
+    )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not list(folder.glob("*.partial-*.safetensors")) and time.monotonic() < deadline:
@@ -106,10 +119,14 @@ def test_interrupted_training_ends_with_the_weights_of_an_uninterrupted_run(tmp_
     assert [p.name for p in folder.glob("behavior-*.safetensors")] == []
     resumed = fit_behavior(data, h, b, streams(), FileStore(folder))
     straight = fit_behavior(data, h, b, streams(), NoStore())
-    for a, e in zip(resumed.net.state_dict().values(), straight.net.state_dict().values(), strict=True):
+    for a, e in zip(
+        resumed.net.state_dict().values(), straight.net.state_dict().values(), strict=True
+    ):
         assert torch.equal(a, e)
     assert torch.equal(resumed.loss, straight.loss)
-    assert not [p for p in folder.glob("*.partial-*") if p.suffix != ".tmp"]              # what a kill cuts short stays as .tmp, which nothing reads
+    assert not [
+        p for p in folder.glob("*.partial-*") if p.suffix != ".tmp"
+    ]  # what a kill cuts short stays as .tmp, which nothing reads
 
 
 def test_finished_step_is_loaded_and_not_trained_again(tmp_path, monkeypatch):
@@ -123,7 +140,7 @@ def test_finished_step_is_loaded_and_not_trained_again(tmp_path, monkeypatch):
 def test_damaged_step_file_is_reported_by_name(tmp_path):
     data, (h, b) = chain(), tiny()
     fit_behavior(data, h, b, streams(), FileStore(tmp_path))
-    file, = tmp_path.glob("behavior-*.safetensors")
+    (file,) = tmp_path.glob("behavior-*.safetensors")
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(ValueError, match=f"{file.name}.*damaged.*delete it"):
         fit_behavior(data, h, b, streams(), FileStore(tmp_path))
@@ -131,13 +148,17 @@ def test_damaged_step_file_is_reported_by_name(tmp_path):
 
 def test_diverging_training_stops_with_its_name_and_step():
     data, (h, b) = chain(), tiny(q_beta_steps=100)
-    with pytest.raises(FloatingPointError, match="q_beta: the loss became .* by step 50, expected finite.*No checkpoint was written yet.*rewards"):
+    with pytest.raises(
+        FloatingPointError,
+        match="q_beta: the loss became .* by step 50, expected finite.*"
+        "No checkpoint was written yet.*rewards",
+    ):
         fit_q_beta(replace(data, rewards=data.rewards * 1e30), h, b, streams(), NoStore())
 
 
 def test_training_that_turns_nan_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
     data, (h, b) = chain(), tiny(q_beta_steps=400)
-    monkeypatch.setattr(train_module, "CHECKPOINT_SECONDS", 0.0)               # a checkpoint after each step
+    monkeypatch.setattr(train_module, "CHECKPOINT_SECONDS", 0.0)  # a checkpoint after each step
     store, steps = FileStore(tmp_path), []
     save = store.save
 
@@ -148,16 +169,25 @@ def test_training_that_turns_nan_keeps_the_last_good_checkpoint(tmp_path, monkey
             tensors["q.hidden.weight"].fill_(torch.nan)
 
     monkeypatch.setattr(store, "save", poison)
-    with pytest.raises(FloatingPointError, match="by step 21, .*weights that are not finite: .*last good checkpoint, of step 20, is kept"):
+    with pytest.raises(
+        FloatingPointError,
+        match="by step 21, .*weights that are not finite: .*"
+        "last good checkpoint, of step 20, is kept",
+    ):
         fit_q_beta(data, h, b, streams(), store)
     assert steps[-1] == 20
-    file, = tmp_path.glob("q_beta.partial-*.safetensors")
-    assert all(torch.isfinite(x).all() for x in safetensors.torch.load_file(file).values() if x.is_floating_point())
+    (file,) = tmp_path.glob("q_beta.partial-*.safetensors")
+    assert all(
+        torch.isfinite(x).all()
+        for x in safetensors.torch.load_file(file).values()
+        if x.is_floating_point()
+    )
 
 
 @pytest.mark.parametrize("write, checkpoints", [(0.1, [31, 62, 93]), (5.0, [31]), (100.0, [31])])
 def test_a_checkpoint_that_is_slow_to_write_is_written_less_often(monkeypatch, write, checkpoints):
-    """A step takes one second of this clock. 5 s of writing are 5% of 100 s; more than 600 s is never waited for."""
+    """A step takes one second of this clock. 5 s of writing are 5% of 100 s; more than 600 s is
+    never waited for."""
     data, (h, b) = chain(), tiny(q_beta_steps=100)
     clock, kept = SimpleNamespace(now=0.0), []
 
@@ -184,7 +214,8 @@ def test_loss_curve_is_a_mean_over_equal_windows():
 
 
 class Folded(nn.Module):
-    """Two maps used as one product: what it says of their gradients is not how they lie in memory."""
+    """Two maps used as one product: what it says of their gradients is not how they lie in
+    memory."""
 
     def __init__(self):
         super().__init__()
@@ -200,7 +231,17 @@ def test_gradients_that_lie_otherwise_in_memory_than_their_weights_are_read_righ
     x, goal = torch.randn(1, 8, 4, generator=torch.Generator().manual_seed(1)), torch.ones(1, 8, 12)
     ours, theirs = Folded(), Folded()
     assert not torch.autograd.grad((ours(x) - goal).square().sum(), ours.a)[0].is_contiguous()
-    train_module.train("folded", {}, dict(net=ours), lambda: (ours(x) - goal).square().mean((1, 2)), trained="net", lr=0.1, steps=3, rng=streams(0), store=NoStore())
+    train_module.train(
+        "folded",
+        {},
+        dict(net=ours),
+        lambda: (ours(x) - goal).square().mean((1, 2)),
+        trained="net",
+        lr=0.1,
+        steps=3,
+        rng=streams(0),
+        store=NoStore(),
+    )
     optimizer = torch.optim.Adam(theirs.parameters(), lr=0.1, foreach=False, fused=False)
     for _ in range(3):
         optimizer.zero_grad()

@@ -1,4 +1,5 @@
 """Table 1: each row's formula, the policy it induces, and the errors."""
+
 import math
 
 import pytest
@@ -38,14 +39,19 @@ def test_a_constant_of_the_state_does_not_change_the_induced_policy(c):
 
 def test_mmd2_is_zero_for_equal_samples_positive_for_others_and_symmetric():
     x, y = normal(2, 9, 3), normal(2, 5, 3, seed=1) + 1
-    torch.testing.assert_close(p.mmd2(x, x, 0.7), torch.zeros(2, dtype=torch.float64), atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        p.mmd2(x, x, 0.7), torch.zeros(2, dtype=torch.float64), atol=1e-12, rtol=0
+    )
     assert (p.mmd2(x, y, 0.7) > 0).all()
     torch.testing.assert_close(p.mmd2(x, y, 0.7), p.mmd2(y, x, 0.7))
 
 
 def test_mmd_as_printed_cannot_change_the_induced_policy_and_its_witness_does():
     actions, pi, beta = normal(2, 6, 1), normal(2, 9, 1, seed=1), normal(2, 8, 1, seed=2) + 1
-    torch.testing.assert_close(p.induced_policy(p.brac_mmd(actions, pi, beta, 0.5, 3.0, printed=True)), torch.full((2, 6), 1 / 6, dtype=torch.float64))
+    torch.testing.assert_close(
+        p.induced_policy(p.brac_mmd(actions, pi, beta, 0.5, 3.0, printed=True)),
+        torch.full((2, 6), 1 / 6, dtype=torch.float64),
+    )
     assert p.induced_policy(p.brac_mmd(actions, pi, beta, 0.5, 3.0, printed=False)).std() > 0.01
 
 
@@ -64,7 +70,10 @@ def test_mmd_witness_is_the_derivative_of_alpha_mmd2_by_finite_differences():
 def test_mmd_witness_of_samples_is_that_of_their_frequencies():
     a, i, j = normal(4, 2), torch.tensor([0, 0, 1, 3]), torch.tensor([2, 3, 3, 3])
     share = lambda k: torch.bincount(k, minlength=4).double() / len(k)
-    torch.testing.assert_close(p.mmd_witness(a, a[i], a[j], 0.6, 1.5), p.mmd_witness_of_masses(p.gaussian_kernel(a, a, 0.6), share(i), share(j), 1.5))
+    torch.testing.assert_close(
+        p.mmd_witness(a, a[i], a[j], 0.6, 1.5),
+        p.mmd_witness_of_masses(p.gaussian_kernel(a, a, 0.6), share(i), share(j), 1.5),
+    )
 
 
 def test_td3_bc_pulls_towards_the_data_and_its_printed_sign_pushes_away():
@@ -77,19 +86,23 @@ def test_ploff_leaves_q_on_the_data_and_as_printed_takes_it_away_there():
     q, far = torch.tensor([4.0, 4.0]), torch.tensor([0.0, 1e3])
     assert (q - p.ploff(q, far, 1.0, 1.0, printed=False)).tolist() == [4.0, 0.0]
     assert (q - p.ploff(q, far, 1.0, 1.0, printed=True)).tolist() == [0.0, 4.0]
-    assert p.ploff(-q, far, 1.0, 1.0, printed=False)[1] < 0                   # negative values: distance is rewarded
+    assert p.ploff(-q, far, 1.0, 1.0, printed=False)[1] < 0  # negative values: distance is rewarded
 
 
 def test_mopo_takes_the_largest_norm_over_models_and_the_printed_reading_one_model():
-    std = torch.tensor([[[3.0, 4.0]], [[6.0, 8.0]]])                          # [K=2, N=1, D=2]
+    std = torch.tensor([[[3.0, 4.0]], [[6.0, 8.0]]])  # [K=2, N=1, D=2]
     assert p.mopo(p.ensemble_spread(std, printed=False), 0.5).item() == 5.0
     assert p.mopo(p.ensemble_spread(std, printed=True), 0.5).item() == 2.5
 
 
 def test_cql_has_mean_zero_under_beta_and_its_limits():
     mu, beta = torch.tensor([0.1, 0.2, 0.7]), torch.tensor([0.6, 0.3, 0.1])
-    torch.testing.assert_close((beta * p.cql(mu, beta, 3.0)).sum(), torch.tensor(0.0), atol=1e-5, rtol=0)
-    assert p.cql(torch.tensor([0.5, 0.5, 0.0, 0.0]), torch.tensor([0.5, 0.0, 0.5, 0.0]), 2.0).tolist() == [0.0, math.inf, -2.0, -2.0]
+    torch.testing.assert_close(
+        (beta * p.cql(mu, beta, 3.0)).sum(), torch.tensor(0.0), atol=1e-5, rtol=0
+    )
+    assert p.cql(
+        torch.tensor([0.5, 0.5, 0.0, 0.0]), torch.tensor([0.5, 0.0, 0.5, 0.0]), 2.0
+    ).tolist() == [0.0, math.inf, -2.0, -2.0]
 
 
 def test_oracle_leaves_the_true_value_and_anti_exploration_scales_its_error():
@@ -100,7 +113,9 @@ def test_oracle_leaves_the_true_value_and_anti_exploration_scales_its_error():
 
 @pytest.mark.parametrize("function", [p.induced_policy, p.log_partition])
 def test_empty_supports_nan_and_infinite_rewards_are_refused(function):
-    with pytest.raises(DataError, match="saw 1 of 2 states whose candidates are all infinitely penalised"):
+    with pytest.raises(
+        DataError, match="saw 1 of 2 states whose candidates are all infinitely penalised"
+    ):
         function(torch.tensor([[0.0, math.inf], [math.inf, math.inf]]))
     with pytest.raises(DataError, match="p: saw NaN at 1 of 2 entries"):
         function(torch.tensor([0.0, math.nan]))

@@ -140,6 +140,9 @@ class RestrictedUnpickler(pickle._Unpickler):
     dispatch |= {pickle.SETITEM[0]: _set_item, pickle.SETITEMS[0]: _set_items}
 
     def find_class(self, module, name):
+        """What stands for `module.name` in ALLOWED; DataError for any other name, which is not
+        looked up.
+        """
         if (module, name) not in ALLOWED:
             raise DataError(
                 f"the pickle asks for {module}.{name}, expected nothing but numpy arrays in "
