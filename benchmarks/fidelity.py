@@ -8,7 +8,7 @@ only the solver errs and truth is known; "network", a small net trained here on 
 judged by 500 steps of predictor-corrector (Song et al.'s norms, one state at a time) and by RK45 in
 float64 with the exact divergence. Truth is taken at t = 1e-3, where samplers stop: true samples
 plus that noise. A distance is Wasserstein-1 at A = 1, else the energy distance, of 5,000 samples a
-state, in units of that between two samples of the reference (fidelity.against_truth defines ratio,
+state, in units of that between two samples of the reference (distances.against_truth defines ratio,
 z and z_state). Energy distances hardly see widths, so a second distance compares the samples' true
 log-densities (Wasserstein-1, cut off below the reference's least). Prints one JSON line per
 setting, from one process per core, and writes them to data/benchmarks/fidelity.json; `quick` is a

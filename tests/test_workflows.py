@@ -138,7 +138,13 @@ def test_an_action_has_one_version_everywhere():
 def test_a_change_is_tested_as_the_readme_says_on_the_oldest_and_another_python():
     job = workflow(FOLDER / "ci.yml")["jobs"]["change"]
     scripts = [step["run"] for step in job["steps"] if "run" in step]
-    wanted = ["make peers", "make test", "make table PROFILE=ci", "make links OFFLINE=1"]
+    wanted = [
+        "make peers",
+        "make check",
+        "make test",
+        "make table PROFILE=ci",
+        "make links OFFLINE=1",
+    ]
     assert [s for s in scripts if s in wanted] == wanted and any("chrom" in s for s in scripts)
     oldest, newest = job["strategy"]["matrix"]["python"]
     assert (

@@ -60,7 +60,7 @@ class Transitions:
                                 "rows of states.")
         if (most := float(max(self.actions.max(), -self.actions.min()))) > 1:
             raise DataError(f"Transitions.actions: saw a magnitude of {most:.6g}, expected the box "
-                            "[-1, 1]; clip or rescale the actions (datasets.clip_actions counts "
+                            "[-1, 1]; clip or rescale the actions (dataset.clip_actions counts "
                             "what it clips).")
 
     def _refuse_shapes_and_numbers(self) -> None:

@@ -1,7 +1,7 @@
 """The evidence behind each number: pages of the built book, one a task with an anchor a job, made
 from `data/results` when the book is built.
 
-A job's rows and its provenance (`runs`) are copied beside the pages, and so are the executed
+A job's rows and its provenance (`records`) are copied beside the pages, and so are the executed
 notebooks, each with a plain page to read it by. Rows without provenance are those of `make row`:
 what is then unknown is called "not recorded".
 """

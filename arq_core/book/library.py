@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -196,15 +197,33 @@ def source_signature(app, what, name, obj, options, signature, returns):
         written = inspect.signature(obj)
     except (TypeError, ValueError):
         return None
-    if what == "method":
-        parameters = [p for p in written.parameters.values() if p.name != "self"]
-        written = written.replace(parameters=parameters)
+    known = vars(sys.modules[obj.__module__])
+    parameters = [
+        p.replace(annotation=_with_shapes(p.annotation, known))
+        for p in written.parameters.values()
+        if what != "method" or p.name != "self"
+    ]
+    written = written.replace(
+        parameters=parameters, return_annotation=_with_shapes(written.return_annotation, known)
+    )
     if what == "class":
         protocol = list(written.parameters) == ["args", "kwargs"]
         return "" if protocol else stringify_signature(written, show_return_annotation=False), None
     returned = stringify_signature(written.replace(parameters=[])).removeprefix("()")
     shown = stringify_signature(written, show_return_annotation=False)
     return shown, returned.removeprefix(" -> ") or None
+
+
+def _with_shapes(annotation, known: dict):
+    """An annotation with the shapes that its module's short names stand for: States has one."""
+    if not isinstance(annotation, str):
+        return annotation
+
+    def spelled(name: re.Match) -> str:
+        kind = known.get(name[0])
+        return kind.__name__ if hasattr(kind, "dim_str") else name[0]
+
+    return re.sub(r"\b[A-Z]\w*\b", spelled, annotation)
 
 
 def is_left_out(app, what, name, obj, skip, options) -> bool | None:

@@ -28,11 +28,11 @@ PAGE_INPUTS = (
     "book",
     "data",
     "constraints.txt",
+    # of arq_core: what the pages show, and what draws them
     "arq_core/algorithm",
     "arq_core/book",
     "arq_core/config",
     "arq_core/datasets",
-    # of arq_core: what the pages show, and what draws them
     "arq_core/engine",
     "arq_core/experiments",
     "arq_core/results",
@@ -41,8 +41,12 @@ FAILED = "_build/grid/failed.json"  # they show it where it is there
 
 
 def manifest(root: Path) -> list[dict]:
-    """The entries of book/notebooks.toml, checked: known keys, and every page in book/_toc.yml."""
-    entries = tomllib.loads((root / "book/notebooks.toml").read_text())["notebook"]
+    """A notebook for each executed page of book/_toc.yml, those without an entry first.
+
+    A page `executed/name` without an entry in book/notebooks.toml is notebooks/name.ipynb, or that
+    name after a number (notebooks/01_name.ipynb). Entries are checked: known keys, a page in toc.
+    """
+    entries = tomllib.loads((root / "book/notebooks.toml").read_text()).get("notebook", [])
     toc = (root / "book/_toc.yml").read_text().split()
     for entry in entries:
         if unknown := sorted(entry.keys() - ENTRY):
@@ -55,7 +59,24 @@ def manifest(root: Path) -> list[dict]:
                 f"book/_toc.yml: page executed/{entry['page']} is missing, expected every "
                 "page of book/notebooks.toml; add it."
             )
-    return entries
+    listed = {entry["page"] for entry in entries}
+    pages = [word.removeprefix("executed/") for word in toc if word.startswith("executed/")]
+    return [_plain_entry(root, page) for page in pages if page not in listed] + entries
+
+
+def _plain_entry(root: Path, page: str) -> dict:
+    """The entry of a page that needs no more than its notebook."""
+    folder = root / "notebooks"
+    found = [
+        p for p in folder.glob("*.ipynb") if re.fullmatch(rf"(\d+_)?{re.escape(page)}", p.stem)
+    ]
+    if len(found) != 1:
+        raise RunError(
+            f"book/_toc.yml: executed/{page}: saw {len(found)} notebooks of that name in "
+            "notebooks/, expected one (a number may stand before it), or an entry in "
+            "book/notebooks.toml."
+        )
+    return {"source": found[0].relative_to(root).as_posix(), "page": page}
 
 
 def make_job(root: Path, entry: dict, profile: str, target: Path | None = None, **more) -> Job:

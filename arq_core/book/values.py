@@ -1,4 +1,4 @@
-"""What the book's pages need of Sphinx besides the results (`sphinx_results`): values and a status
+"""What the book's pages need of Sphinx besides the results (`scores`): values and a status
 page read from files, a check of the built pages.
 
 Everything read is noted as a dependency of the page. A value that does not exist is a warning, and

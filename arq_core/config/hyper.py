@@ -52,7 +52,7 @@ class Budget:
     # they are this one and those after it: not 0 where the first ones chose hyperparameters
     first_seed: int
     episodes: int  # evaluation episodes per seed
-    # of the dataset that are learned from, in whole episodes (datasets.thin); 0 is all
+    # of the dataset that are learned from, in whole episodes (dataset.thin); 0 is all
     transitions: int
     score_steps: int  # optimiser steps of s_psi
     q_steps: int  # of Q (ARQ)

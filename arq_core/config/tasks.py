@@ -54,9 +54,9 @@ class Task:
     score_min: float  # the return that scores 0
     score_max: float  # and the one that scores 100
     score_source: str
-    fidelity: str  # a key of datasets.FIDELITIES
+    fidelity: str  # a key of labels.FIDELITIES
     version: str  # of the dataset, by its publisher's count
-    cuts: str  # where a file in D4RL's layout ends its episodes (datasets.cuts)
+    cuts: str  # where a file in D4RL's layout ends its episodes (datasets.readers.cuts)
     # addresses of the same file, the publisher's first, or how the data were made
     source: str
     # "name=address": files that go by a similar name and hold other numbers

@@ -51,7 +51,7 @@ class SegmentMarginal:
         mean: Float[Tensor, " E"],
         scale: Float[Tensor, " E"],
     ) -> SegmentMarginal:
-        """Of the standardised action (a - mean)/scale of density e (densities.SegmentDensity) at
+        """Of the standardised action (a - mean)/scale of density e (segments.SegmentDensity) at
         states[e], for x [E, B, n, 1].
         """
         # [3, B, M_e]

@@ -4,20 +4,17 @@ and the end there.
 The simulator is gymnasium-robotics'; what we change back to D4RL's:
 
 - The ant. Three numbers of its model differ (`d4rl_ant`): its motors are five times as strong, its
-    time step half as long, its contacts
-  stiffer. The model here has D4RL's. D4RL's data were made with MuJoCo 2.0 and have never been
-      replayed here: a score in this
-  environment is not set beside a published one as a reproduction.
+  time step half as long, its contacts stiffer. The model here has D4RL's. D4RL's data were made
+  with MuJoCo 2.0 and have never been replayed here: a score in this environment is not set beside a
+  published one as a reproduction.
 - Coordinates. D4RL starts at 0 with y down the map; gymnasium-robotics has 0 in the map's middle
-    and y up. Its ant cannot be
-  mirrored, so the map is turned over instead; then both differ by a shift, and states here are
-      D4RL's.
+  and y up. Its ant cannot be mirrored, so the map is turned over instead; then both differ by a
+  shift, and states here are D4RL's.
 - Goals: one for each episode, within [0, 1.5] beyond the goal's cell in x and y, as in D4RL's
-    version 2; versions 0 and 1 draw one such
-  goal for a whole evaluation. It is not in the state. `play` and `diverse` are evaluated alike, and
-      so is umaze-diverse.
+  version 2; versions 0 and 1 draw one such goal for a whole evaluation. It is not in the state.
+  `play` and `diverse` are evaluated alike, and so is umaze-diverse.
 - Starts: the origin, all positions and angles within 0.1 of D4RL's pose, velocities normal with
-    standard deviation 0.1.
+  standard deviation 0.1.
 """
 
 from __future__ import annotations

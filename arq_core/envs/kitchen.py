@@ -89,8 +89,8 @@ class KitchenEnvs:
         self.data = [mujoco.MjData(self.robot.model) for _ in range(n)]
         self.goal = goal_of(self.tasks)
         self.amplitude = NOISE * np.append(self.robot.robot_pos_noise_amp[ROBOT:], KETTLE_LAST)
-        self.noise: list[np.random.Generator] = []  # of each running episode, as are
-        # the robot's positions [9] last seen
+        # of each running episode: its noise, the robot's positions [9] last seen,
+        self.noise: list[np.random.Generator] = []
         self.seen: list[np.ndarray] = []
         # and the tasks that are not completed yet
         self.left: list[set[str]] = []

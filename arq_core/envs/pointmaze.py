@@ -1,18 +1,17 @@
-"""PointMaze as D4RL's maze2d-*-v1 (Fu et al. 2020): a force-driven ball, a fixed goal, reward while
-it is there, no termination.
+"""PointMaze as D4RL's maze2d-*-v1 (Fu et al. 2020): a force-driven ball, a fixed goal, reward
+while it is there, no termination.
 
 The simulator is gymnasium-robotics'; its ball, walls and time step are D4RL's. What we change back
 to D4RL's:
 
 - Coordinates. D4RL's position counts cells: x along the map's rows, y along its columns, and the
-    middle of cell (i, j) is at
-  (i - 0.2, j - 0.2). gymnasium-robotics has x along the columns, y against the rows, and 0 in the
-      middle of the map. The two differ by
-  a quarter turn and a shift; states, velocities and actions here are D4RL's.
+  middle of cell (i, j) is at (i - 0.2, j - 0.2). gymnasium-robotics has x along the columns, y
+  against the rows, and 0 in the middle of the map. The two differ by a quarter turn and a shift;
+  states, velocities and actions here are D4RL's.
 - The goal is D4RL's fixed one, not part of the state; reward 1 within 0.5 of it
-    (gymnasium-robotics: 0.45), at every step.
+  (gymnasium-robotics: 0.45), at every step.
 - Starts: any free cell (the goal's included), position within 0.1 of (i, j), velocity normal with
-    standard deviation 0.1.
+  standard deviation 0.1.
 """
 
 from __future__ import annotations

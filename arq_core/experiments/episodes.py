@@ -62,9 +62,10 @@ def _episodes(
     states = envs.reset(starts)
     returns, lengths = np.zeros(shape, np.float64), np.zeros(shape, np.int64)
     success, running = np.zeros(shape, bool), np.ones(shape, bool)
-    for _ in tqdm(range(horizon), desc="evaluate", mininterval=1.0):
+    for t in tqdm(range(horizon), desc="evaluate", mininterval=1.0):
         s = torch.as_tensor(states, dtype=torch.float32).view(*shape, -1).to(draws.device)
         actions = act(s, draws).cpu().numpy().reshape(shape[0] * shape[1], -1)
+        _refuse_diverged(actions[running.ravel()], t)
         states, rewards, terminated, reached = envs.step(actions)
         returns += np.where(running, rewards.reshape(shape), 0.0)
         lengths += running
@@ -73,6 +74,15 @@ def _episodes(
         if not running.any():
             break
     return {"return": returns, "length": lengths, "success": success}
+
+
+def _refuse_diverged(actions: np.ndarray, t: int) -> None:
+    """A simulator may take NaN for an action like any other, and even reward it."""
+    if bad := int((~np.isfinite(actions)).any(-1).sum()):
+        raise DataError(
+            f"policy: saw actions that are not finite in {bad} of {len(actions)} episodes at step "
+            f"{t}, expected numbers in [-1, 1]; its training has diverged: lower the learning rate."
+        )
 
 
 def replayed_act(

@@ -33,7 +33,7 @@ class FigureA1:
     densities, each with its seeds side by side.
     """
 
-    names: tuple[str, ...]  # of each member's density (densities.FIGURE_A1)
+    names: tuple[str, ...]  # of each member's density (segments.FIGURE_A1)
     seeds: tuple[int, ...]
     hyper: Hyper
     budget: Budget

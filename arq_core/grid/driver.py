@@ -186,7 +186,7 @@ def environment(root: Path, request: Request) -> dict[str, str]:
     its helpers, its own files below _build.
 
     On one machine a step also learns whose it is, and stops when that process ends
-    (together.stop_with).
+    (side_by_side.stop_with).
     """
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
     own = {HEAD: str(os.getpid())} if request.engine == "laptop" else {}

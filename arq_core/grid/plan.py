@@ -134,7 +134,7 @@ class Cell:
 
     @property
     def job(self) -> str:
-        """Name of its rows, without suffix (results.file_name)."""
+        """Name of its rows, without suffix (rows.file_name)."""
         return results.file_name(self.task, self.profile, self.method, self.variant).removesuffix(
             ".jsonl"
         )

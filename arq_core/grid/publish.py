@@ -74,7 +74,7 @@ def publish(root: Path, cells: Sequence[Cell], folder: Path) -> dict[str, list[s
     replaced}.
 
     A job that would replace a larger one (more seeds or episodes) is not written;
-    results.write_rows says why.
+    rows.write_rows says why.
     """
     out: dict[str, list[str]] = {"written": [], "kept": []}
     for cell in cells:

@@ -2,7 +2,7 @@
 checksums by which an edited row is noticed.
 
 `make table` writes it last, when the rows are there; rows of `make row` have none. Whoever replaces
-rows removes it first (`results.write_rows`), so a run that is stopped in between leaves rows
+rows removes it first (`rows.write_rows`), so a run that is stopped in between leaves rows
 without provenance, never rows with another run's.
 """
 

@@ -173,7 +173,7 @@ def cells_of(rows: Sequence[dict], profile: str) -> dict[tuple, Seeds]:
 def compare(
     stored: Sequence[dict], new: Sequence[dict], profile: str, over: str = "bc"
 ) -> list[Finding]:
-    """Findings for two sets of rows (results.read_rows) at a profile.
+    """Findings for two sets of rows (rows.read_rows) at a profile.
 
     A cell is a task, fidelity, variant and method.
     """

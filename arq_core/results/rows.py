@@ -135,8 +135,9 @@ def _validate_job(rows: Sequence[dict], path: Path) -> None:
 
 
 def read_file(path: str | Path) -> list[dict]:
-    """The validated rows of one job, which must be those that its provenance (`runs`), if there is
-    one, was written for.
+    """The validated rows of one job.
+
+    They must be those that its provenance (`records`), if there is one, was written for.
     """
     path, rows = Path(path), []
     for i, line in enumerate(path.read_text().splitlines(), 1):
@@ -169,7 +170,7 @@ def write_rows(path: str | Path, rows: Iterable[dict]) -> Path:
     """Write one job atomically; refuse invalid rows, and refuse to replace a file by one with fewer
     rows.
 
-    The provenance of rows that are replaced (`runs`) goes with them: it is of another run.
+    The provenance of rows that are replaced (`records`) goes with them: it is of another run.
     """
     path, rows = Path(path), list(rows)
     _validate_job(rows, path)

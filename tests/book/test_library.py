@@ -159,6 +159,15 @@ def test_annotations_are_shown_as_they_are_written():
 
     shown, returned = library.source_signature(None, "function", "", kth_largest, None, "()", "")
     assert (
-        shown.startswith("(values: Float[Tensor, '... N'], mask: Bool[Tensor, '... N'], k: int)")
-        and returned == "Float[Tensor, '...']"
+        shown.startswith(
+            "(values: Float[Tensor, '*rows N'], mask: Bool[Tensor, '*rows N'], k: int)"
+        )
+        and returned == "Float[Tensor, '*rows']"
     )
+
+
+def test_a_short_name_of_a_shape_is_spelled_out():
+    from arq_core.algorithm.qlearning import QEnsemble
+
+    shown, _ = library.source_signature(None, "method", "", QEnsemble.all, None, "()", "")
+    assert shown == "(states: Float[Tensor, 'E B S'], actions: Float[Tensor, 'E B n A'])"

@@ -398,3 +398,22 @@ def test_equations_that_the_code_cites_are_on_a_page():
         re.findall(r"(?<![\d], )\b(Eq\. [456])\b", code)
     )
     assert {"S1", "S3", "S7", "AWR", "Eq. 4", "Eq. 5", "Eq. 6"} <= cited <= tags, cited - tags
+
+
+def test_a_page_needs_a_notebook_and_a_line_of_the_contents(project):
+    """Without an entry in book/notebooks.toml; what has one comes after it."""
+    notebook(project / "notebooks/07_walks.ipynb", "print(1)")
+    toc = project / "book/_toc.yml"
+    file(toc, toc.read_text() + "- file: executed/walks\n")
+    plain = {"source": "notebooks/07_walks.ipynb", "page": "walks"}
+    assert book.manifest(project)[0] == plain and book.manifest(project)[1]["page"] == "page"
+    job = book.make_job(project, plain, "ci")
+    assert job.target == project / "book/executed/walks.ipynb" and job.parameters == {}
+    notebook(project / "notebooks/walks.ipynb", "print(1)")
+    with pytest.raises(RunError, match="executed/walks: saw 2 notebooks.*expected one"):
+        book.manifest(project)
+
+
+def test_every_notebook_of_the_book_makes_a_page():
+    sources = {entry["source"] for entry in book.manifest(ROOT)}
+    assert sources == {f"notebooks/{p.name}" for p in (ROOT / "notebooks").glob("*.ipynb")}

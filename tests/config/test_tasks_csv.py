@@ -56,14 +56,14 @@ def registry():
     return load("ARQ_ROBOMIMIC_REGISTRY", "robomimic", "robomimic/__init__.py")
 
 
-def test_every_dataset_of_table_a4_has_one_row_and_the_rest_is_ours():
+def test_every_dataset_of_table_a4_has_one_row_and_other_rows_claim_none_of_its_names():
     rows = tasks.tasks()
     published = [row.published_name for row in rows.values() if row.published_name]
     assert sorted(published) == sorted(paper_names()) and len(published) == 40
     assert {
         name for name, row in rows.items() if row.published_name != name and row.published_name
     } == {"door-human"}
-    assert all(row.published_name == name for name, row in OFFICIAL.items())
+    assert all(row.published_name in (name, "") for name, row in OFFICIAL.items())
 
 
 def test_every_cell_that_decides_something_is_filled():

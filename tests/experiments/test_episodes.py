@@ -66,3 +66,15 @@ def test_an_environment_of_another_dimension_is_refused():
         check_dimensions(Countdown(), 7, 1)
     with pytest.raises(DataError, match="environment: saw actions of dimension 1, expected 6"):
         check_dimensions(Countdown(), 2, 6)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_policy_that_diverged_is_refused_and_not_scored(value):
+    """The bridge takes NaN sideways for a step that never falls: its return would be perfect."""
+    with pytest.raises(DataError, match="not finite in 8 of 8 episodes at step 0"):
+        evaluate(Constant(value), Countdown(), 4, streams(3, 4), horizon=3)
+    waits = Constant(0.0)
+    waits.act = lambda states, rng: torch.where(states[..., :1] > 0, 0.0, float("nan"))
+    evaluate(
+        waits, Countdown(), 4, streams(), horizon=9
+    )  # what comes after an end is not looked at

@@ -33,7 +33,7 @@ def read_d4rl(
     cuts: str = "timeouts",
 ) -> Dataset:
     """The file as a `Dataset`: states and actions as float32, actions clipped to the box, episodes
-    ended by the rule `cuts` (datasets.cuts).
+    ended by the rule `cuts` (datasets.readers.cuts).
 
     Holds at most twice what the file's arrays take.
     """
@@ -153,7 +153,7 @@ def to_transitions(
     """Flat arrays [M ...] in order of time -> (Transitions, notes); each state is stored once, s'
     of m is s of m + 1.
 
-    Episodes end by the rule `cuts` (datasets.cuts), where the arrays end, and where
+    Episodes end by the rule `cuts` (datasets.readers.cuts), where the arrays end, and where
     next_observations says that the next row does not follow. A terminal transition is kept. Any
     other last transition is dropped, as in the released code: its next action is unknown. At a
     terminal s' is next_observations' row; without that field it is s itself, since nothing is
