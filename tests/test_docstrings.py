@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "arq_core"
-ROOMS = ("algorithm", "engine", "theory")
+ROOMS = ("algorithm", "engine", "theory", "envs", "datasets", "config")
 
 
 def classes(tree):
