@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 
 NEEDED = ("data/tasks.csv", "book")  # what a checkout is known by
+# the process of a run of the grid, for the steps that it began on its own machine
+GRID_HEAD = "ARQ_GRID_HEAD"
 VARIABLES = {  # each ARQ_* variable that is read, and what it is for
     "ARQ_ROOT": "the checkout to work in; not set: the folder above the package",
     "ARQ_CACHE": "where downloads and finished steps are kept; not set: data/cache of the checkout",

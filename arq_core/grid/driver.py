@@ -28,10 +28,9 @@ from tqdm import tqdm
 
 from arq_core.config import processes, settings
 from arq_core.config.files import sweep, write_atomic
-from arq_core.config.paths import cache_folder
+from arq_core.config.paths import GRID_HEAD, cache_folder
 from arq_core.config.tasks import tasks
 from arq_core.grid import costs, plan
-from arq_core.grid.job import HEAD
 from arq_core.grid.plan import Cell
 
 ENGINES = ("laptop", "slurm", "kubernetes")
@@ -189,7 +188,7 @@ def environment(root: Path, request: Request) -> dict[str, str]:
     (side_by_side.stop_with).
     """
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
-    own = {HEAD: str(os.getpid())} if request.engine == "laptop" else {}
+    own = {GRID_HEAD: str(os.getpid())} if request.engine == "laptop" else {}
     return (
         os.environ
         | own

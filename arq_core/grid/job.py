@@ -20,9 +20,7 @@ from arq_core.book import notebook
 from arq_core.book.notebook import Job, RunError
 from arq_core.book.side_by_side import stop_with
 from arq_core.config.files import write_atomic
-
-# environment variable: the process of the run, for the steps it began on its own machine
-HEAD = "ARQ_GRID_HEAD"
+from arq_core.config.paths import GRID_HEAD
 
 
 def run(root: Path, job: dict) -> float:
@@ -65,7 +63,7 @@ def run(root: Path, job: dict) -> float:
 
 
 def main(arguments: list[str]) -> int:
-    if head := os.environ.get(HEAD):
+    if head := os.environ.get(GRID_HEAD):
         stop_with(int(head))
     try:
         print(f"done in {run(Path.cwd(), json.loads(arguments[0])):.0f} s")

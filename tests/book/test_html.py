@@ -127,6 +127,6 @@ def test_a_template_that_lacks_something_says_so():
 
 
 def test_a_notebook_that_shows_such_a_table_runs_again_when_a_template_changes(tmp_path):
-    source = results.PROJECT / "notebooks/12_dataset.ipynb"
-    found = notebook.dependencies(results.PROJECT, notebook.Job(source, tmp_path / "done.ipynb"))
+    source = DATA.parent / "notebooks/12_dataset.ipynb"
+    found = notebook.dependencies(DATA.parent, notebook.Job(source, tmp_path / "done.ipynb"))
     assert set(html.TEMPLATES.glob("*.html")) <= set(found)
