@@ -1,8 +1,10 @@
-"""Fixtures of the tests in a browser.
+"""Fixtures of the tests in a browser, and one for all: compiled programs are not checked.
 
-They skip with a reason where a program is missing; the summary of pytest shows it (-rs).
+Those of the browser skip with a reason where a program is missing; the summary of pytest shows it
+(-rs).
 """
 
+import functools
 import json
 import shutil
 import signal
@@ -10,11 +12,40 @@ import subprocess
 from contextlib import ExitStack
 
 import browser
+import jaxtyping
 import pytest
+
+from arq_core.engine import machine
 
 # as a shell starts what runs behind it: the programs under test would never see Ctrl-C
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_programs_are_not_checked():
+    """Shapes are checked (pyproject, --jaxtyping-packages) where lines run one by one: a compiler
+    cannot trace the checks, so they are off while a compiled program is traced or runs."""
+    program = machine._program
+
+    @functools.cache
+    def unchecked(f):
+        compiled = program(f)
+
+        @functools.wraps(f)
+        def run(*args, **kwargs):
+            before = jaxtyping.config.jaxtyping_disable
+            jaxtyping.config.update("jaxtyping_disable", True)
+            try:
+                return compiled(*args, **kwargs)
+            finally:
+                jaxtyping.config.update("jaxtyping_disable", before)
+
+        return run
+
+    machine._program = unchecked
+    yield
+    machine._program = program
 
 
 # not the session: while it runs, other tests of this thread could not run asyncio

@@ -80,10 +80,8 @@ def hutchinson_divergence(probes: Tensor) -> Divergence:
 @torch.no_grad()
 def log_prob_rk45(score: Score, sde: VPSDE, x: Sample, divergence: Divergence, rtol: float = 1e-5,
                   atol: float = 1e-5, t_start: float = 1e-5) -> LogProb:
-    """S7: As released: scipy's RK45 in t from t_start to 1, the whole batch as one system (so the
-    error control couples members).
-
-    Defaults are the released code's. The state is float64, the score is evaluated in the type of x.
+    """S7, as released: scipy's RK45 in t from t_start to 1, the whole batch as one system (so the
+    error control couples members). The state is float64, the score is evaluated in the type of x.
     """
     if not torch.isfinite(x).all():
         raise ValueError("log_prob_rk45: saw actions that are not finite, expected finite numbers; "
@@ -110,8 +108,7 @@ def log_prob_rk45(score: Score, sde: VPSDE, x: Sample, divergence: Divergence, r
 
 
 def heun(f: Velocity, x: Sample, a: Tensor, b: Tensor) -> tuple[Sample, LogProb]:
-    """A step of Heun's method from angle a to b, and the divergence's integral. Order 2; 2
-    evaluations."""
+    """A step of Heun's method from angle a to b, and the divergence's integral. Order 2."""
     v0, d0 = f(x, a)
     v1, d1 = f(x + (b - a) * v0, b)
     return x + (b - a) / 2 * (v0 + v1), (b - a) / 2 * (d0 + d1)

@@ -12,7 +12,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from arq_core.algorithm.nets import MLP, ResNet
-from arq_core.algorithm.types import Actions, Behavior, QFunction, States, SupportSet, Transitions
+from arq_core.algorithm.types import (
+    Actions,
+    Behavior,
+    QFunction,
+    States,
+    SupportSet,
+    Transitions,
+    in_support,
+)
 from arq_core.config.hyper import Budget, Hyper
 from arq_core.engine.machine import BACK_AND_FORTH, activations, compiled_with_gathering, nth
 from arq_core.engine.store import Store
@@ -33,11 +41,8 @@ def advantage(values: Float[Tensor, "*rows n"],
 
 def implicit_probabilities(values: Float[Tensor, "*rows n"], mask: Bool[Tensor, "*rows n"],
                            alpha: float, logits: str = "advantage") -> Float[Tensor, "*rows n"]:
-    """Eq. 6 over candidates: softmax of alpha·A or alpha·Q inside the support; alpha = inf is
-    greedy, ties shared.
-
-    The two differ by a constant per state. Each state needs a candidate in the support.
-    """
+    """Eq. 6: softmax of alpha·A or alpha·Q (a constant apart) over the candidates in the support;
+    alpha = inf is greedy, ties shared. Each state needs a candidate in the support."""
     if math.isinf(alpha):
         inside = values.masked_fill(~mask, -torch.inf)
         best = (inside == inside.amax(-1, keepdim=True)) & mask
@@ -48,8 +53,7 @@ def implicit_probabilities(values: Float[Tensor, "*rows n"], mask: Bool[Tensor, 
 
 @dataclass(frozen=True)
 class ImplicitPolicy:
-    """Eq. 6 with n fresh samples of beta at every state; `log_epsilon` None turns the support
-    filter off.
+    """Eq. 6 with n fresh samples of beta at every state, not filtered if `log_epsilon` is None.
 
     Where no fresh sample is in the support the densest is taken. Without a Q (`q` None) it is the
     cloned behaviour itself.
@@ -83,7 +87,7 @@ class ImplicitPolicy:
             mask = torch.ones(candidates.shape[:3], dtype=torch.bool, device=candidates.device)
         else:
             candidates, log_prob = self.behavior.sample_with_log_prob(states, self.n, rng)
-            mask = log_prob >= self.log_epsilon
+            mask = in_support(log_prob, self.log_epsilon)
             densest = torch.nn.functional.one_hot(log_prob.argmax(-1), self.n).bool()
             mask = torch.where(mask.any(-1, keepdim=True), mask, densest)
         p = implicit_probabilities(self.q(states, candidates), mask, self.alpha, self.logits)

@@ -12,15 +12,17 @@ from torch import Tensor
 
 from arq_core.algorithm.nets import Critic
 from arq_core.algorithm.support import kth_largest
-from arq_core.algorithm.types import Candidates, DataError, States, SupportSet, Transitions, Values
-from arq_core.config.hyper import Budget, Hyper
-from arq_core.engine.machine import (
-    BACK_AND_FORTH,
-    activations,
-    compiled,
-    compiled_with_gathering,
-    in_pieces,
+from arq_core.algorithm.types import (
+    Candidates,
+    DataError,
+    States,
+    SupportSet,
+    Transitions,
+    Values,
+    in_support,
 )
+from arq_core.config.hyper import Budget, Hyper
+from arq_core.engine import machine
 from arq_core.engine.store import Store
 from arq_core.engine.streams import Streams
 from arq_core.engine.train import Averaging, Kept, precision, train
@@ -28,7 +30,7 @@ from arq_core.engine.train import Averaging, Kept, precision, train
 CRITICS = 2               # critics per seed for ARQ (appendix A.2); Q_beta has one
 # (state, action, critic) rows at once: what stays in two cores' cache, or fits in memory
 CRITIC_ROWS = {"cpu": 24_576, "cuda": 4_194_304}
-CRITIC_UNITS = 512        # activations of a critic for such a row: two layers of 256
+CRITIC_UNITS = 512        # machine.activations of a critic for such a row: two layers of 256
 
 
 @dataclass(frozen=True)
@@ -111,11 +113,12 @@ def next_values(q_target: QEnsemble, data: Transitions, support: SupportSet,
     """
     e = torch.arange(len(m), device=m.device)[:, None]
     u, following = data.next_state[m], data.next_transition[m]
-    near = SupportSet(support.actions[e, u], support.log_prob[e, u])         # [E B N A], [E B N]
-    a_data = torch.where((following >= 0)[..., None], data.actions[following], near.densest())
-    candidates = torch.cat([near.actions, a_data[:, :, None]], 2)            # [E B N+1 A]
+    actions, log_prob = support.actions[e, u], support.log_prob[e, u]        # [E B N A], [E B N]
+    densest = machine.nth(actions, log_prob.argmax(-1))                      # [E B A]
+    a_data = torch.where((following >= 0)[..., None], data.actions[following], densest)
+    candidates = torch.cat([actions, a_data[:, :, None]], 2)                 # [E B N+1 A]
     values = q_target.min(data.states[u], candidates)                        # [E B N+1]
-    inside = near.mask(hyper.log_epsilon)                                    # [E B N]
+    inside = in_support(log_prob, hyper.log_epsilon)                         # [E B N]
     return BOOTSTRAPS[hyper.variant](values[..., :-1], inside, hyper.k, values[..., -1])
 
 
@@ -132,11 +135,12 @@ def fit_q(data: Transitions, support: SupportSet, hyper: Hyper, budget: Budget, 
     most = max(1, at_once // (len(rng) * CRITICS * (support.actions.shape[2] + 1)))
     _ = data.next_transition                   # computed here, and not in the compiled program
     columns = budget.q_steps * (hyper.batch if every == 1 else len(rows) / every)
-    values = compiled(next_values, rng.device, units=at_once * CRITIC_UNITS, calls=columns / most)
+    size = dict(units=at_once * CRITIC_UNITS, calls=columns / most)
+    values = machine.compiled(next_values, rng.device, **size)
     v = torch.zeros(len(rng), len(rows), device=rng.device)
 
     def bootstrap(q_target: QEnsemble, m: Tensor) -> Tensor:
-        return in_pieces(lambda m: values(q_target, data, support, m, hyper), m, most)
+        return machine.in_pieces(lambda m: values(q_target, data, support, m, hyper), m, most)
 
     def refresh(q_target: QEnsemble, taken: int) -> None:
         if taken % every == 0:
@@ -162,8 +166,8 @@ def fit_q_beta(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams,
                         "cut say nothing about the behaviour's value.")
     values = sarsa_values
     if rng.device.type == "cuda":         # one row a transition: on a processor nothing is gained
-        values = compiled(sarsa_values, rng.device, units=hyper.batch * len(rng) * CRITIC_UNITS,
-                          calls=budget.q_beta_steps)
+        size = dict(units=hyper.batch * len(rng) * CRITIC_UNITS, calls=budget.q_beta_steps)
+        values = machine.compiled(sarsa_values, rng.device, **size)
     key = dict(lr=hyper.q_beta_lr, steps=budget.q_beta_steps)
     return _fit("q_beta", 1, usable, data, hyper, budget, rng, store, key, None,
                 lambda q_target, m: values(q_target, data, m))
@@ -177,9 +181,9 @@ def _fit(name: str, copies: int, rows: Int[Tensor, " R"], data: Transitions, hyp
     net = Critic(data.states.shape[1], data.actions.shape[1], weights).to(rng.device)
     q = QEnsemble(net, copies)
     q_target = QEnsemble(copy.deepcopy(net).requires_grad_(False), copies)
-    squared_error = compiled_with_gathering(
+    squared_error = machine.compiled_with_gathering(
         loss_of_rows, policy_evaluation_loss, rng.device,
-        units=BACK_AND_FORTH * hyper.batch * activations(net), calls=key["steps"])
+        calls=key["steps"], units=machine.BACK_AND_FORTH * hyper.batch * machine.activations(net))
 
     def loss() -> Tensor:
         m = rows[batches.randint(len(rows), hyper.batch)]

@@ -36,8 +36,7 @@ def data_prediction(score: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> T
 
 
 def langevin_step_size(score: Tensor, z: Tensor, snr: float, norm: str) -> Tensor:
-    """S5: 2 (snr |z| / |score|)^2 (Song et al. 2021, Alg. 5), by norms of each sample or means over
-    each member's batch."""
+    """S5: 2 (snr |z| / |score|)^2 (Song et al. 2021, Alg. 5), each sample's or batch means."""
     z, score = z.norm(dim=-1, keepdim=True), score.norm(dim=-1, keepdim=True)
     if norm == "batch":
         axes = tuple(range(1, z.ndim))
@@ -53,16 +52,14 @@ def reverse_mean(score: Tensor, sde: VPSDE, x: Tensor, t: Tensor, dt: Tensor) ->
 @torch.no_grad()
 def predictor_corrector(score: Score, sde: VPSDE, x: Sample, times: Tensor, rng,
                         snr: float = 0.16, norm: str = "sample") -> Sample:
-    """S5: The paper's sampler: one Langevin step at t, then Euler-Maruyama to the next time (Song
-    et al. 2021, Alg. 1 and 5).
+    """S5, the paper's: a Langevin step, then Euler-Maruyama (Song et al. 2021, Alg. 1 and 5).
 
-    Order 1 in the step (weak) but for the corrector's own bias, a share of at most snr^2 of the
-    variance; 2 evaluations a step. Returns the last mean, without its noise: a std not large
-    against sqrt(beta dt) of the last step comes out too small. snr 0.16 and the corrector first are
-    the released code's, and so is norm = "sample", where the paper's source, Song et al., uses
-    "batch". Per-sample step sizes fail in low dimension: E[1/|score|^2] is infinite for A <= 2, and
-    at A = 3 many samples still leave the support. Batch means avoid that, but a sample then depends
-    on its batch.
+    Order 1 in the step (weak) but for the corrector's own bias, at most snr^2 of the variance; 2
+    evaluations a step. Returns the last mean, without its noise: a std not large against
+    sqrt(beta dt) of the last step comes out too small. snr, the corrector first, and norm "sample"
+    are the released code's; the paper's source, Song et al., uses "batch". Per-sample step sizes
+    fail in low dimension: E[1/|score|^2] is infinite for A <= 2, and at A = 3 many samples still
+    leave the support. Batch means avoid that, but a sample then depends on its batch.
     """
     _check_norm(norm, x.shape[-1])
     mean = x
@@ -87,8 +84,7 @@ def _check_norm(norm: str, dim: int) -> None:
 
 @torch.no_grad()
 def euler_maruyama(score: Score, sde: VPSDE, x: Sample, times: Tensor, rng) -> Sample:
-    """The reverse SDE by Euler-Maruyama (Song et al. 2021, Eq. 6), its last mean. Weak order 1;
-    1 evaluation a step."""
+    """The reverse SDE by Euler-Maruyama (Song et al. 2021, Eq. 6). Weak order 1; 1 evaluation."""
     mean = x
     for t_model, t, t_next in steps(times, x):
         mean = reverse_mean(score(x, t_model), sde, x, t, t - t_next)
@@ -98,8 +94,7 @@ def euler_maruyama(score: Score, sde: VPSDE, x: Sample, times: Tensor, rng) -> S
 
 @torch.no_grad()
 def probability_flow(score: Score, sde: VPSDE, x: Sample, times: Tensor, rng=None) -> Sample:
-    """S6: The probability-flow ODE (Song et al. 2021, Eq. 13) by Heun's method in the VP angle
-    phi = atan(sigma / alpha).
+    """S6: The probability-flow ODE (Song et al. 2021, Eq. 13) by Heun's method in the VP angle.
 
     dx/dphi = -tan(phi) (score + x), which vanishes for standard normal data (Salimans and Ho 2022,
     App. D, for the angle). Order 2; 2 evaluations a step; deterministic.

@@ -15,7 +15,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from arq_core.engine.machine import nth
 from arq_core.engine.store import fingerprint
 from arq_core.engine.streams import Streams
 
@@ -120,12 +119,13 @@ class SupportSet:
     log_prob: Float[Tensor, "E U N"]
 
     def mask(self, log_epsilon: float) -> Bool[Tensor, "E U N"]:
-        """Eq. 4: a candidate is in the support where log beta(a|s) >= log epsilon (nats)."""
-        return self.log_prob >= log_epsilon
+        """Which candidates are in the support."""
+        return in_support(self.log_prob, log_epsilon)
 
-    def densest(self) -> Float[Tensor, "E U A"]:
-        """The candidate of the largest log-density at each state."""
-        return nth(self.actions, self.log_prob.argmax(-1))
+
+def in_support(log_prob: Float[Tensor, "*rows n"], log_epsilon: float) -> Bool[Tensor, "*rows n"]:
+    """Eq. 4: an action is in the support where log beta(a|s) >= log epsilon (nats)."""
+    return log_prob >= log_epsilon
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ class Commands(click.Group):
     """The commands, with one end for all: our errors in one line, Ctrl-C with what is kept."""
 
     def invoke(self, context: click.Context):
+        """Run the command that was asked for; its errors end as the class says."""
         try:
             return super().invoke(context)
         except KeyboardInterrupt:

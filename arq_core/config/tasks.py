@@ -69,9 +69,11 @@ class Task:
     also_known: str  # what else goes by the same name, one sentence
 
     def load(self) -> Dataset:
+        """The data: computed, rebuilt, fetched or collected; DataError where they cannot be had."""
         return resolve_name(self.loader)(self.task)
 
     def environments(self, n: int) -> VectorEnv:
+        """n episodes of its simulator as one; EnvError where that is not installed."""
         return resolve_name(self.environment)(n)
 
     def score(self, returns: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
     return h.hexdigest()
 
 
+@runtime_checkable
 class Blocks(Protocol):
     """The parts of one step, each kept when it is done; several processes may write different
     parts."""
@@ -50,6 +51,7 @@ class Blocks(Protocol):
         ...
 
 
+@runtime_checkable
 class Store(Protocol):
     """Keeps the tensors of a finished or interrupted step under a name and a key (JSON values)."""
 

@@ -54,7 +54,10 @@ class FixedBehavior:
         return torch.tensor([-0.9, 0.1, 0.5, 3.0])[:, None].expand(*states.shape[:2], 4, 1)
 
     def sample_with_log_prob(self, states, n, rng):
-        return self.sample(states, n, rng), self.log_probs.expand(*states.shape[:2], 4)
+        return self.sample(states, n, rng), self.log_prob(None, states, rng)
+
+    def log_prob(self, actions, states, rng):
+        return self.log_probs.expand(*states.shape[:2], 4)
 
 
 def _act(log_prob, log_epsilon, alpha=math.inf, q=lambda s, a: a[..., 0]):

@@ -226,7 +226,7 @@ def test_per_sample_norms_warn_in_three_dimensions_and_below():
         (lambda: make_grid("probability_flow", SDE, 1), "1 evaluations"),
         (
             lambda: predictor_corrector(
-                None, SDE, torch.zeros(1, 4), torch.ones(2), None, norm="l2"
+                Normal(0.0, 1.0), SDE, torch.zeros(1, 4), torch.ones(2), None, norm="l2"
             ),
             "'l2'",
         ),

@@ -102,6 +102,12 @@ class Stops:
             raise KeyboardInterrupt
         return self.behavior.sample_with_log_prob(states, n, rng)
 
+    def sample(self, states, n, rng):
+        return self.behavior.sample(states, n, rng)
+
+    def log_prob(self, actions, states, rng):
+        return self.behavior.log_prob(actions, states, rng)
+
 
 def test_interrupted_sampling_goes_on_and_gives_the_same_candidates(behavior, tmp_path):
     states, store, stops = torch.randn(3 * BLOCK, 3), FileStore(tmp_path), Stops(behavior)
