@@ -6,7 +6,7 @@ import pytest
 from sphinx_books import ROOT
 
 TEXTS = ["CONTRIBUTING.md", "CHANGELOG.md"]
-EXAMPLES = {"book/name.md", "notebooks/18_name.ipynb"}
+EXAMPLES = {"book/name.md", "notebooks/18_name.ipynb", "executed/name"}
 
 
 @pytest.mark.parametrize("text", TEXTS)
