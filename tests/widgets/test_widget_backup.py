@@ -107,10 +107,11 @@ class Drawn:
     def __init__(self, log_prob):
         self.log_prob = log_prob
 
+    def sample(self, states, n, rng):
+        return torch.linspace(-1, 1, n).expand(*states.shape[:2], n)[..., None]
+
     def sample_with_log_prob(self, states, n, rng):
-        return torch.linspace(-1, 1, n).expand(*states.shape[:2], n)[
-            ..., None
-        ], self.log_prob.expand(*states.shape[:2], n)
+        return self.sample(states, n, rng), self.log_prob.expand(*states.shape[:2], n)
 
 
 def test_without_a_candidate_in_support_it_takes_the_one_that_the_policy_takes():
