@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
 
 from arq_core.book import pages
-from arq_core.config import settings
+from arq_core.config import processes, settings
 from arq_core.config.files import write_atomic
 from arq_core.grid import costs, driver, plan, slurm
 from arq_core.grid.driver import ENGINES, Request
@@ -105,7 +104,7 @@ def _cost(root: Path, request: Request, todo: list[tuple[str, plan.Cell]]) -> co
 
 
 def _shown(request: Request, cost: costs.Estimate) -> str:
-    return driver.show(cost, request.cores or os.cpu_count() or 1)
+    return driver.show(cost, request.cores or processes.cores())
 
 
 def _report(root: Path, request: Request, folder: Path, began: float) -> bool:
