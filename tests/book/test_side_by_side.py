@@ -112,7 +112,7 @@ def test_a_run_that_is_stopped_leaves_the_earlier_copies_and_no_kernel(tmp_path,
     (tmp_path / "data/profiles.toml").write_text("[ci]\n")
     (tmp_path / "data/tasks.csv").write_text("task,loader\n")
     (tmp_path / "book/_toc.yml").write_text(
-        "root: a\nchapters:\n- file: executed/n0\n- file: executed/n1\n"
+        "root: a\nchapters:\n" + "".join(f"- file: executed/n{n}\n" for n in range(workers))
     )
     (tmp_path / "book/notebooks.toml").write_text(
         "".join(f'[[notebook]]\nsource = "n{n}.ipynb"\npage = "n{n}"\n' for n in range(workers))
@@ -122,8 +122,8 @@ def test_a_run_that_is_stopped_leaves_the_earlier_copies_and_no_kernel(tmp_path,
     earlier.parent.mkdir()
     earlier.write_text("the earlier run")
     code = (
-        "from arq_core import __main__ as command, book\n"
-        "book.note_missing = lambda root: None\n"
+        "from arq_core import __main__ as command\nfrom arq_core.book import pages\n"
+        "pages.note_missing = lambda root: None\n"
         f"if __name__ == '__main__':\n    command.main(['book', '--jobs', '{workers}'])"
     )
     (tmp_path / "go.py").write_text(code)
