@@ -8,7 +8,6 @@ what is then unknown is called "not recorded".
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -21,6 +20,7 @@ from markupsafe import Markup, escape
 
 from arq_core.book import html
 from arq_core.book.html import Row
+from arq_core.config.files import sha256_of
 from arq_core.results.records import read_run, run_path
 from arq_core.results.rows import STD_DDOF, read_file, summary
 
@@ -106,7 +106,7 @@ def _what(job: Job) -> str:
     """What was measured, and on what."""
     frame, first, run = summary(job.rows).iloc[0], job.rows[0], job.run or {}
     several = lambda key: ", ".join(dict.fromkeys(str(row[key]) for row in job.rows))
-    code, rows_sha256 = Markup("<code>{}</code>"), hashlib.sha256(job.path.read_bytes()).hexdigest()
+    code, rows_sha256 = Markup("<code>{}</code>"), sha256_of(job.path)
     facts = {
         "score": _score(frame),
         "seeds × episodes": f"{frame['seeds']} × {frame['episodes']}",

@@ -16,6 +16,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from arq_core.config.files import sha256_of
+
 
 class RunError(RuntimeError):
     """A notebook that cannot be run, or that failed.
@@ -132,7 +134,7 @@ def job_key(root: Path, job: Job) -> str:
     h = hashlib.sha256(json.dumps([job.parameters, sys.version_info[:2]], sort_keys=True).encode())
     for path in dependencies(root, job):
         h.update(str(path.relative_to(root) if path.is_relative_to(root) else path.name).encode())
-        h.update(hashlib.sha256(path.read_bytes()).digest())
+        h.update(bytes.fromhex(sha256_of(path)))
     return h.hexdigest()
 
 

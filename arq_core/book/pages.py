@@ -19,6 +19,7 @@ from pathlib import Path
 from arq_core.book import links, notebook, side_by_side
 from arq_core.book.notebook import Job, RunError
 from arq_core.config import settings
+from arq_core.config.files import sha256_of
 from arq_core.config.tasks import tasks
 
 MISSING = "_build/missing.json"
@@ -159,9 +160,7 @@ def _page_key(root: Path) -> str:
                 and not {"cache", "__pycache__"} & set(p.parts)
                 and not p.name.startswith(".")
             ):
-                h.update(
-                    f"{p.relative_to(root)}\0{hashlib.sha256(p.read_bytes()).hexdigest()}\n".encode()
-                )
+                h.update(f"{p.relative_to(root)}\0{sha256_of(p)}\n".encode())
     return h.hexdigest()
 
 

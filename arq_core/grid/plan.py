@@ -20,6 +20,7 @@ from pathlib import Path
 
 from arq_core.book import notebook as runner
 from arq_core.config import settings
+from arq_core.config.files import sha256_of
 from arq_core.config.tasks import Task, task, tasks
 from arq_core.results import records
 from arq_core.results import rows as results
@@ -296,6 +297,6 @@ def depends(root: Path, cell: Cell, step: str, recipe: int, seeds: tuple[int, ..
         said["budget"] |= dict(seeds=list(seeds))
     if step == "dataset":
         card = root / "data/cards" / f"{cell.task}.json"
-        said["card"] = hashlib.sha256(card.read_bytes()).hexdigest()[:16] if card.is_file() else ""
+        said["card"] = sha256_of(card)[:16] if card.is_file() else ""
     columns = {"dataset": TASK_COLUMNS, "evaluate": SCORE_COLUMNS}.get(step, ())
     return json.dumps(said | {c: getattr(row, c) for c in columns}, sort_keys=True, default=dict)

@@ -10,7 +10,6 @@ document that shows the three.
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from arq_core.config.files import write_atomic
+from arq_core.config.files import sha256_of, write_atomic
 from arq_core.config.labels import GROUPS, METHODS, OWN_SUITES
 from arq_core.results.rows import STD_DDOF
 from arq_core.results.tables import table_a4, table_own, task_names
@@ -89,9 +88,7 @@ def _plain(x: float | None, form: str = ".10g") -> str:
 
 
 def _sha256(jobs: Iterable[str], results: Path) -> dict[str, str]:
-    return {
-        job: hashlib.sha256((results / f"{job}.jsonl").read_bytes()).hexdigest() for job in jobs
-    }
+    return {job: sha256_of(results / f"{job}.jsonl") for job in jobs}
 
 
 def to_csv(name: str, cells: pd.DataFrame, hashes: Mapping[str, str]) -> str:
