@@ -179,7 +179,9 @@ def show_costs(calibrate):
     root = paths.root()
     from arq_core.grid import costs
 
-    record = costs.calibrate(root) if calibrate else json.loads((root / costs.FILE).read_text())
+    record = (
+        costs.calibrate(root) if calibrate else json.loads((root / costs.FILE).read_text("utf-8"))
+    )
     click.echo(json.dumps(record, indent=1))
 
 

@@ -47,6 +47,9 @@ def test_the_layers_of_pyproject_hold():
         ("config/settings.py", "import arq_core.engine.train"),
         ("algorithm/sde.py", "import arq_core.algorithm.behavior"),
         ("theory/bandits.py", "import pandas"),
+        ("theory/penalties.py", "import arq_core.theory.theorem1"),
+        ("datasets/rewards.py", "import arq_core.algorithm.qlearning"),
+        ("collectors/recording.py", "import arq_core.algorithm.behavior"),
         ("algorithm/nets.py", "from arq_core.config import paths"),
     ],
 )

@@ -41,7 +41,7 @@ class Module:
 def read_module(path: Path) -> Module:
     """What a file of the package holds, without importing it."""
     tree, parts = (
-        ast.parse(path.read_text()),
+        ast.parse(path.read_text("utf-8")),
         path.relative_to(PACKAGE.parent).with_suffix("").parts,
     )
     kinds = {ast.FunctionDef: "func", ast.ClassDef: "class"}
@@ -61,7 +61,7 @@ def _opening(node: ast.AST) -> str:
 def room(name: str) -> list[Module]:
     """The modules of a room in the reading order that its docstring gives, then any others."""
     folder = PACKAGE / name
-    said = ast.get_docstring(ast.parse((folder / "__init__.py").read_text())) or ""
+    said = ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8"))) or ""
     said = said.partition("Reading order:")[2] or said
 
     def place(path: Path) -> tuple[int, str]:
@@ -102,7 +102,7 @@ class Source(SphinxRole):
 
 
 def _defines(path: Path, dotted: str) -> bool:
-    body = ast.parse(path.read_text()).body
+    body = ast.parse(path.read_text("utf-8")).body
     for part in dotted.split("."):
         found = [
             n for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name == part

@@ -227,7 +227,8 @@ def queue(tmp_path, monkeypatch):
         (tmp_path / name).write_text(FAKE.format(python=sys.executable))
         (tmp_path / name).chmod(0o755)
     (tmp_path / "queue").write_text(
-        f"7|arq_5f|{tmp_path}\n8|arq_5f|{tmp_path.parent}\n9|other|{tmp_path}\n11|arq_60|{tmp_path}\n"
+        f"7|arq_5f|{tmp_path}\n8|arq_5f|{tmp_path.parent}\n"
+        f"9|other|{tmp_path}\n11|arq_60|{tmp_path}\n"
     )
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     return tmp_path

@@ -93,7 +93,8 @@ def test_data_of_our_own_is_never_beside_the_papers_number(fidelity):
 def test_recollected_datasets_have_a_table_without_the_paper(tmp_path):
     listed = tmp_path / "tasks.csv"
     listed.write_text(
-        "task,suite,fidelity\nlift-ph-recollected,recollected-robomimic,recollected\nmaze,ours,recollected\n"
+        "task,suite,fidelity\nlift-ph-recollected,recollected-robomimic,recollected\n"
+        "maze,ours,recollected\n"
         "hopper-medium-recollected,recollected-locomotion,recollected\nx,other,own\n"
     )
     ours = [
