@@ -23,7 +23,7 @@ data = from_arrays(
     np.arange(400) % 20 == 19, np.zeros(400),
 )
 train(prepare(data, "toy", group="adroit", device="cpu"), "bc")
-print(paths.cache_folder(), paths.DATA, commit(), sep="\n")
+print(paths.cache_folder(), paths.DATA, commit(), sep=chr(10))
 """
 
 
