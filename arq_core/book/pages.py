@@ -18,7 +18,7 @@ from pathlib import Path
 
 from arq_core.book import links, notebook, side_by_side
 from arq_core.book.notebook import Job, RunError
-from arq_core.config import settings
+from arq_core.config import settings, surroundings
 from arq_core.config.files import sha256_of
 from arq_core.config.tasks import tasks
 
@@ -202,7 +202,7 @@ def build_pages(root: Path) -> Path:
             cwd=root,
             stdout=f,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"NO_COLOR": "1"},
+            env=surroundings.ours(root) | {"NO_COLOR": "1"},
         ).returncode
     if code or not (new / "_build/html/index.html").exists():
         lines = log.read_text(errors="replace").splitlines()

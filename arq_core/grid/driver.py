@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import json
 import os
 import re
@@ -26,7 +25,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from arq_core.config import processes, settings
+from arq_core.config import lock, processes, settings, surroundings
 from arq_core.config.files import sweep, write_atomic
 from arq_core.config.paths import GRID_HEAD, cache_folder
 from arq_core.config.tasks import tasks
@@ -72,27 +71,11 @@ def defaults(root: Path, profile: str, what: str) -> list[str]:
     )
 
 
-@contextlib.contextmanager
-def only_one(root: Path):
+def only_one(root: Path) -> contextlib.AbstractContextManager[int]:
     """The folder's lock, as a file descriptor that the engine inherits; a second run is told who
     holds it.
     """
-    path = root / plan.GRID / "lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+") as f:
-        try:
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            f.seek(0)
-            raise GridError(
-                f"{path.relative_to(root)}: saw a run that is going on "
-                f"({f.read().strip() or 'process unknown'}), expected one at a time in this "
-                "folder; wait for it, or stop it with Ctrl-C."
-            ) from None
-        f.truncate(0)
-        f.write(f"process {os.getpid()}, begun {time.strftime('%Y-%m-%d %H:%M:%S')}")
-        f.flush()
-        yield f.fileno()
+    return lock.only_one(root, plan.GRID / "lock", GridError)
 
 
 def configure(root: Path, request: Request) -> Path:
@@ -190,7 +173,7 @@ def environment(root: Path, request: Request) -> dict[str, str]:
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
     own = {GRID_HEAD: str(os.getpid())} if request.engine == "laptop" else {}
     return (
-        os.environ
+        surroundings.ours(root)
         | own
         | {
             "PYTHONPATH": os.pathsep.join(paths),
@@ -208,7 +191,7 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)
 
 
-def execute(root: Path, request: Request, total: int, lock: int) -> int:
+def execute(root: Path, request: Request, total: int, held: int) -> int:
     """Run Snakemake with a progress bar; all it says goes to _build/grid/snakemake.log.
 
     Its exit status.
@@ -222,7 +205,7 @@ def execute(root: Path, request: Request, total: int, lock: int) -> int:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            pass_fds=(lock,),
+            pass_fds=(held,),
             env=environment(root, request),
             preexec_fn=_end_with_parent,
         ) as engine,
