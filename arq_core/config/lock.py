@@ -1,4 +1,4 @@
-"""One run at a time of what writes the same files: `arq table`, `arq book`, one row.
+"""One run at a time of what writes the same files: the table, the book, a row, a collected dataset.
 
 The operating system holds the lock for the process that took it and for those that inherited its
 descriptor: it is gone with the last of them, however they end. The file stays; its text says who
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +38,7 @@ def only_one(
             )
             if not wait:
                 raise error(f"{seen}; wait for it, or stop it with Ctrl-C.")
-            print(f"{seen}; this one waits for it", flush=True)
+            print(f"{seen}; this one waits for it", file=sys.stderr, flush=True)
             while not _taken(f, path):
                 time.sleep(LOOK_EVERY)
         f.truncate(0)
@@ -53,5 +54,6 @@ def _taken(f, path: Path) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
-        print(f"{path}: saw a file system without locks ({error}); start one run at a time.")
+        said = f"{path}: saw a file system without locks ({error}); start one run at a time."
+        print(said, file=sys.stderr, flush=True)
     return True

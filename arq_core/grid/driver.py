@@ -26,6 +26,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from arq_core.config import lock, processes, settings, surroundings
+from arq_core.config.command import STOPPED
 from arq_core.config.files import sweep, write_atomic
 from arq_core.config.paths import GRID_HEAD, cache_folder
 from arq_core.config.tasks import tasks
@@ -35,6 +36,8 @@ from arq_core.grid.plan import Cell
 ENGINES = ("laptop", "slurm", "kubernetes")
 SPARED_MEMORY = 0.8  # of the machine's, for steps that run side by side
 PR_SET_PDEATHSIG = 1  # prctl(2)
+# in a path: what a shell misreads where it is not quoted, and where it is in any quotes
+BARE, QUOTED = re.compile(r"[^\w/.+,=:@-]"), re.compile(r"""[$`"'\\!%\n]""")
 JOB = re.compile(r"^rule (\w+):$")
 WILDCARDS = re.compile(r"^    wildcards: (.*)$")
 PROGRESS = re.compile(r"^(\d+) of (\d+) steps")
@@ -103,7 +106,10 @@ def configure(root: Path, request: Request) -> Path:
 
 
 def command(root: Path, request: Request, *more: str) -> list[str]:
-    """Snakemake on our Snakefile, with the engine's profile."""
+    """Snakemake on our Snakefile, with the engine's profile, to be run in `root`.
+
+    The names of files are relative to it: Snakemake takes some for patterns.
+    """
     memory = processes.memory() / 1e6
     local = (
         ["--resources", f"mem_mb={round(SPARED_MEMORY * memory)}"]
@@ -116,22 +122,39 @@ def command(root: Path, request: Request, *more: str) -> list[str]:
         "-m",
         "snakemake",
         "--snakefile",
-        str(root / "workflow/Snakefile"),
+        "workflow/Snakefile",
         "--directory",
         str(root),
         "--nolock",
         "--profile",
-        str(root / "workflow/profiles" / request.engine),
+        f"workflow/profiles/{request.engine}",
         *cores,
         *local,
         *more,
     ]
 
 
+def refuse_folder(root: Path, engine: str) -> None:
+    """Refuse, before anything is planned, a folder that a cluster's shell would misread: Snakemake's
+    plugins write the path of this Python as it is, and other paths in quotes of the wrong kind.
+    """
+    if engine == "laptop":
+        return
+    for path, misread in ((sys.executable, BARE), (str(root), QUOTED)):
+        if odd := sorted(set(misread.findall(path))):
+            raise GridError(
+                f"engine {engine}: {path}: saw {' and '.join(map(repr, odd))} in a path, expected "
+                "one of letters, digits and / . _ - alone: Snakemake's plugin writes it into "
+                "shell scripts without the quotes that this needs. Clone into such a folder, with "
+                "the .venv in it; or use the engine laptop, which takes a folder of any name."
+            )
+
+
 def planned(root: Path, request: Request) -> list[tuple[str, Cell]]:
     """(step, cell) of every step that would be done now, by a dry run; a shared step stands once,
     with the first method that has it.
     """
+    refuse_folder(root, request.engine)
     configure(root, request)
     run = subprocess.run(
         command(root, request, "--dry-run"),
@@ -143,7 +166,7 @@ def planned(root: Path, request: Request) -> list[tuple[str, Cell]]:
     if run.returncode:
         raise GridError(
             f"plan: saw Snakemake end with {run.returncode}, expected a list of "
-            f"steps:\n{(run.stderr or run.stdout).strip()[-3000:]}"
+            f"steps:\n{(run.stderr + run.stdout).strip()[-3000:]}"
         )
     found, step = [], None
     for line in (run.stdout + run.stderr).splitlines():
@@ -256,11 +279,28 @@ def failures(root: Path, cells: Sequence[Cell]) -> list[dict]:
                     variant=cell.variant,
                     step=step,
                     notebook=plan.NOTEBOOK[step],
-                    error="stopped before it finished; the same command goes on from there",
+                    error=_unsaid(root, f"{plan.place(cell, step)}.log"),
                     log=f"{plan.place(cell, step)}.log",
                 )
             )
     return out
+
+
+def _unsaid(root: Path, log: str) -> str:
+    """Of a step that left neither a result nor an error: was it stopped, did it die, or never
+    begin?
+    """
+    try:
+        said = (root / log).read_text(encoding="utf-8", errors="replace").split("\n")
+    except FileNotFoundError:
+        return f"not begun; {plan.GRID / 'snakemake.log'} says why"
+    last = next((line.strip() for line in reversed(said) if line.strip()), "")
+    if last == STOPPED:
+        return "stopped before it finished; the same command goes on from there"
+    return (
+        "saw it end without a result and without an error of its own, expected one of them; its "
+        f"log ends: {last[-300:] or '(empty)'}"
+    )
 
 
 def tell(failed: Sequence[dict]) -> str:

@@ -180,7 +180,6 @@ def test_fewer_figures_than_the_code_draws_is_a_failure(tmp_path, cell, seen, ex
         ("import matplotlib.pyplot as plt\nplt.figure()", 0),
         (DRAW + "plt.savefig('a.png'); plt.close()", 0),
         (DRAW + "plt.gcf()", 2),
-        (DRAW + "plt.show()\nplt.ioff()\nplt.plot([1])", 1),
         ("%%capture\n" + DRAW + "plt.show()", 0),
         (DRAW + "plt.show()\nfrom IPython.display import clear_output\nclear_output()", 0),
         (
@@ -193,6 +192,11 @@ def test_what_draws_what_it_says_is_clean(tmp_path, cell, images):
     (drawn,) = run(tmp_path, cell)
     assert len(pictures(drawn)) == images
     assert "vnd.arq" not in json.dumps(drawn)
+
+
+def test_a_figure_that_pyplot_is_told_not_to_show_is_not_missed(tmp_path):
+    shown, kept = run(tmp_path, DRAW + "plt.show()\nplt.ioff()", "plt.plot([1])")
+    assert len(pictures(shown)) == 1 and not pictures(kept)
 
 
 def test_only_calls_that_no_branch_passes_by_are_counted_before_a_run():
