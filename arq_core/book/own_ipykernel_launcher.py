@@ -85,8 +85,8 @@ class Figures:
 
 def main() -> None:
     """IPython's kernel, with what the command line says."""
-    from IPython.core import application
     from ipykernel.kernelapp import IPKernelApp
+    from IPython.core import application
 
     application.SYSTEM_CONFIG_DIRS[:] = application.ENV_CONFIG_DIRS[:] = []
     figures = Figures()

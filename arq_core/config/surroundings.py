@@ -16,7 +16,7 @@ from arq_core.config import paths
 
 FOLDER = "_build/settings"  # below the root of the checkout
 BACKEND = "module://matplotlib_inline.backend_inline"
-# what finds packages, and what says how text and bytecode are kept: not settings of a user's sessions
+# what finds packages, and says how text and bytecode are kept: no settings of a session
 KEPT = {
     "PYTHONPATH",
     "PYTHONHOME",

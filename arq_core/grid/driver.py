@@ -17,7 +17,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -135,8 +134,9 @@ def command(root: Path, request: Request, *more: str) -> list[str]:
 
 
 def refuse_folder(root: Path, engine: str) -> None:
-    """Refuse, before anything is planned, a folder that a cluster's shell would misread: Snakemake's
-    plugins write the path of this Python as it is, and other paths in quotes of the wrong kind.
+    """Refuse, before anything is planned, a folder that a cluster's shell would misread.
+
+    Snakemake's plugins write the path of this Python as it is, others in quotes of the wrong kind.
     """
     if engine == "laptop":
         return

@@ -123,7 +123,10 @@ def another_provisioner(folder, monkeypatch):
 def test_nobodys_settings_change_what_a_notebook_computes_or_draws(tmp_path, monkeypatch, settings):
     settings(tmp_path, monkeypatch)
     look, drawn, asserted = run(
-        tmp_path, LOOK, DRAW + "plt.show()", "try:\n    assert 0\nexcept AssertionError: print('on')"
+        tmp_path,
+        LOOK,
+        DRAW + "plt.show()",
+        "try:\n    assert 0\nexcept AssertionError: print('on')",
     )
     assert texts(look).split()[:5] == ["6", sys.executable, "0", "[]", "False"]
     assert pictures(drawn) == ["image/png"] and texts(asserted) == "on\n"
