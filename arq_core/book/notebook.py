@@ -161,9 +161,14 @@ def _papermill():
     return papermill
 
 
+def _as_it_is(path: Path) -> str:
+    """A path for papermill, which fills parameters into braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
 def declared_parameters(source: Path) -> dict:
     """Parameters of the notebook's cell tagged `parameters`."""
-    return _papermill().inspect_notebook(str(source))
+    return _papermill().inspect_notebook(_as_it_is(source))
 
 
 def refuse_unknown(source: Path, parameters: Iterable[str]) -> None:
@@ -194,8 +199,8 @@ def run(root: Path, job: Job, key: str) -> float:
     partial, start = job.target.with_name(f".{job.target.stem}.{os.getpid()}.ipynb"), time.time()
     try:
         notebook = papermill.execute_notebook(
-            str(job.source),
-            str(partial),
+            _as_it_is(job.source),
+            _as_it_is(partial),
             parameters=job.parameters,
             kernel_name="python3",
             kernel_manager_class=kernel.manager(root),
