@@ -10,6 +10,9 @@ THREADS ?= 1
 GPUS    ?= 0
 CORES   ?= 0
 BOOK    ?= 1
+# a file's name may hold what make or a shell would read: it reaches the command as it was typed
+override TASK := $(value TASK)
+SHELL_TASK := $(subst `,\`,$(subst $$,\$$,$(subst ",\",$(subst \,\\,$(TASK)))))
 VENV    := .venv
 STAMP   := $(VENV)/.installed
 RUN     := $(VENV)/bin/python
@@ -43,26 +46,33 @@ help:
 	@echo "make links [OFFLINE=1]                      check every link of the built book and of the README (OFFLINE: not those to other hosts)"
 	@echo "make clean                                  remove what was built (keeps .venv, downloads and data/results)"
 
+# Two that begin at once: the second waits, and then finds it done.
+ALONE = $(PYTHON) -c 'import fcntl, subprocess, sys; f = open("_build/venv.lock", "w"); fcntl.flock(f, fcntl.LOCK_EX); \
+	sys.exit(subprocess.call(sys.argv[1:]))'
 $(STAMP): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("python: saw %d.%d, expected 3.11 or later; set PYTHON=..." % sys.version_info[:2])'
-	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[sim,book,grid,dev]"
-	$(RUN) -m pip check
-	@touch $@
+	@$(PYTHON) -c 'import os, sys; odd = [c for c in ":\n" if c in os.getcwd()]; odd and sys.exit("%r: saw %r in the path, \
+	which Python takes for its end, expected none; rename the folder, or clone into another." % (os.getcwd(), odd[0]))'
+	@mkdir -p _build
+	@$(ALONE) sh -ec 'if test $@ -nt constraints.txt && test $@ -nt pyproject.toml; then exit 0; fi; \
+	    $(PYTHON) -m venv $(VENV); \
+	    $(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[sim,book,grid,dev]"; \
+	    $(RUN) -m pip check; \
+	    touch $@'
 
 book: $(STAMP)
 	@$(ARQ) book --profile "$(PROFILE)" --jobs "$(JOBS)"
 
 test: $(STAMP)
-	@test ! -e _build/peers/.installed || export ARQ_D4RL_INFOS=$$PWD/_build/peers/d4rl/infos.py ARQ_ROBOMIMIC=$$PWD/_build/peers \
-	    ARQ_ROBOMIMIC_REGISTRY=$$PWD/_build/peers/robomimic/__init__.py; \
-	 test ! -e _build/peers/.rliable || export ARQ_RLIABLE=$$PWD/_build/peers; $(RUN) -m pytest
+	@test ! -e _build/peers/.installed || export ARQ_D4RL_INFOS="$$PWD/_build/peers/d4rl/infos.py" ARQ_ROBOMIMIC="$$PWD/_build/peers" \
+	    ARQ_ROBOMIMIC_REGISTRY="$$PWD/_build/peers/robomimic/__init__.py"; \
+	 test ! -e _build/peers/.rliable || export ARQ_RLIABLE="$$PWD/_build/peers"; $(RUN) -m pytest
 
 # The same three as in CONTRIBUTING.md and .pre-commit-config.yaml.
 check: $(STAMP) $(VENV)/.lint
 	$(VENV)/bin/ruff check .
-	$(VENV)/bin/lint-imports
-	$(VENV)/bin/pyright --pythonpath $(RUN)
+	$(RUN) $(VENV)/bin/lint-imports
+	$(RUN) $(VENV)/bin/pyright --pythonpath $(RUN)
 
 $(VENV)/.lint: $(STAMP)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[lint]"
@@ -70,7 +80,7 @@ $(VENV)/.lint: $(STAMP)
 
 row: $(STAMP)
 	@$(ARQ) row --profile "$(PROFILE)" --method "$(METHOD)" --seeds "$(SEEDS)" --group "$(GROUP)" \
-	    --environment "$(ENVIRONMENT)" -- "$(TASK)"
+	    --environment "$(ENVIRONMENT)" -- "$(SHELL_TASK)"
 
 table: $(STAMP)
 	@$(ARQ) table --profile "$(PROFILE)" --tasks "$(TASKS)" --methods "$(METHODS)" \

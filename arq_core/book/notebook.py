@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from arq_core.book import kernel
 from arq_core.config.files import sha256_of
 
 
@@ -52,10 +53,7 @@ def code_cells(notebook: Path) -> list[str]:
             f"{notebook}: saw a file that is not a notebook ({e!r}); restore it."
         ) from None
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    return [
-        "\n".join(line for line in cell.splitlines() if not line.lstrip().startswith(("%", "!")))
-        for cell in code
-    ]
+    return [kernel.python(cell) for cell in code]
 
 
 # the notebooks of a book reach the same modules
@@ -163,9 +161,14 @@ def _papermill():
     return papermill
 
 
+def _as_it_is(path: Path) -> str:
+    """A path for papermill, which fills parameters into braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
 def declared_parameters(source: Path) -> dict:
     """Parameters of the notebook's cell tagged `parameters`."""
-    return _papermill().inspect_notebook(str(source))
+    return _papermill().inspect_notebook(_as_it_is(source))
 
 
 def refuse_unknown(source: Path, parameters: Iterable[str]) -> None:
@@ -196,10 +199,11 @@ def run(root: Path, job: Job, key: str) -> float:
     partial, start = job.target.with_name(f".{job.target.stem}.{os.getpid()}.ipynb"), time.time()
     try:
         notebook = papermill.execute_notebook(
-            str(job.source),
-            str(partial),
+            _as_it_is(job.source),
+            _as_it_is(partial),
             parameters=job.parameters,
             kernel_name="python3",
+            kernel_manager_class=kernel.manager(root),
             cwd=str(root),
             start_timeout=180,
             progress_bar=False,
@@ -210,6 +214,12 @@ def run(root: Path, job: Job, key: str) -> float:
             extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
         )
         seconds = time.time() - start
+        if missing := kernel.figures_missing(notebook.cells):
+            raise RunError(
+                f"{job.source}: {'; '.join(missing)}. Let the notebook show them with "
+                "matplotlib's inline backend: no matplotlib.use(...), in it or in what it imports, "
+                "and no figure closed before plt.show()."
+            )
         fill_in(notebook.cells, job.parameters)
         notebook.metadata["arq"] = {
             "key": key,

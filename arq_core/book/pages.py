@@ -14,15 +14,17 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 from arq_core.book import links, notebook, side_by_side
 from arq_core.book.notebook import Job, RunError
-from arq_core.config import settings
+from arq_core.config import lock, settings, surroundings
 from arq_core.config.files import sha256_of
 from arq_core.config.tasks import tasks
 
 MISSING = "_build/missing.json"
+LOCK = "_build/book.lock"
 ENTRY = {"source", "page", "parameters", "profiles", "inputs", "row", "collect"}
 PAGE_INPUTS = (
     "_config.yml",
@@ -164,9 +166,12 @@ def _page_key(root: Path) -> str:
     return h.hexdigest()
 
 
-def build_pages(root: Path) -> Path:
+def build_pages(root: Path, held: Sequence[int] = ()) -> Path:
     """Build all pages anew, warnings being errors, unless nothing changed since the last clean
     build. Returns the first page.
+
+    The builder inherits the descriptors of locks that are `held`: who kills this process leaves it
+    at work, and no other may begin meanwhile.
     """
     html, new, stamp, log = (
         root / "_build/html",
@@ -202,7 +207,8 @@ def build_pages(root: Path) -> Path:
             cwd=root,
             stdout=f,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"NO_COLOR": "1"},
+            pass_fds=held,
+            env=surroundings.ours(root) | {"NO_COLOR": "1"},
         ).returncode
     if code or not (new / "_build/html/index.html").exists():
         lines = log.read_text(errors="replace").splitlines()
@@ -289,14 +295,20 @@ def row_job(
     return make_job(root, entry, profile, root / "_build/rows" / f"{name}.ipynb", **more)
 
 
-def build(root: Path, profile: str, jobs: int = 0) -> None:
-    """All of `arq book`: note what cannot be run here, run the notebooks, build the pages."""
-    note_missing(root)
-    run_notebooks(root, profile, jobs)
-    print(f"The book is at {build_pages(root).as_uri()}")
+def build(root: Path, profile: str, jobs: int = 0, wait: bool = False) -> None:
+    """All of `arq book`: note what cannot be run here, run the notebooks, build the pages.
+
+    One at a time in a checkout; with `wait`, another one's end is waited for, else this is refused.
+    """
+    with lock.only_one(root, LOCK, RunError, wait) as held:
+        note_missing(root)
+        run_notebooks(root, profile, jobs)
+        print(f"The book is at {build_pages(root, [held]).as_uri()}")
 
 
 def run_row(root: Path, **asked: str) -> None:
-    """All of `arq row`; `asked` is what `row_job` takes."""
+    """All of `arq row`; `asked` is what `row_job` takes. Other rows may be run at the same time."""
     job = row_job(root, **asked)
-    print(f"  done in {notebook.run(root, job, notebook.job_key(root, job)):.0f} s: {job.target}")
+    with lock.only_one(root, job.target.relative_to(root).with_suffix(".lock"), RunError):
+        seconds = notebook.run(root, job, notebook.job_key(root, job))
+    print(f"  done in {seconds:.0f} s: {job.target}")

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 from tqdm import tqdm
 
 from arq_core.algorithm.types import DataError
+from arq_core.config import lock
 from arq_core.config.files import replacing, sha256_of
 from arq_core.config.paths import cache_folder
 
@@ -84,11 +84,10 @@ def record(recipe: Recipe) -> Path:
     it lies its data card (.json).
 
     Finished parts are kept until the file is whole. Two processes that want the same file: one
-    waits for the other's.
+    waits for the other's, and says so.
     """
     path = recipe.path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
+    with lock.only_one(path.parent, path.with_suffix(".lock").name, RuntimeError, wait=True):
         if _is_whole(recipe):
             return path
         folder = path.with_suffix(".parts")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import json
 import os
 import re
@@ -18,7 +17,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +24,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from arq_core.config import processes, settings
+from arq_core.config import lock, processes, settings, surroundings
+from arq_core.config.command import STOPPED
 from arq_core.config.files import sweep, write_atomic
 from arq_core.config.paths import GRID_HEAD, cache_folder
 from arq_core.config.tasks import tasks
@@ -36,6 +35,8 @@ from arq_core.grid.plan import Cell
 ENGINES = ("laptop", "slurm", "kubernetes")
 SPARED_MEMORY = 0.8  # of the machine's, for steps that run side by side
 PR_SET_PDEATHSIG = 1  # prctl(2)
+# in a path: what a shell misreads where it is not quoted, and where it is in any quotes
+BARE, QUOTED = re.compile(r"[^\w/.+,=:@-]"), re.compile(r"""[$`"'\\!%\n]""")
 JOB = re.compile(r"^rule (\w+):$")
 WILDCARDS = re.compile(r"^    wildcards: (.*)$")
 PROGRESS = re.compile(r"^(\d+) of (\d+) steps")
@@ -72,27 +73,11 @@ def defaults(root: Path, profile: str, what: str) -> list[str]:
     )
 
 
-@contextlib.contextmanager
-def only_one(root: Path):
+def only_one(root: Path) -> contextlib.AbstractContextManager[int]:
     """The folder's lock, as a file descriptor that the engine inherits; a second run is told who
     holds it.
     """
-    path = root / plan.GRID / "lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+") as f:
-        try:
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            f.seek(0)
-            raise GridError(
-                f"{path.relative_to(root)}: saw a run that is going on "
-                f"({f.read().strip() or 'process unknown'}), expected one at a time in this "
-                "folder; wait for it, or stop it with Ctrl-C."
-            ) from None
-        f.truncate(0)
-        f.write(f"process {os.getpid()}, begun {time.strftime('%Y-%m-%d %H:%M:%S')}")
-        f.flush()
-        yield f.fileno()
+    return lock.only_one(root, plan.GRID / "lock", GridError)
 
 
 def configure(root: Path, request: Request) -> Path:
@@ -120,7 +105,10 @@ def configure(root: Path, request: Request) -> Path:
 
 
 def command(root: Path, request: Request, *more: str) -> list[str]:
-    """Snakemake on our Snakefile, with the engine's profile."""
+    """Snakemake on our Snakefile, with the engine's profile, to be run in `root`.
+
+    The names of files are relative to it: Snakemake takes some for patterns.
+    """
     memory = processes.memory() / 1e6
     local = (
         ["--resources", f"mem_mb={round(SPARED_MEMORY * memory)}"]
@@ -133,22 +121,40 @@ def command(root: Path, request: Request, *more: str) -> list[str]:
         "-m",
         "snakemake",
         "--snakefile",
-        str(root / "workflow/Snakefile"),
+        "workflow/Snakefile",
         "--directory",
         str(root),
         "--nolock",
         "--profile",
-        str(root / "workflow/profiles" / request.engine),
+        f"workflow/profiles/{request.engine}",
         *cores,
         *local,
         *more,
     ]
 
 
+def refuse_folder(root: Path, engine: str) -> None:
+    """Refuse, before anything is planned, a folder that a cluster's shell would misread.
+
+    Snakemake's plugins write the path of this Python as it is, others in quotes of the wrong kind.
+    """
+    if engine == "laptop":
+        return
+    for path, misread in ((sys.executable, BARE), (str(root), QUOTED)):
+        if odd := sorted(set(misread.findall(path))):
+            raise GridError(
+                f"engine {engine}: {path}: saw {' and '.join(map(repr, odd))} in a path, expected "
+                "one of letters, digits and / . _ - alone: Snakemake's plugin writes it into "
+                "shell scripts without the quotes that this needs. Clone into such a folder, with "
+                "the .venv in it; or use the engine laptop, which takes a folder of any name."
+            )
+
+
 def planned(root: Path, request: Request) -> list[tuple[str, Cell]]:
     """(step, cell) of every step that would be done now, by a dry run; a shared step stands once,
     with the first method that has it.
     """
+    refuse_folder(root, request.engine)
     configure(root, request)
     run = subprocess.run(
         command(root, request, "--dry-run"),
@@ -160,7 +166,7 @@ def planned(root: Path, request: Request) -> list[tuple[str, Cell]]:
     if run.returncode:
         raise GridError(
             f"plan: saw Snakemake end with {run.returncode}, expected a list of "
-            f"steps:\n{(run.stderr or run.stdout).strip()[-3000:]}"
+            f"steps:\n{(run.stderr + run.stdout).strip()[-3000:]}"
         )
     found, step = [], None
     for line in (run.stdout + run.stderr).splitlines():
@@ -190,7 +196,7 @@ def environment(root: Path, request: Request) -> dict[str, str]:
     paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
     own = {GRID_HEAD: str(os.getpid())} if request.engine == "laptop" else {}
     return (
-        os.environ
+        surroundings.ours(root)
         | own
         | {
             "PYTHONPATH": os.pathsep.join(paths),
@@ -208,7 +214,7 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)
 
 
-def execute(root: Path, request: Request, total: int, lock: int) -> int:
+def execute(root: Path, request: Request, total: int, held: int) -> int:
     """Run Snakemake with a progress bar; all it says goes to _build/grid/snakemake.log.
 
     Its exit status.
@@ -222,7 +228,7 @@ def execute(root: Path, request: Request, total: int, lock: int) -> int:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            pass_fds=(lock,),
+            pass_fds=(held,),
             env=environment(root, request),
             preexec_fn=_end_with_parent,
         ) as engine,
@@ -273,11 +279,28 @@ def failures(root: Path, cells: Sequence[Cell]) -> list[dict]:
                     variant=cell.variant,
                     step=step,
                     notebook=plan.NOTEBOOK[step],
-                    error="stopped before it finished; the same command goes on from there",
+                    error=_unsaid(root, f"{plan.place(cell, step)}.log"),
                     log=f"{plan.place(cell, step)}.log",
                 )
             )
     return out
+
+
+def _unsaid(root: Path, log: str) -> str:
+    """Of a step that left neither a result nor an error: was it stopped, did it die, or never
+    begin?
+    """
+    try:
+        said = (root / log).read_text(encoding="utf-8", errors="replace").split("\n")
+    except FileNotFoundError:
+        return f"not begun; {plan.GRID / 'snakemake.log'} says why"
+    last = next((line.strip() for line in reversed(said) if line.strip()), "")
+    if last == STOPPED:
+        return "stopped before it finished; the same command goes on from there"
+    return (
+        "saw it end without a result and without an error of its own, expected one of them; its "
+        f"log ends: {last[-300:] or '(empty)'}"
+    )
 
 
 def tell(failed: Sequence[dict]) -> str:

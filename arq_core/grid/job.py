@@ -20,6 +20,7 @@ from arq_core.book import notebook
 from arq_core.book.notebook import Job, RunError
 from arq_core.book.side_by_side import stop_with
 from arq_core.config import surroundings
+from arq_core.config.command import STOPPED
 from arq_core.config.files import write_atomic
 from arq_core.config.paths import GRID_HEAD
 
@@ -73,10 +74,7 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(
-            "stopped; what was finished is kept, the same command goes on from there",
-            file=sys.stderr,
-        )
+        print(STOPPED, file=sys.stderr)
         return 130
     return 0
 

@@ -83,7 +83,8 @@ def run(root: Path, request: Request, to_book: bool, results_folder: Path) -> bo
                 file=sys.stderr,
             )
         if to_book:
-            pages.build(root, BOOK_PROFILE)
+            # a book that is being built is waited for: hours of work may stand before this
+            pages.build(root, BOOK_PROFILE, wait=True)
     return good and not code
 
 

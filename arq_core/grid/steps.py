@@ -3,6 +3,8 @@ of `notebooks/grid` runs one of them.
 
 A step that is finished for these very data, hyperparameters and budget is loaded; the receipt then
 says how long it took when it was computed.
+
+Files are named from the root of the checkout, wherever a notebook was opened.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from arq_core.algorithm.behavior import fit_behavior
 from arq_core.algorithm.qlearning import fit_q, fit_q_beta
 from arq_core.algorithm.support import in_support_share
 from arq_core.config.files import write_atomic
+from arq_core.config.paths import root
 from arq_core.engine.store import Store, fingerprint
 from arq_core.experiments import experiment
 from arq_core.experiments.experiment import Experiment
@@ -86,7 +89,7 @@ def run(
     with energy.meter() as used:
         made = STEPS[step](e, method, store)
     write_atomic(
-        Path(target),
+        root() / target,
         (json.dumps(receipt(e, step, method, store, receipts, used), indent=1) + "\n").encode(),
     )
     return made
@@ -99,7 +102,9 @@ def receipt(
     seconds, and where it was done.
     """
     before = {
-        file["file"] for path in receipts for file in json.loads(Path(path).read_text())["files"]
+        file["file"]
+        for path in receipts
+        for file in json.loads((root() / path).read_text())["files"]
     }
     own = {
         path: seconds
@@ -140,7 +145,7 @@ def evaluate(
     """
     with energy.meter() as used:
         rows = experiment.measure(e, method)
-    path = results.write_rows(rows_file, rows)
+    path = results.write_rows(root() / rows_file, rows)
     record = run_record(e, method, rows, receipts, notebooks, used)
     records.write_run(path, record)
     return rows
@@ -157,7 +162,7 @@ def run_record(
     """From any number to everything behind it: configuration, seeds, data, steps with their files
     and notebooks, machine, time, energy.
     """
-    done = [json.loads(Path(path).read_text()) for path in receipts]
+    done = [json.loads((root() / path).read_text()) for path in receipts]
     steps = [
         dict(
             step=r["step"],
