@@ -19,6 +19,7 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 from arq_core.book import evidence
 from arq_core.book import tables as tables_html
 from arq_core.config import paths
+from arq_core.config.files import files_in
 from arq_core.results import export, tables, totals
 from arq_core.results.records import ResultsError, run_path
 from arq_core.results.rows import file_name, read_rows, summary
@@ -36,7 +37,7 @@ def _failed(data: Path) -> Path:
 
 def _inputs(data: Path) -> list[Path]:
     """The files that the tables are made from."""
-    rows = sorted((data / "results").glob("*.jsonl"))
+    rows = files_in(data / "results", "*.jsonl")
     return [
         p
         for p in (

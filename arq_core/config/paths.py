@@ -25,6 +25,21 @@ VARIABLES = {  # each ARQ_* variable that is read, and what it is for
 }
 
 
+def given(path: str | Path) -> Path:
+    """A path as somebody typed it, with ~ and $VARIABLES filled in.
+
+    What exists decides: a $ that is a part of an existing name is left as it is.
+    """
+    text = os.path.expanduser(path)
+    return Path(text if os.path.exists(text) else os.path.expandvars(text))
+
+
+def _folder(variable: str) -> Path | None:
+    """The folder that a variable of the environment names; None where it is not set or empty."""
+    text = os.environ.get(variable)
+    return given(text) if text else None
+
+
 class NoCheckout(RuntimeError):
     """The settings and tables of the book are needed, and are not there.
 
@@ -34,7 +49,7 @@ class NoCheckout(RuntimeError):
 
 def root() -> Path:
     """The checkout: $ARQ_ROOT, or the folder above the package."""
-    folder = Path(os.environ.get("ARQ_ROOT") or Path(__file__).parents[2]).resolve()
+    folder = (_folder("ARQ_ROOT") or Path(__file__).parents[2]).resolve()
     if missing := [name for name in NEEDED if not (folder / name).exists()]:
         raise NoCheckout(
             f"{folder}: saw no {' and no '.join(missing)}, expected a checkout of The ARQ Book; "
@@ -55,12 +70,17 @@ def __getattr__(name: str) -> Path:
 
 def cache_folder() -> Path:
     """$ARQ_CACHE, or `data/cache` of the checkout. Downloads lie in its folder `downloads`."""
-    return Path(os.environ.get("ARQ_CACHE") or root() / "data" / "cache")
+    return _folder("ARQ_CACHE") or root() / "data" / "cache"
 
 
 def local_folder() -> Path:
     """$ARQ_LOCAL_DATA, or `shared/data` beside the checkout: copies of public files."""
-    return Path(os.environ.get("ARQ_LOCAL_DATA") or root().parent / "shared" / "data")
+    return _folder("ARQ_LOCAL_DATA") or root().parent / "shared" / "data"
+
+
+def minari_folder() -> Path:
+    """$MINARI_DATASETS_PATH, or `~/.minari/datasets`: where Minari keeps what it downloaded."""
+    return _folder("MINARI_DATASETS_PATH") or given("~/.minari/datasets")
 
 
 def variables() -> dict[str, str]:

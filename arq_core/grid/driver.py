@@ -19,7 +19,6 @@ import signal
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from arq_core.config import processes, settings
-from arq_core.config.files import sweep, write_atomic
+from arq_core.config.files import read_toml, sweep, write_atomic
 from arq_core.config.paths import GRID_HEAD, cache_folder
 from arq_core.config.tasks import tasks
 from arq_core.grid import costs, plan
@@ -64,7 +63,7 @@ class Request:
 
 def defaults(root: Path, profile: str, what: str) -> list[str]:
     """Tasks or methods of a profile's grid (workflow/grids.toml)."""
-    names = tomllib.loads((root / "workflow/grids.toml").read_text())[profile][what]
+    names = read_toml(root / "workflow/grids.toml")[profile][what]
     return (
         [t for t, row in tasks().items() if row.published_name and row.suite != "ours"]
         if names == "published"
