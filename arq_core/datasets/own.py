@@ -128,6 +128,7 @@ def from_arrays(
     outside of the box are clipped, and counted in the notes. The hash is that of the transitions.
     `name` is what rows call the data, before the beginning of that hash.
     """
+    called = name
     given = dict(
         observations=observations,
         actions=actions,
@@ -174,5 +175,5 @@ def from_arrays(
         "own",
         "arrays given in Python",
         (clipped, *notes),
-        name,
+        called,
     )

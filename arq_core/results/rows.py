@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from arq_core.config.files import files_in, read_text, write_atomic
-from arq_core.config.labels import FIDELITIES
+from arq_core.config.labels import FIDELITIES, PROFILES, VARIANTS
 from arq_core.results.records import JOB, ResultsError, read_run, run_path
 
 # the paper does not say; with 3 seeds the divisor n would give a std 18% smaller
@@ -202,6 +202,22 @@ def write_rows(path: str | Path, rows: Iterable[dict]) -> Path:
     lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
     write_atomic(path, lines, lambda: run_path(path).unlink(missing_ok=True))
     return path
+
+
+def one_setting(rows: Sequence[dict]) -> list[dict]:
+    """The rows of one profile, variant and fidelity, for what shows one line a method: those of
+    the largest budget and, where it was run with several variants, of the first of VARIANTS.
+    """
+    place = lambda name, order: order.index(name) if name in order else len(order)
+    setting = lambda row: (
+        place(row["profile"], PROFILES),
+        row["profile"],
+        place(row["variant"], VARIANTS),
+        row["variant"],
+        place(row["fidelity"], list(FIDELITIES)),
+    )
+    first = min(map(setting, rows), default=None)
+    return [row for row in rows if setting(row) == first]
 
 
 def summary(rows: Sequence[dict]) -> pd.DataFrame:
