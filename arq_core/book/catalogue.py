@@ -8,7 +8,6 @@ line names its source.
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from markupsafe import Markup, escape
 
 from arq_core.book import html
 from arq_core.book.html import Row
+from arq_core.config.files import files_in, read_csv
 from arq_core.config.labels import SUITES
 from arq_core.config.paths import DATA
 from arq_core.config.tasks import Task, task, tasks
@@ -176,8 +176,7 @@ def published(path: Path = DATA / "published_datasets.csv") -> list[dict[str, st
     """What publishers state of their datasets: dataset, version, statistic (a key of COMPARED),
     value, source.
     """
-    with open(path, newline="") as f:
-        return list(csv.DictReader(f))
+    return read_csv(path, "dataset")
 
 
 def card_numbers(card: Mapping) -> dict[str, float]:
@@ -225,7 +224,7 @@ def _published_cell(line: Mapping[str, str] | None, notes: dict[str, int]) -> Ma
 
 def cards(folder: Path = DATA / "cards") -> dict[str, dict]:
     """Committed cards of collected datasets, by name."""
-    return {p.stem: json.loads(p.read_text()) for p in sorted(folder.glob("*.json"))}
+    return {p.stem: json.loads(p.read_text()) for p in files_in(folder, "*.json")}
 
 
 def card_facts(card: Mapping) -> dict[str, str]:
@@ -242,8 +241,7 @@ def card_facts(card: Mapping) -> dict[str, str]:
 
 def versions_table(family: str, path: Path = DATA / "dataset_versions.csv") -> Markup:
     """Files that go by one name ("d4rl" or "robomimic"): what is different, and who says so."""
-    with open(path, newline="") as f:
-        rows = [r for r in csv.DictReader(f) if r["family"] == family]
+    rows = [r for r in read_csv(path, "family") if r["family"] == family]
     body = (Row(r["files"], [r["what is different"], _source(r["source"])]) for r in rows)
     heads = ("files", "what is different", "who says so")
     return _table(f"versions-{family}", "Files of one name", heads, body, kind="arq-versions")

@@ -20,7 +20,7 @@ from markupsafe import Markup, escape
 
 from arq_core.book import html
 from arq_core.book.html import Row
-from arq_core.config.files import sha256_of
+from arq_core.config.files import files_in, sha256_of
 from arq_core.results.records import read_run, run_path
 from arq_core.results.rows import STD_DDOF, read_file, summary
 
@@ -49,7 +49,7 @@ class Job:
 def jobs(folder: Path) -> dict[str, list[Job]]:
     """The jobs of a results folder by the name of their page."""
     out: dict[str, list[Job]] = {}
-    for path in sorted(folder.glob("*.jsonl")):
+    for path in files_in(folder, "*.jsonl"):
         out.setdefault(path.name.split(".")[0], []).append(
             Job(path, read_file(path), read_run(path))
         )
@@ -246,7 +246,7 @@ def copy_files(found: Mapping[str, Sequence[Job]], folder: Path, out: Path) -> N
         for path in (job.path, run_path(job.path)):
             if path.exists():
                 shutil.copyfile(path, out / path.name)
-    for path in sorted((folder / "evidence").rglob("*.ipynb")):
+    for path in files_in(folder / "evidence", "*.ipynb", deep=True):
         target = out / path.relative_to(folder / "evidence")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)

@@ -25,6 +25,8 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 from sphinx.util.inspect import stringify_signature
 from sphinx.util.nodes import make_refnode
 
+from arq_core.config.files import files_in
+
 logger = logging.getLogger(__name__)
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -68,7 +70,7 @@ def room(name: str) -> list[Module]:
         found = re.search(rf"\b{path.relative_to(folder).parts[0].removesuffix('.py')}\b", said)
         return (found.start() if found else len(said), str(path))
 
-    files = [p for p in folder.rglob("*.py") if p.name != "__init__.py"]
+    files = [p for p in files_in(folder, "*.py", deep=True) if p.name != "__init__.py"]
     return [module for path in sorted(files, key=place) if (module := read_module(path)).members]
 
 

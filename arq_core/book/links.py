@@ -19,6 +19,8 @@ from docutils import nodes
 from markdown_it import MarkdownIt
 from mdit_py_plugins.anchors import anchors_plugin
 
+from arq_core.config.files import files_in
+
 ADDRESSES = {
     "a": "href",
     "area": "href",
@@ -83,7 +85,7 @@ def pages(folder: Path) -> dict[Path, Page]:
     """
     files = [
         path
-        for path in sorted(folder.rglob("*.html"))
+        for path in files_in(folder, "*.html", deep=True)
         if "_static" not in path.relative_to(folder).parts
     ]
     found = {path.resolve(): Page(path.read_text(encoding="utf-8")) for path in files}

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from arq_core.book import kernel
-from arq_core.config.files import sha256_of
+from arq_core.config.files import files_in, read_text, sha256_of
 
 
 class RunError(RuntimeError):
@@ -80,7 +80,7 @@ def _files(root: Path, name: str) -> set[Path]:
         base = root.joinpath(*parts[:i])
         if base.is_dir():
             out |= {base / "__init__.py"} | {
-                p for p in base.iterdir() if p.suffix not in (".py", ".pyc") and p.is_file()
+                p for p in files_in(base) if p.suffix not in (".py", ".pyc")
             }
         elif base.with_suffix(".py").is_file():
             out.add(base.with_suffix(".py"))
@@ -95,11 +95,7 @@ def dependencies(root: Path, job: Job) -> list[Path]:
     found: set[Path] = set()
     for path in job.inputs:
         found |= (
-            {p for p in path.rglob("*") if p.is_file()}
-            if path.is_dir()
-            else {path}
-            if path.is_file()
-            else set()
+            set(files_in(path, deep=True)) if path.is_dir() else {path} if path.is_file() else set()
         )
     cells = code_cells(job.source)
     names = {n for cell in cells for n in _mentioned(cell, True)}
@@ -109,12 +105,12 @@ def dependencies(root: Path, job: Job) -> list[Path]:
         if path.suffix == ".csv":
             names |= _mentioned(
                 "\n".join(
-                    row for row in path.read_text().splitlines() if row.split(",", 1)[0] in spoken
+                    row for row in read_text(path).splitlines() if row.split(",", 1)[0] in spoken
                 ),
                 False,
             )
         elif path.suffix == ".toml":
-            names |= _mentioned(path.read_text(), False)
+            names |= _mentioned(read_text(path), False)
     seen: set[str] = set()
     while names:
         seen |= (new := names - seen)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from sphinx.errors import ExtensionError
 
+from arq_core.config.files import files_in
+
 LOADS = {
     "script": "src",
     "img": "src",
@@ -81,11 +83,11 @@ def problems(folder: Path) -> list[str]:
     alternative text.
     """
     out = []
-    for path in sorted(folder.rglob("*.html")):
+    for path in files_in(folder, "*.html", deep=True):
         parser = Assets()
         parser.feed(path.read_text(encoding="utf-8"))
         out += [f"{path.relative_to(folder)}: {p}" for p in parser.problems]
-    for path in sorted(folder.rglob("*.css")):
+    for path in files_in(folder, "*.css", deep=True):
         out += [
             f"{path.relative_to(folder)}: loads {x}"
             for x in CSS.findall(path.read_text(encoding="utf-8"))

@@ -13,14 +13,13 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
 from arq_core.book import links, notebook, side_by_side
 from arq_core.book.notebook import Job, RunError
 from arq_core.config import lock, settings, surroundings
-from arq_core.config.files import sha256_of
+from arq_core.config.files import files_in, read_text, read_toml, sha256_of
 from arq_core.config.tasks import tasks
 
 MISSING = "_build/missing.json"
@@ -49,8 +48,8 @@ def manifest(root: Path) -> list[dict]:
     A page `executed/name` without an entry in book/notebooks.toml is notebooks/name.ipynb, or that
     name after a number (notebooks/01_name.ipynb). Entries are checked: known keys, a page in toc.
     """
-    entries = tomllib.loads((root / "book/notebooks.toml").read_text()).get("notebook", [])
-    toc = (root / "book/_toc.yml").read_text().split()
+    entries = read_toml(root / "book/notebooks.toml").get("notebook", [])
+    toc = read_text(root / "book/_toc.yml").split()
     for entry in entries:
         if unknown := sorted(entry.keys() - ENTRY):
             raise RunError(
@@ -71,7 +70,7 @@ def _plain_entry(root: Path, page: str) -> dict:
     """The entry of a page that needs no more than its notebook."""
     folder = root / "notebooks"
     found = [
-        p for p in folder.glob("*.ipynb") if re.fullmatch(rf"(\d+_)?{re.escape(page)}", p.stem)
+        p for p in files_in(folder, "*.ipynb") if re.fullmatch(rf"(\d+_)?{re.escape(page)}", p.stem)
     ]
     if len(found) != 1:
         raise RunError(
@@ -91,7 +90,7 @@ def make_job(root: Path, entry: dict, profile: str, target: Path | None = None, 
     parameters = entry.get("parameters", {}) | entry.get("profiles", {}).get(profile, {}) | more
     if "profile" in notebook.declared_parameters(source):
         parameters = {"profile": profile} | parameters
-    inputs = [p for p in (root / "data").glob("*") if p.suffix in (".csv", ".toml")] + [
+    inputs = [p for p in files_in(root / "data") if p.suffix in (".csv", ".toml")] + [
         root / p for p in entry.get("inputs", [])
     ]
     return Job(
@@ -156,12 +155,8 @@ def _page_key(root: Path) -> str:
                 f"{path}: saw nothing there, expected what pages are made from; correct "
                 "PAGE_INPUTS of arq_core/book/pages.py."
             )
-        for p in sorted(path.rglob("*") if path.is_dir() else [path]):
-            if (
-                p.is_file()
-                and not {"cache", "__pycache__"} & set(p.parts)
-                and not p.name.startswith(".")
-            ):
+        for p in files_in(path, deep=True) if path.is_dir() else [path]:
+            if p.is_file() and not {"cache", "__pycache__"} & set(p.parts):
                 h.update(f"{p.relative_to(root)}\0{sha256_of(p)}\n".encode())
     return h.hexdigest()
 
@@ -243,6 +238,7 @@ def row_job(
     "gymnasium:" and an id ("": they are trained only).
     """
     from arq_core.datasets.find import find
+    from arq_core.datasets.own import no_such_path
     from arq_core.envs.gym import PREFIX
     from arq_core.experiments.methods import METHODS
 
@@ -263,7 +259,10 @@ def row_job(
                 )
     else:
         if not source.exists():
-            raise RunError(f"task: saw {task!r}, expected a file that exists.")
+            raise RunError(
+                f"task: saw {task!r}, expected a file that exists (or the name of a task): "
+                f"{no_such_path(str(source.own))}"
+            )
         settings.pick(
             "group (whose hyperparameters your data take)", group, dict.fromkeys(settings.groups())
         )
@@ -291,7 +290,10 @@ def row_job(
             "book/notebooks.toml: no entry has row = true, expected one: the notebook "
             "that trains and evaluates."
         )
-    name = ".".join(filter(None, [source.title, profile, method or "all"])).replace(" ", "-")
+    title = source.title
+    if not source.task:  # two files of one name have two notebooks
+        title += f"-{hashlib.sha256(str(source.own).encode()).hexdigest()[:8]}"
+    name = ".".join(filter(None, [title, profile, method or "all"])).replace(" ", "-")
     return make_job(root, entry, profile, root / "_build/rows" / f"{name}.ipynb", **more)
 
 

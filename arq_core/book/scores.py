@@ -11,6 +11,7 @@ from functools import lru_cache
 from html import escape
 from pathlib import Path
 
+import pandas as pd
 from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.util import logging
@@ -18,9 +19,12 @@ from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from arq_core.book import evidence
 from arq_core.book import tables as tables_html
-from arq_core.config import paths
+from arq_core.config import paths, settings
+from arq_core.config.files import files_in, read_toml
+from arq_core.config.labels import LABELS, VARIANTS
+from arq_core.config.tasks import listed
 from arq_core.results import export, tables, totals
-from arq_core.results.records import ResultsError, run_path
+from arq_core.results.records import JOB, run_path
 from arq_core.results.rows import file_name, read_rows, summary
 
 logger = logging.getLogger(__name__)
@@ -36,7 +40,7 @@ def _failed(data: Path) -> Path:
 
 def _inputs(data: Path) -> list[Path]:
     """The files that the tables are made from."""
-    rows = sorted((data / "results").glob("*.jsonl"))
+    rows = files_in(data / "results", "*.jsonl")
     return [
         p
         for p in (
@@ -78,36 +82,45 @@ def _top(env) -> str:
     return "../" * env.docname.count("/")
 
 
+def _job(text: str, rows: list[dict], data: Path) -> tuple[pd.Series | None, str]:
+    """(the line of `summary` of the job that is asked for, None where nobody has run it; the stem
+    of its file). A name that is neither known nor of a row is refused: it may be mistyped.
+    """
+    words = text.split()
+    if len(words) not in (3, 4):
+        raise ValueError(f"{len(words)} words")
+    asked = dict(zip(JOB, [*words, VARIANTS[0]], strict=False))
+    plain = lambda row: {name: row[name].replace(" ", "-") for name in JOB}
+    named = [(row, plain(row)) for row in rows]
+    if found := [row for row, names in named if names == asked]:
+        job = summary(found).iloc[0]
+        return job, Path(file_name(*(job[name] for name in JOB))).stem
+    from arq_core.experiments.methods import METHODS  # late: it brings torch
+
+    known = dict(
+        task=listed(data / "tasks.csv"),
+        profile=read_toml(data / "profiles.toml"),
+        method=[method.replace(" ", "-") for method in (*LABELS, *METHODS)],
+        variant=VARIANTS,
+    )
+    for kind, name in asked.items():
+        if not any(names[kind] == name for _, names in named):
+            settings.pick(kind, name, dict.fromkeys(known[kind]))
+    return None, ""
+
+
 class Score(SphinxRole):
-    """{score}`door-human lite arq+s_psi` (or with a fourth word, the variant): our mean ± std
-    over seeds, with a link to its evidence.
+    """{score}`door-human lite arq+s_psi` (or with a fourth word, the variant; without it,
+    released): our mean ± std over seeds, with a link to its evidence.
+
+    A job that nobody has run is "not run"; a name that does not exist fails the build.
     """
 
     def run(self):
+        data = _depend(self.env)
         try:
-            task, profile, method, *variant = self.text.split()
-            rows = _results(_depend(self.env))[0]
-            frame = summary(
-                [
-                    r
-                    for r in rows
-                    if (r["task"], r["profile"], r["method"].replace(" ", "-"))
-                    == (task, profile, method)
-                ]
-            )
-            frame = frame[frame["variant"].isin(variant)] if variant else frame
-            if len(frame) != 1:
-                raise ValueError(f"{len(frame)} jobs in data/results")
-            job = frame.iloc[0]
-            where = evidence.address(
-                Path(file_name(job["task"], job["profile"], job["method"], job["variant"])).stem
-            )
-            return [
-                nodes.reference(
-                    "", self.said(job), refuri=f"{_top(self.env)}evidence/{where}", internal=True
-                )
-            ], []
-        except (ValueError, ResultsError) as e:
+            job, stem = _job(self.text, _results(data)[0], data)
+        except (ValueError, OSError) as e:
             logger.warning(
                 "score %r: saw %s, expected `task profile method [variant]` of one job",
                 self.text,
@@ -115,10 +128,17 @@ class Score(SphinxRole):
                 location=self.get_location(),
             )
             return [nodes.Text("?")], []
+        if job is None:
+            return [nodes.inline("", "not run", classes=["arq-not-run"])], []
+        where = f"{_top(self.env)}evidence/{evidence.address(stem)}"
+        return [nodes.reference("", self.said(job), refuri=where, internal=True)], []
 
     @staticmethod
     def said(job) -> str:
-        return f"{job['score']:.1f} ± {job['score_std']:.1f}".replace("-", "−")
+        if pd.isna(job["score"]):
+            return "no score"
+        spread = "" if pd.isna(job["score_std"]) else f" ± {job['score_std']:.1f}"
+        return f"{job['score']:.1f}{spread}".replace("-", "−")
 
 
 class InSupport(Score):
@@ -128,9 +148,7 @@ class InSupport(Score):
 
     @staticmethod
     def said(job) -> str:
-        if not job["in_support"] >= 0:
-            raise ValueError("a method without support")
-        return f"{job['in_support']:.0%}"
+        return "no share" if pd.isna(job["in_support"]) else f"{job['in_support']:.0%}"
 
 
 class Table(SphinxDirective):
@@ -198,7 +216,7 @@ class TableHelp(SphinxDirective):
 def write_evidence(app):
     """Where the book has results: the pages of the evidence, and the tables as files."""
     data = Path(app.srcdir).parent / "data"
-    if not (data / "results").is_dir():
+    if not (data / "tasks.csv").is_file():
         return
     rows, runs, failures = _results(data)
     export.export(Path(app.outdir) / "tables", data / "results", rows, runs, failures)

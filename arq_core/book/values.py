@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from pathlib import Path
 
 from docutils import nodes
@@ -23,6 +22,7 @@ from arq_core.book.offline import (
     check_pages,
     tidy_scripts,
 )
+from arq_core.config.files import files_in, read_text, read_toml
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +41,8 @@ class Value(SphinxRole):
         try:
             path, key, form = match.groups()
             self.env.note_dependency(str(_data(self.env) / path))
-            text = (_data(self.env) / path).read_text()
-            value = tomllib.loads(text) if path.endswith(".toml") else json.loads(text)
+            file = _data(self.env) / path
+            value = read_toml(file) if path.endswith(".toml") else json.loads(read_text(file))
             for part in key.split("."):
                 value = value[int(part) if isinstance(value, list) else part]
             return [nodes.Text(format(value, form or ""))], []
@@ -61,7 +61,7 @@ class Status(SphinxDirective):
 
     def run(self):
         runs, lines, versions = [], [], set()
-        for path in sorted((Path(self.env.srcdir) / "executed").glob("[!.]*.ipynb")):
+        for path in files_in(Path(self.env.srcdir) / "executed", "*.ipynb"):
             self.env.note_dependency(str(path))
             runs.append((json.loads(path.read_text())["metadata"].get("arq"), path))
             if runs[-1][0] is None:

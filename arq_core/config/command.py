@@ -12,6 +12,7 @@ ERRORS = {
     "arq_core.grid.slurm.QueueError",
     "arq_core.book.links.LinksError",
     "tomllib.TOMLDecodeError",
+    "arq_core.config.files.TextError",
     "arq_core.results.regressions.RegressionError",
     "arq_core.book.notebook.RunError",
     "arq_core.results.records.ResultsError",

@@ -52,6 +52,7 @@ OWN_SUITES = {
     "ours": "Two small problems of this book; the score is the return",
 }  # suite in tasks.csv: the group's head in `table_own`
 PROFILES = ("paper", "lite", "ci", "toy")  # our lines of a dataset, the largest budget first
+VARIANTS = ("released", "paper")  # of the algorithm (qlearning.BOOTSTRAPS), ours first
 SUITES = GROUPS | {"ours": "Our own problems", "recollected": "Collected by us"}
 FIDELITIES = {
     "official": "the published file itself",

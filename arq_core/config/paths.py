@@ -27,6 +27,21 @@ VARIABLES = {  # each ARQ_* variable that is read, and what it is for
 }
 
 
+def given(path: str | Path) -> Path:
+    """A path as somebody typed it, with ~ and $VARIABLES filled in.
+
+    What exists decides: a $ that is a part of an existing name is left as it is.
+    """
+    text = os.path.expanduser(path)
+    return Path(text if os.path.exists(text) else os.path.expandvars(text))
+
+
+def _folder(variable: str) -> Path | None:
+    """The folder that a variable of the environment names; None where it is not set or empty."""
+    text = os.environ.get(variable)
+    return given(text) if text else None
+
+
 class NoCheckout(RuntimeError):
     """The settings and tables of the book are needed, and are not there.
 
@@ -38,8 +53,8 @@ def root() -> Path:
     """The checkout: $ARQ_ROOT; or the folder above the package; or, for an installed package, the
     working folder or the nearest one around it that is a checkout.
     """
-    if named := os.environ.get("ARQ_ROOT"):
-        return _checked(Path(named).resolve())
+    if named := _folder("ARQ_ROOT"):
+        return _checked(named.resolve())
     home = Path(__file__).resolve().parents[2]
     for folder in (home, Path.cwd(), *Path.cwd().parents):
         if not _missing(folder):
@@ -104,21 +119,26 @@ def cache_folder() -> Path:
 
     Downloads lie in its folder `downloads`.
     """
-    if named := os.environ.get("ARQ_CACHE"):
-        return Path(named)
+    if named := _folder("ARQ_CACHE"):
+        return named
     if folder := checkout():
         return folder / "data" / "cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "arq"
+    return (_folder("XDG_CACHE_HOME") or given("~/.cache")) / "arq"
 
 
 def local_folder() -> Path:
     """$ARQ_LOCAL_DATA, or `shared/data` beside the checkout (without one, in the cache): copies of
     public files.
     """
-    if named := os.environ.get("ARQ_LOCAL_DATA"):
-        return Path(named)
+    if named := _folder("ARQ_LOCAL_DATA"):
+        return named
     folder = checkout()
     return (folder.parent if folder else cache_folder()) / "shared" / "data"
+
+
+def minari_folder() -> Path:
+    """$MINARI_DATASETS_PATH, or `~/.minari/datasets`: where Minari keeps what it downloaded."""
+    return _folder("MINARI_DATASETS_PATH") or given("~/.minari/datasets")
 
 
 def variables() -> dict[str, str]:

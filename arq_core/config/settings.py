@@ -6,10 +6,10 @@ Unknown names end in one clear error.
 from __future__ import annotations
 
 import difflib
-import tomllib
 from dataclasses import fields, replace
 from typing import Any
 
+from arq_core.config.files import read_toml
 from arq_core.config.hyper import Budget, Hyper
 from arq_core.config.paths import DATA
 
@@ -39,7 +39,7 @@ def pick(kind: str, name: str, known) -> Any:
 
 
 def _table(file: str) -> dict[str, dict]:
-    return tomllib.loads((DATA / file).read_text())
+    return read_toml(DATA / file)
 
 
 def _build(cls, values: dict, where: str):

@@ -6,7 +6,6 @@ Nothing is decided by a part of a name: what differs between two tasks is a colu
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass, replace
 from pathlib import Path
 from pkgutil import resolve_name
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from arq_core.config.files import read_csv
 from arq_core.config.paths import DATA
 from arq_core.config.settings import pick
 
@@ -97,8 +97,7 @@ NUMBERS = {
 
 def listed(path: str | Path = DATA / "tasks.csv") -> dict[str, dict[str, str]]:
     """The rows of tasks.csv as texts, by the task's name."""
-    with open(path, newline="", encoding="utf-8") as f:
-        return {row["task"]: row for row in csv.DictReader(f)}
+    return {row["task"]: row for row in read_csv(path, "task")}
 
 
 def tasks() -> dict[str, Task]:

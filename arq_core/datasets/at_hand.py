@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from arq_core.config.files import files_in
 from arq_core.config.paths import DATA, cache_folder, local_folder
 from arq_core.config.tasks import Task, tasks
 from arq_core.datasets.dataset import Dataset
@@ -23,7 +24,7 @@ def file_of(row: Task) -> Path | None:
     if row.made == "compute":
         return None
     if row.made == "collect":
-        found = (cache_folder() / "collected").glob(f"{row.task}-*.hdf5")
+        found = files_in(cache_folder() / "collected", f"{row.task}-*.hdf5")
         return max(found, key=lambda path: path.stat().st_mtime, default=None)
     places = [folder / file_name(row) for folder in (cache_folder() / "downloads", local_folder())]
     return next((path for path in places if path.is_file()), None)

@@ -28,6 +28,7 @@ class Dataset:
     fidelity: str  # a key of FIDELITIES
     source: str  # a file or an address, and the recipe in a few words
     notes: tuple[str, ...] = ()  # what the reader changed, one sentence each, with counts
+    name: str = ""  # of data of one's own, where they have one besides their file's
 
     def __post_init__(self):
         if self.fidelity not in FIDELITIES:

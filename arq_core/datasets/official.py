@@ -7,7 +7,6 @@ A file of another version is refused by what it is, not only by what it is not.
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import h5py
 
 from arq_core.algorithm.types import DataError
-from arq_core.config.files import sha256_of
+from arq_core.config.files import read_csv, sha256_of
 from arq_core.config.paths import DATA, cache_folder, local_folder
 from arq_core.config.tasks import Task, task, tasks
 from arq_core.datasets.dataset import Dataset
@@ -175,8 +174,7 @@ def _published() -> dict[str, Seen]:
     """What is known of each published file: the rows of tasks.csv and the other versions that they
     name.
     """
-    with open(DATA / "known_files.csv", newline="") as f:
-        others = {r["name"]: r for r in csv.DictReader(f)}
+    others = {r["name"]: r for r in read_csv(DATA / "known_files.csv", "name")}
     out = {}
     for row in tasks().values():
         dims = (row.state_dim if row.cuts else None, row.action_dim)

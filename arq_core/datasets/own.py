@@ -2,37 +2,87 @@
 
 from __future__ import annotations
 
+import os
 import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 
 from arq_core.algorithm.types import DataError
+from arq_core.config.paths import given
 from arq_core.datasets.dataset import Dataset, clip_actions
 from arq_core.datasets.readers.d4rl import read_d4rl, to_transitions
 from arq_core.datasets.readers.hdf5 import opened
 from arq_core.datasets.readers.minari import read_minari
 from arq_core.datasets.readers.robomimic import read_robomimic
 
-HDF5 = (".hdf5", ".h5")
+# endings that HDF5 files have, in any case; a name with one is a file's, whether it exists or not
+HDF5 = (".hdf5", ".hdf", ".h5", ".hd5", ".he5", ".h5py")
 # in front of an id of Minari's where a task's name could stand
 MINARI = "minari:"
 # a field at a file's root, and the layout that has it
 SIGNS = {"observations": "d4rl", "data": "robomimic"}
 
 
-def is_own(name: str) -> bool:
-    """Whether a name is a file, a folder or an id of Minari's rather than the name of a task."""
-    return name.startswith(MINARI) or Path(name).suffix in HDF5 or Path(name).is_dir()
+# hexadecimal digits of a dataset's hash in the name of its rows, and letters before them
+DIGITS, LETTERS = 8, 60
+
+
+def is_own(name: str | Path) -> bool:
+    """Whether a name that is no task's is a path, or an id of Minari's with MINARI before it.
+
+    What exists is a path; what does not is one where it is written as one: with a separator, ~ or $
+    in front, or an ending of HDF5.
+    """
+    text = str(name)
+    if text.startswith(MINARI):
+        return True
+    path = given(text)
+    written = text.startswith(("~", "$")) or any(s in text for s in (os.sep, os.altsep) if s)
+    return bool(text) and (
+        isinstance(name, Path) or written or path.suffix.lower() in HDF5 or os.path.exists(path)
+    )
 
 
 def own_name(name: str) -> str:
-    """What rows call data of your own: the name of the file or folder without its ending, or the id
-    with - for what else it has.
+    """What data of your own are called: a file by its name without the ending, a folder by its
+    name, an id with - for what else it has.
     """
     if name.startswith(MINARI):
-        return re.sub(r"[^A-Za-z0-9_+-]", "-", name.removeprefix(MINARI))
-    return Path(name).stem
+        return plain_name(name.removeprefix(MINARI))
+    path = given(name).absolute()
+    if path.name == "data" and path.parent.name:  # Minari's folder of a dataset has no other
+        path = path.parent
+    return plain_name(path.name if path.is_dir() else path.stem)
+
+
+def plain_name(name: str) -> str:
+    """Letters, digits, _, + and - alone, as the names of rows and files have them; accents are
+    dropped.
+    """
+    ascii_only = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9_+]+", "-", ascii_only)[:LETTERS].strip("-") or "own-data"
+
+
+def row_name(title: str, dataset: Dataset) -> str:
+    """What rows of data of your own are called: their name and the first DIGITS of their hash.
+
+    So a copy in another folder has the same rows, and other data never: not two files of one name,
+    nor what `from_arrays` made twice.
+    """
+    return f"{plain_name(dataset.name or title)}-{dataset.sha256[:DIGITS]}"
+
+
+def no_such_path(path: str | Path) -> str:
+    """What is said of a path where nothing is."""
+    text = str(path)
+    looks = re.search(rf"([\w-]+{re.escape(os.sep)})*[\w-]+-v\d+$", text, re.ASCII)
+    hint = " For a dataset of Minari's by its id write minari: before the id." if looks else ""
+    return (
+        f"{text}: saw no such file or folder, expected an HDF5 file in D4RL's or robomimic's "
+        f"layout, or a folder of Minari's; correct the path.{hint}"
+    )
 
 
 def layout_of(path: Path) -> str:
@@ -61,21 +111,24 @@ def read_own(path: str | Path) -> Dataset:
     """
     if str(path).startswith(MINARI):
         return read_minari(str(path).removeprefix(MINARI))
-    path = Path(path)
+    if not (path := given(path)).exists():
+        raise DataError(no_such_path(path))
     return {"d4rl": read_d4rl, "robomimic": read_robomimic, "minari": read_minari}[layout_of(path)](
         path
     )
 
 
 def from_arrays(
-    observations, actions, rewards, terminals, timeouts, next_observations=None
+    observations, actions, rewards, terminals, timeouts, next_observations=None, *, name: str = ""
 ) -> Dataset:
     """Arrays with one row per step, in order of time: observations [M S], actions [M A] in [-1, 1],
     rewards, terminals, timeouts [M].
 
     `terminals`: the decision process ended at this step; `timeouts`: only the clock did. Actions
     outside of the box are clipped, and counted in the notes. The hash is that of the transitions.
+    `name` is what rows call the data, before the beginning of that hash.
     """
+    called = name
     given = dict(
         observations=observations,
         actions=actions,
@@ -117,5 +170,10 @@ def from_arrays(
     arrays["actions"], clipped = clip_actions(arrays["actions"])
     transitions, notes = to_transitions(**arrays)
     return Dataset(
-        transitions, transitions.fingerprint(), "own", "arrays given in Python", (clipped, *notes)
+        transitions,
+        transitions.fingerprint(),
+        "own",
+        "arrays given in Python",
+        (clipped, *notes),
+        called,
     )

@@ -20,11 +20,12 @@ from arq_core.algorithm.samplers import SAMPLERS
 from arq_core.algorithm.types import Transitions
 from arq_core.config import settings
 from arq_core.config.hyper import Budget, Hyper
-from arq_core.config.paths import cache_folder
+from arq_core.config.paths import cache_folder, given
 from arq_core.config.tasks import Task, task
 from arq_core.datasets.dataset import Dataset, thin
 from arq_core.datasets.fetch import FetchError
 from arq_core.datasets.find import find
+from arq_core.datasets.own import row_name
 from arq_core.datasets.rewards import REWARDS
 from arq_core.engine.filestore import FileStore
 from arq_core.engine.machine import SOLVE_ROWS, fast_precision
@@ -107,6 +108,8 @@ def prepare(
     check_values(hyper, budget)
     seeds = _seeds(seeds, budget)
     dataset = source.load()
+    if not source.task:
+        chosen = replace(chosen, task=row_name(source.title, dataset))
     device = _device(device)
     budget = replace(budget, precision=fast_precision(budget.precision, device))
     dataset = thin(
@@ -278,7 +281,7 @@ def measure_and_write(experiment: Experiment, method: str, folder: str | Path) -
             f"changes: saw {experiment.changes}, expected none for rows that are kept; "
             "use `measure`, or add a group to hyperparameters.toml."
         )
-    path = Path(folder) / results.file_name(
+    path = given(folder) / results.file_name(
         experiment.task.task, experiment.profile, method, experiment.hyper.variant
     )
     fewest = len(experiment.seeds) * experiment.budget.episodes
@@ -288,6 +291,7 @@ def measure_and_write(experiment: Experiment, method: str, folder: str | Path) -
             "already there; delete that file first if the smaller job should replace "
             "it."
         )
+    results.refuse_other_data(path, experiment.dataset.sha256)
     rows = measure(experiment, method)
     results.write_rows(path, rows)
     return rows

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from arq_core.config import settings
-from arq_core.config.tasks import Task, for_own_data, tasks
+from arq_core.config.tasks import Task, for_own_data
 from arq_core.envs.gym import PREFIX, by_id
 from arq_core.envs.vector import VectorEnv
 
@@ -39,11 +38,6 @@ def own_task(name: str, group: str, environment: Simulator) -> Task:
     the return.
     """
     settings.hyper(group)
-    if name in tasks() or not re.fullmatch(r"[A-Za-z0-9_+-]+", name):
-        raise settings.UnknownName(
-            f"name: saw {name!r}, expected letters, digits, _, + and -, and no task's "
-            "name (those of data/tasks.csv); rename the file or folder."
-        )
     if isinstance(environment, str) and environment.startswith(PREFIX):
         environment = by_id(environment)
     if callable(environment):

@@ -77,40 +77,56 @@ def draw_losses(ax: Axes, curves: Mapping[str, np.ndarray], every: int) -> None:
 def draw_seed_scores(
     ax: Axes, rows: Sequence[dict], methods: Sequence[str], field: str = "score"
 ) -> None:
-    """One dot a seed (its mean over episodes) and a bar for the mean over seeds, a method a
-    line.
+    """One dot a seed (its mean over episodes) and a bar for the mean over seeds, a method a line.
+
+    The rows are of one setting (rows.one_setting). A method without rows has a line that says so.
     """
-    seeds = pd.DataFrame(rows).groupby(["method", "seed"])[field].mean()
+    frame = pd.DataFrame(rows, columns=["method", "seed", field]).astype({field: float})
+    seeds = frame.groupby(["method", "seed"])[field].mean().dropna()
+    measured = set(seeds.index.get_level_values("method"))
     for y, method in enumerate(methods):
+        if method not in measured:
+            words = "no score" if method in set(frame["method"]) else "not run"
+            ax.text(0.02, y, words, va="center", style="italic", transform=ax.get_yaxis_transform())
+            continue
         values, color = seeds[method], METHOD_COLORS.get(method, COLORS["grey"])
         ax.barh(y, values.mean(), color=color, alpha=0.35, height=0.6)
         ax.plot(values, np.full(len(values), y), "o", color=color, ms=5, alpha=0.9)
     ax.set_yticks(range(len(methods)), [METHOD_LABELS.get(m, m) for m in methods])
+    ax.set_ylim(-0.5, len(methods) - 0.5)
     ax.invert_yaxis()
     ax.axvline(0, color=COLORS["black"], lw=0.8)
+
+
+def mean_and_std(mean: float, std: float, form: str = ".2f", std_form: str = "") -> str:
+    """A mean and its spread over seeds as text: the first alone where there is one seed, – where
+    there is no number.
+    """
+    if np.isnan(mean):
+        return "–"
+    return f"{mean:{form}}" + ("" if np.isnan(std) else f" ± {std:{std_form or form}}")
 
 
 def comparison(rows: Sequence[dict], methods: Sequence[str]) -> pd.DataFrame:
     """Our summary as a table to print: mean and std over seeds, success, length, in-support
     share.
+
+    The rows are of one setting (rows.one_setting). A method without rows is not run.
     """
-    frame = summary(rows).set_index("method").loc[list(methods)]
-    out = pd.DataFrame(
-        {
-            "score": [
-                f"{m:.2f} ± {s:.2f}"
-                for m, s in zip(frame["score"], frame["score_std"], strict=True)
-            ],
-            "success": [f"{x:.0%}" for x in frame["success"]],
-            "steps": [f"{x:.0f}" for x in frame["length"]],
-            "in support": ["" if np.isnan(x) else f"{x:.1%}" for x in frame["in_support"]],
-            "seeds × episodes": [
-                f"{s} × {e}" for s, e in zip(frame["seeds"], frame["episodes"], strict=True)
-            ],
-        },
-        index=frame.index,
-    )
-    return out.rename_axis("policy")
+    frame = summary(rows).set_index("method").reindex(list(methods))
+    lines = []
+    for job in frame.itertuples():
+        run = not np.isnan(job.seeds)
+        lines.append(
+            {
+                "score": mean_and_std(job.score, job.score_std) if run else "not run",
+                "success": f"{job.success:.0%}" if run else "",
+                "steps": f"{job.length:.0f}" if run else "",
+                "in support": "" if np.isnan(job.in_support) else f"{job.in_support:.1%}",
+                "seeds × episodes": f"{job.seeds:.0f} × {job.episodes:.0f}" if run else "",
+            }
+        )
+    return pd.DataFrame(lines, index=frame.index).rename_axis("policy")
 
 
 def panels(n: int, width: float, height: float, **options):

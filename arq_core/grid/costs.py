@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from arq_core.config import settings
-from arq_core.config.files import write_atomic
+from arq_core.config.files import files_in, write_atomic
 from arq_core.config.hyper import Budget, Hyper
 from arq_core.config.tasks import task
 from arq_core.grid import plan
@@ -246,7 +246,7 @@ def calibrate(root: Path) -> dict:
     Sum by sum, so that long steps count most; with the machine and the commit.
     """
     found: dict[str, list[tuple[float, float]]] = {step: [] for step in plan.ORDER}
-    for path in sorted((root / plan.GRID).glob("*/rows/*.run.json")):
+    for path in files_in(root / plan.GRID, "*/rows/*.run.json"):
         record = json.loads(path.read_text())
         s = size(record["task"], record["profile"], len(record["seeds"]))
         for step in record["steps"]:

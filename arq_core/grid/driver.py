@@ -17,7 +17,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from tqdm import tqdm
 
 from arq_core.config import lock, processes, settings, surroundings
 from arq_core.config.command import STOPPED
-from arq_core.config.files import sweep, write_atomic
+from arq_core.config.files import read_toml, sweep, write_atomic
 from arq_core.config.paths import GRID_HEAD, cache_folder
 from arq_core.config.tasks import tasks
 from arq_core.grid import costs, plan
@@ -65,7 +64,7 @@ class Request:
 
 def defaults(root: Path, profile: str, what: str) -> list[str]:
     """Tasks or methods of a profile's grid (workflow/grids.toml)."""
-    names = tomllib.loads((root / "workflow/grids.toml").read_text())[profile][what]
+    names = read_toml(root / "workflow/grids.toml")[profile][what]
     return (
         [t for t, row in tasks().items() if row.published_name and row.suite != "ours"]
         if names == "published"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
+from arq_core.config.files import read_text
 from arq_core.config.labels import METHODS
 from arq_core.config.paths import DATA
 from arq_core.results.verdicts import Paper
@@ -49,7 +51,9 @@ def published(path: str | Path = DATA / "published.csv") -> pd.DataFrame:
 
     An empty mean is an illegible one.
     """
-    return pd.read_csv(path, dtype={"table": str}).fillna({"note": "", "source": ""})
+    return pd.read_csv(io.StringIO(read_text(path)), dtype={"table": str}).fillna(
+        {"note": "", "source": ""}
+    )
 
 
 def paper_lines(cells: pd.DataFrame) -> list[dict]:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from arq_core.config.files import write_atomic
-from arq_core.config.labels import FIDELITIES
+from arq_core.config.files import files_in, read_text, write_atomic
+from arq_core.config.labels import FIDELITIES, PROFILES, VARIANTS
 from arq_core.results.records import JOB, ResultsError, read_run, run_path
 
 # the paper does not say; with 3 seeds the divisor n would give a std 18% smaller
@@ -140,7 +140,7 @@ def read_file(path: str | Path) -> list[dict]:
     They must be those that its provenance (`records`), if there is one, was written for.
     """
     path, rows = Path(path), []
-    for i, line in enumerate(path.read_text().splitlines(), 1):
+    for i, line in enumerate(read_text(path).splitlines(), 1):
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError as e:
@@ -163,12 +163,29 @@ def read_rows(folder: str | Path) -> list[dict]:
     """The validated rows of all jobs in a folder (none where the folder does not exist), in the
     order of the file names.
     """
-    return [row for path in sorted(Path(folder).glob("*.jsonl")) for row in read_file(path)]
+    return [row for path in files_in(Path(folder), "*.jsonl") for row in read_file(path)]
+
+
+def refuse_other_data(path: Path, dataset_sha256: str) -> None:
+    """Raise ResultsError where a file has rows of other data than those with this hash.
+
+    A damaged file, whose lines do not say of which data they are, is refused by whoever reads it.
+    """
+    said = path.read_bytes() if path.exists() else b""
+    for seen in re.findall(rb'"dataset_sha256": *"([0-9a-f]{64})"', said):
+        if seen.decode() != dataset_sha256:
+            raise ResultsError(
+                f"{path}: saw rows of data with SHA-256 {seen.decode()[:12]} there, expected those "
+                f"of {dataset_sha256[:12]}, which are to be written: rows of other data are never "
+                "replaced. If these data are meant to take their place, move that file and its "
+                f"{run_path(path).name} away first (`arq compare` of its folder and the new one "
+                "then says what changed); else write to another folder."
+            )
 
 
 def write_rows(path: str | Path, rows: Iterable[dict]) -> Path:
     """Write one job atomically; refuse invalid rows, and refuse to replace a file by one with fewer
-    rows.
+    rows or rows of another dataset.
 
     The provenance of rows that are replaced (`records`) goes with them: it is of another run.
     """
@@ -181,9 +198,26 @@ def write_rows(path: str | Path, rows: Iterable[dict]) -> Path:
             f"{path}: saw {len(rows)} new rows, expected at least the {there} already "
             "there; delete that file first if the smaller job should replace it."
         )
+    refuse_other_data(path, rows[0]["dataset_sha256"])
     lines = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
     write_atomic(path, lines, lambda: run_path(path).unlink(missing_ok=True))
     return path
+
+
+def one_setting(rows: Sequence[dict]) -> list[dict]:
+    """The rows of one profile, variant and fidelity, for what shows one line a method: those of
+    the largest budget and, where it was run with several variants, of the first of VARIANTS.
+    """
+    place = lambda name, order: order.index(name) if name in order else len(order)
+    setting = lambda row: (
+        place(row["profile"], PROFILES),
+        row["profile"],
+        place(row["variant"], VARIANTS),
+        row["variant"],
+        place(row["fidelity"], list(FIDELITIES)),
+    )
+    first = min(map(setting, rows), default=None)
+    return [row for row in rows if setting(row) == first]
 
 
 def summary(rows: Sequence[dict]) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from arq_core.config import settings
+from arq_core.config.files import files_in
 from arq_core.config.labels import METHODS, OWN_SUITES, PROFILES
 from arq_core.config.paths import DATA
 from arq_core.config.tasks import listed
@@ -41,7 +42,7 @@ def read_runs(folder: str | Path) -> dict[str, dict]:
     """The recorded provenance of the jobs in a folder, by the stem of their files (none for rows of
     `make row`).
     """
-    found = {path.stem: read_run(path) for path in sorted(Path(folder).glob("*.jsonl"))}
+    found = {path.stem: read_run(path) for path in files_in(Path(folder), "*.jsonl")}
     return {job: run for job, run in found.items() if run is not None}
 
 

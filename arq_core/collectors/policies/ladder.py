@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from arq_core.algorithm.types import DataError
 from arq_core.collectors.policies.sac_learner import squashed
-from arq_core.config.files import sha256_of, write_atomic
+from arq_core.config.files import files_in, sha256_of, write_atomic
 from arq_core.config.paths import DATA, cache_folder
 from arq_core.engine.streams import Streams, derive_seed
 from arq_core.envs.locomotion import KINDS, LocomotionEnvs
@@ -153,7 +153,7 @@ def harvest(env: str, training: Path, target: Path) -> Path:
     Files: ladder.safetensors ("<steps>.<name>", float32), ladder.json (how it was trained, what
     each policy scores).
     """
-    files = {int(p.stem.split("-")[1]): p for p in sorted(training.glob("actor-*.safetensors"))}
+    files = {int(p.stem.split("-")[1]): p for p in files_in(training, "actor-*.safetensors")}
     if not files:
         raise DataError(
             f"{training}: saw no actor-<steps>.safetensors, expected those of a "

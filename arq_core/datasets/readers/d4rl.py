@@ -14,6 +14,7 @@ import torch
 
 from arq_core.algorithm.types import DataError, Transitions
 from arq_core.config.files import sha256_of
+from arq_core.config.paths import given
 from arq_core.datasets.dataset import Dataset, clip_actions
 from arq_core.datasets.readers.cuts import apply, asks_for_timeouts
 from arq_core.datasets.readers.guards import check_field
@@ -37,7 +38,7 @@ def read_d4rl(
 
     Holds at most twice what the file's arrays take.
     """
-    path = Path(path)
+    path = given(path)
     with opened(path, "D4RL's layout") as file:
         arrays = _read(
             file,

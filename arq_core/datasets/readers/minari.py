@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from arq_core.algorithm.types import DataError
+from arq_core.config import paths
 from arq_core.config.files import sha256_of
 from arq_core.datasets.dataset import Dataset, clip_actions
 from arq_core.datasets.fetch import FetchError
@@ -68,13 +69,16 @@ def read_minari(
     arrays["actions"], clipped = clip_actions(arrays["actions"])
     transitions, cut = to_transitions(**arrays, source=str(path))
     source = f"{str(meta.get('dataset_id', folder))[:200]} (Minari, {len(episodes):,} episodes)"
-    return Dataset(transitions, sha256_of(path), fidelity, source, (*scaled, clipped, *notes, *cut))
+    name = str(meta.get("dataset_id", ""))
+    return Dataset(
+        transitions, sha256_of(path), fidelity, source, (*scaled, clipped, *notes, *cut), name
+    )
 
 
 def _folder(id_or_path: str) -> Path:
     """The folder that holds metadata.json."""
-    root = Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets")
-    given = Path(id_or_path)
+    root = paths.minari_folder()
+    given = paths.given(id_or_path)
     is_id = re.fullmatch(r"([\w-]+/)*[\w-]+-v\d+", id_or_path, re.ASCII)
     places = [
         given.parent if given.name == "main_data.hdf5" else given,
@@ -102,6 +106,8 @@ def _downloaded(name: str, root: Path) -> Path:
             "expected the package minari; install the extra minari (see the README), "
             "or copy the dataset's folder there."
         ) from error
+    if os.environ.get("MINARI_DATASETS_PATH"):  # the library fills in no ~ and no $
+        os.environ["MINARI_DATASETS_PATH"] = str(root)
     try:
         minari.download_dataset(name)
     except Exception as error:

@@ -27,6 +27,7 @@ import torch
 
 from arq_core.algorithm.types import DataError, Transitions
 from arq_core.config.files import sha256_of
+from arq_core.config.paths import given
 from arq_core.datasets.dataset import Dataset, clip_actions
 from arq_core.datasets.readers.d4rl import to_transitions
 from arq_core.datasets.readers.guards import check_field
@@ -59,7 +60,7 @@ def read_robomimic(
     demonstration longer than `horizon` is cut there, as by a time limit; the released code cuts
     none.
     """
-    path = Path(path)
+    path = given(path)
     if horizon is not None and horizon < 1:
         raise DataError(
             f"horizon: saw {horizon}, expected at least 1 step, or None for whole "

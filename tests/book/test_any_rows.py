@@ -1,0 +1,159 @@
+"""Pages are made from any valid set of rows: none, one method, several profiles and variants, own
+data, methods and profiles that nobody knows any more, rows without scores.
+"""
+
+import re
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from example_rows import rows
+from row_sets import SETS, checkout, run_cells, scores
+from sphinx_books import ROOT, file, sphinx
+
+from arq_core.experiments import experiment
+from arq_core.figures import common
+from arq_core.results import export, tables
+
+ROLES = [
+    (ROOT / "book/results.md").read_text(encoding="utf-8"),
+    "{score}`door-human lite arq+s_psi paper`, {score}`pen-human-v0 paper arq+s_psi`",
+    "{score}`door-human ci dqp-brac-kl`, {in-support}`door-human ci bc`",
+]
+CONF = "extensions = ['arq_core.book.values']\nhtml_theme = 'basic'\n"
+PAGE = """Title
+=====
+
+{roles}
+
+.. table-a4:: Caption
+
+.. table-a4:: Caption
+   :datasets: door-human-v0
+
+.. table-2:: Totals
+
+.. table-own:: Ours
+
+.. table-legend::
+
+.. table-files::
+"""
+
+
+@pytest.fixture(params=SETS)
+def made(request, tmp_path, monkeypatch):
+    """A checkout with a set of rows, to which all code is sent."""
+    folder = checkout(tmp_path / "it's a copy", SETS[request.param])
+    monkeypatch.setenv("ARQ_ROOT", str(folder))
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(plt, "show", lambda: plt.gcf().canvas.draw() and plt.close("all"))
+    yield folder, SETS[request.param]
+    plt.close("all")
+
+
+def test_the_page_of_tables_is_made(made):
+    _, rows = made
+    shown = run_cells("15_tables.ipynb")
+    measured = {row["method"] for row in shown["rows"]}
+    assert measured <= {row["method"] for row in rows if row["task"] == "door-human"}
+    assert set(shown["table"].index[shown["table"]["ours"] == "not run"]) == (
+        set(shown["methods"]) - measured
+    )
+    settings = {(row["profile"], row["variant"]) for row in shown["rows"]}
+    assert len(settings) <= 1
+
+
+def test_the_page_of_statistics_is_made(made, monkeypatch):
+    from arq_core.results import bootstrap
+
+    folder, rows = made
+    monkeypatch.setattr(bootstrap, "coverage", lambda *args, **given: 0.5)
+    monkeypatch.setattr(bootstrap, "REPS", 50)
+    shown = run_cells("16_statistics.ipynb", results=str(folder / "data/results"))
+    assert len(shown["rows"]) == len(rows)
+
+
+@pytest.mark.parametrize("task", ["door-human", "pen-human-v0", "maze"])
+def test_the_page_that_trains_shows_rows_where_it_cannot(made, monkeypatch, task):
+    monkeypatch.setattr(experiment, "missing", lambda name: "its data are not here")
+    shown = run_cells("14_train_evaluate.ipynb", task=task)
+    assert {row["task"] for row in shown["rows"]} <= {task}
+
+
+def test_the_page_of_supports_is_made(made):
+    lines, seeds = torch.linspace(-8, 0, 9), 2
+    kept = torch.full((9, seeds), 0.4)
+    given = dict(
+        np=np, lines=lines, log_epsilon=-5.0, kept=kept, recorded=kept, moments=[0], often=[0],
+        actions=torch.zeros(1), profile="ci", glue=lambda *args, **given: None, torch=torch,
+        hand=SimpleNamespace(seeds=(0, 1), budget=SimpleNamespace(score_steps=10)),
+        cloned=SimpleNamespace(of_action=lambda x: torch.ones(2, 2, 4, 3)),
+        g=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    shown = run_cells("05_support.ipynb", chosen={16, 34, 35}, **given)
+    assert 0 <= shown["hand_share"] <= 1 and shown["said"].count("%") == 1
+
+
+# the others are made into files alone, by the same tables
+BUILT = (
+    "none",
+    "one method at the paper's profile",
+    "two variants",
+    "own data",
+    "an unknown method",
+    "one seed",
+    "no scores",
+    "no shares",
+)
+
+
+@pytest.mark.parametrize("made", BUILT, indirect=True)
+def test_roles_tables_and_evidence_are_built(made):
+    folder, rows = made
+    roles = re.findall(r"\{((?:score|in-support))\}(`[^`]+`)", " ".join(ROLES))
+    assert len(roles) > 10
+    text = ", ".join(f":{name}:{what}" for name, what in roles)
+    file(folder / "book/conf.py", CONF)
+    file(folder / "book/index.rst", PAGE.format(roles=text))
+    assert sphinx(folder) == (0, "")
+    page = (folder / "out/index.html").read_text()
+    assert ">not run</span>" in page and "nan" not in page
+    jobs = {(r["task"], r["profile"], r["method"], r["variant"]) for r in rows}
+    assert f"{len(jobs)} jobs of" in (folder / "out/evidence/index.html").read_text()
+
+
+@pytest.mark.parametrize("made", sorted(SETS.keys() - set(BUILT)), indirect=True)
+def test_tables_are_written_as_files(made, tmp_path):
+    folder, rows = made
+    results = folder / "data/results"
+    paths = export.export(tmp_path / "out", results, rows, tables.read_runs(results), [])
+    assert all(path.stat().st_size for path in paths)
+
+
+MISTYPED = {
+    ":score:`door-humn ci arq+s_psi`": "task: saw 'door-humn'",
+    ":score:`pen-human-v1 lite bc`": "task: saw 'pen-human-v1'",
+    ":score:`door-human light bc`": "profile: saw 'light'",
+    ":score:`maze ci arq+spsi`": "method: saw 'arq+spsi'",
+    ":in-support:`maze ci bc best`": "variant: saw 'best'",
+    ":score:`maze ci`": "saw 2 words",
+}
+
+
+def test_mistyped_names_still_fail_the_build(tmp_path):
+    folder = checkout(tmp_path / "x", [])
+    file(folder / "book/conf.py", CONF)
+    file(folder / "book/index.rst", "Title\n=====\n\n" + "\n\n".join(MISTYPED) + "\n")
+    status, told = sphinx(folder)
+    assert status != 0
+    for seen in MISTYPED.values():
+        assert seen in told
+
+
+def test_a_method_without_rows_is_said_not_to_have_been_run():
+    table = common.comparison(rows(scores(1, 2), method="bc"), ["s_psi", "bc"])
+    assert table.loc["s_psi", "score"] == "not run" and "±" not in table.loc["bc", "score"]
+    assert table.loc["bc", "seeds × episodes"] == "1 × 2"

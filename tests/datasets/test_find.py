@@ -1,0 +1,222 @@
+"""Who is meant by a name: a task, a file or a folder by what exists, ~ and variables filled in; and
+what rows of one's own data are called.
+"""
+
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from arq_core.algorithm.types import DataError
+from arq_core.book import pages
+from arq_core.book.notebook import RunError
+from arq_core.config import paths
+from arq_core.config.settings import UnknownName
+from arq_core.datasets.find import find
+from arq_core.datasets.own import from_arrays, own_name, read_own, row_name
+from arq_core.experiments import experiment
+from arq_core.results import rows as results
+from arq_core.results.records import ResultsError, run_path, write_run
+
+
+def arrays(seed=0, steps=60):
+    rng = np.random.default_rng(seed)
+    return dict(
+        observations=rng.normal(size=(steps, 2)),
+        actions=rng.uniform(-1, 1, (steps, 2)),
+        rewards=rng.normal(size=steps),
+        terminals=np.arange(steps) % 20 == 19,
+        timeouts=np.zeros(steps, bool),
+    )
+
+
+def written(path, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
+        for name, x in arrays(seed).items():
+            file[name] = x
+    return path
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.setenv("ARQ_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("MY_DATA", str(tmp_path / "data of mine"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path
+
+
+ENDINGS = ("MINE.HDF5", "mine.hdf", "mine.H5", "mine", "mine.v2.h5", "mine.data", "it's (2).hdf5")
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_a_file_that_exists_is_read_whatever_its_ending(here, name):
+    written(here / "work" / name)
+    source = find(name)
+    assert source.task is None and source.exists()
+    assert source.load().transitions.fingerprint() == from_arrays(**arrays()).sha256
+    assert experiment.prepare(name, "toy", 1, group="maze").dataset.sha256 == source.load().sha256
+
+
+@pytest.mark.parametrize("place", ["~/a/x.hdf5", "$MY_DATA/x", "${MY_DATA}/x.h5", "~/$NOT_SET.h5"])
+def test_home_and_variables_are_filled_in(here, place):
+    at = written(paths.given(place))
+    assert here in at.parents
+    source = find(place)
+    assert source.own == str(at) and read_own(place).sha256 == source.load().sha256
+    job = pages.row_job(paths.root(), place, "toy", "bc", "maze", "", "0")
+    assert job.parameters["task"] == str(at)
+
+
+def test_a_dollar_that_is_a_part_of_an_existing_name_stays(here, monkeypatch):
+    monkeypatch.setenv("b", "other")
+    written(here / "work/a$b.h5")
+    assert find("a$b.h5").exists() and find("a$b.h5").own.endswith("a$b.h5")
+
+
+@pytest.mark.parametrize(
+    "variable, ask",
+    [
+        ("ARQ_CACHE", paths.cache_folder),
+        ("ARQ_LOCAL_DATA", paths.local_folder),
+        ("MINARI_DATASETS_PATH", paths.minari_folder),
+    ],
+)
+@pytest.mark.parametrize("text, place", [("~/x", "home/x"), ("$MY_DATA/y", "data of mine/y")])
+def test_folders_of_the_environment_are_filled_in(here, monkeypatch, variable, ask, text, place):
+    monkeypatch.setenv(variable, text)
+    assert ask() == here / place
+
+
+def test_the_checkout_too(here, monkeypatch):
+    (here / "home/arq/book").mkdir(parents=True)
+    (here / "home/arq/data").mkdir()
+    (here / "home/arq/data/tasks.csv").write_text("task\n")
+    monkeypatch.setenv("ARQ_ROOT", "~/arq")
+    assert paths.root() == (here / "home/arq").resolve()
+
+
+@pytest.mark.parametrize("name", ["maze", "door-human", "hopper-medium-v2"])
+def test_a_task_is_not_hidden_by_a_folder_of_its_name(here, name):
+    (here / "work" / name).mkdir()
+    assert find(name).task.task == name
+    for path in (f"./{name}", f"{name}/", Path(name), str(here / "work" / name)):
+        assert find(path).task is None, path
+
+
+MISSING = (
+    "absent.hdf5",
+    "absent.HDF",
+    "no/such/folder",
+    "~/absent.h5",
+    "$MY_DATA/absent",
+    "./maze",
+)
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_a_path_that_does_not_exist_is_named_and_no_task_is_listed(here, name):
+    with pytest.raises(DataError, match="saw no such file or folder") as told:
+        experiment.prepare(name, "toy", 1, group="maze")
+    with pytest.raises(RunError, match="expected a file that exists") as in_a_row:
+        pages.row_job(paths.root(), name, "toy", "bc", "maze", "", "0")
+    for said in (str(told.value), str(in_a_row.value)):
+        assert str(paths.given(name).absolute()) in said and "door-human" not in said
+
+
+def test_an_id_of_minari_without_its_sign_is_told_how_to_write_it(here):
+    with pytest.raises(DataError, match="write minari: before the id"):
+        find("D4RL/pen/expert-v2").load()
+
+
+@pytest.mark.parametrize("name", ["", "dor-human", "maze2", "x" * 300, "nul\0"])
+def test_any_other_name_lists_the_tasks(here, name):
+    with pytest.raises(UnknownName, match="'maze'"):
+        find(name)
+
+
+@pytest.mark.parametrize(
+    "name, called",
+    [
+        ("a/b.h5", "b"),
+        ("my data.v2.hdf5", "my-data-v2"),
+        ("donnees_éàü.h5", "donnees_eau"),
+        ("数据.hdf5", "own-data"),
+        ("x" * 200 + ".h5", "x" * 60),
+        ("-a--b-.h5", "a-b"),
+        ("minari:mujoco/hopper/expert-v0", "mujoco-hopper-expert-v0"),
+    ],
+)
+def test_names_of_rows_have_plain_letters_alone(here, name, called):
+    assert own_name(name) == called
+    data = from_arrays(**arrays())
+    assert row_name(called, data) == f"{called}-{data.sha256[:8]}"
+    results.NAME[0](row_name(called, data)) or pytest.fail("no name of rows")
+
+
+def test_a_folder_has_its_whole_name_and_data_is_none(here):
+    for place in ("relocate.v3/data", "relocate.v3"):
+        (here / "work" / place).mkdir(exist_ok=True, parents=True)
+        assert own_name(place) == "relocate-v3"
+
+
+def task_of(name, **more):
+    return experiment.prepare(name, "toy", 1, group="maze", device="cpu", **more).task.task
+
+
+def test_files_of_one_name_are_told_apart_and_a_copy_is_not(here):
+    first, second = written(here / "square/ph/low_dim.hdf5", 1), written(here / "b/low_dim.hdf5", 2)
+    (here / "moved").mkdir()
+    copy = shutil.copyfile(first, here / "moved/low_dim.hdf5")
+    assert task_of(str(first)) == task_of(copy) != task_of(str(second))
+    assert task_of(str(first)).startswith("low_dim-")
+    jobs = [
+        pages.row_job(paths.root(), str(path), "toy", "bc", "maze", "", "0").target
+        for path in (first, second)
+    ]
+    assert jobs[0] != jobs[1]
+
+
+def test_arrays_are_told_apart_and_can_be_named(here):
+    names = {task_of(from_arrays(**arrays(seed))) for seed in range(3)}
+    assert len(names) == 3 and all(name.startswith("own-data-") for name in names)
+    assert task_of(from_arrays(**arrays(), name="a b/c.d")).startswith("a-b-c-d-")
+
+
+def test_rows_of_two_files_of_one_name_stand_side_by_side(here):
+    for seed in (1, 2):
+        path = written(here / f"{seed}/transport.hdf5", seed)
+        setup = experiment.prepare(
+            str(path), "toy", 1, group="maze", environment="maze", device="cpu"
+        )
+        experiment.measure_and_write(setup, "random", here / "results")
+    rows = results.read_rows(here / "results")
+    assert len({row["dataset_sha256"] for row in rows}) == len({row["task"] for row in rows}) == 2
+
+
+def test_rows_of_a_task_whose_data_changed_are_refused_before_training(here, monkeypatch):
+    from dataclasses import replace
+
+    setup = experiment.prepare("bridge", "toy", 1, device="cpu")
+    written_rows = experiment.measure_and_write(setup, "random", here / "results")
+    path = here / "results" / results.file_name("bridge", "toy", "random", "released")
+    write_run(path, {"task": "bridge"})
+    before = path.read_bytes(), run_path(path).read_bytes()
+    remade = replace(setup, dataset=replace(setup.dataset, sha256="c" * 64))
+    with monkeypatch.context() as m:
+        m.setattr(experiment, "measure", lambda *args: pytest.fail("training began"))
+        with pytest.raises(ResultsError, match="rows of other data are never replaced"):
+            experiment.measure_and_write(remade, "random", here / "results")
+    with pytest.raises(ResultsError, match=r"cccccccccccc.*run\.json.*away"):
+        results.write_rows(path, [row | {"dataset_sha256": "c" * 64} for row in written_rows])
+    assert (path.read_bytes(), run_path(path).read_bytes()) == before
+    experiment.measure_and_write(setup, "random", here / "results")  # the same data may
+    path.rename(here / "kept.jsonl")
+    assert {
+        row["dataset_sha256"]
+        for row in experiment.measure_and_write(remade, "random", here / "results")
+    } == {"c" * 64}

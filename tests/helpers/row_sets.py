@@ -1,0 +1,87 @@
+"""Sets of valid rows as a reader may have them, each in a checkout of its own."""
+
+import ast
+import json
+import shutil
+
+import numpy as np
+from example_rows import rows
+from sphinx_books import ROOT
+
+from arq_core.results.rows import file_name, read_rows, write_rows
+
+PLAYED = ("s_psi", "q_beta+s_psi", "arq+pi", "arq+s_psi")
+RNG = np.random.default_rng(0)
+
+
+def scores(seeds=2, episodes=3):
+    return RNG.normal(5, 3, (seeds, episodes))
+
+
+def without(field, some):
+    return [row | {field: None} for row in some]
+
+
+def every(**changes):
+    return [row for method in PLAYED for row in rows(scores(), method=method, **changes)]
+
+
+OWN = dict(task="my-file-1a2b3c4d", fidelity="own", dataset_sha256="1a2b3c4d" * 8)
+SETS = {
+    "none": [],
+    "one method at the paper's profile": rows(scores(3, 100), profile="paper"),
+    "another method at the paper's profile": rows(scores(), profile="paper", method="q_beta+s_psi"),
+    "one task, not the pages'": every(task="maze", fidelity="recollected"),
+    "two variants": every(profile="lite") + rows(scores(), profile="lite", variant="paper"),
+    "the paper's variant alone": rows(scores(), variant="paper"),
+    "every profile": every() + every(profile="lite") + every(profile="toy"),
+    "a profile that was taken away": every(profile="night"),
+    "an unknown method": rows(scores(), method="my method") + rows(scores(), method="bc"),
+    "own data": every(**OWN) + rows(scores(), method="bc", **OWN),
+    "a task that was taken away": every(task="window-human"),
+    "one seed": rows(scores(1, 1), profile="lite", method="s_psi"),
+    "no scores": without("score", every(profile="lite")),
+    "scores of one method": without("score", every()) + rows(scores(), method="bc"),
+    "no shares": without("in_support", every(profile="lite")),
+    "all in support": [row | {"in_support": 1.0} for row in every(profile="lite")],
+    "another dataset of the paper, in full": rows(
+        scores(3, 100), task="pen-human-v0", fidelity="official", profile="paper"
+    ),
+    "those of the project, and one more": [
+        *read_rows(ROOT / "data/results"),
+        *rows(scores(), profile="paper"),
+    ],
+}
+
+
+def checkout(folder, some):
+    """A folder that holds what pages are made from, with these rows alone."""
+    (folder / "book").mkdir(parents=True)
+    shutil.copytree(ROOT / "data", folder / "data", ignore=shutil.ignore_patterns("results"))
+    jobs = {}
+    for row in some:
+        name = file_name(row["task"], row["profile"], row["method"], row["variant"])
+        jobs.setdefault(name, []).append(row)
+    for name, job in jobs.items():
+        write_rows(folder / "data/results" / name, job)
+    return folder
+
+
+def run_cells(notebook, chosen=None, **given):
+    """Run the code cells of a notebook (those whose numbers are `chosen`) in the names `given`; the
+    names that there are then. What a cell ends with is shown, as Jupyter would.
+    """
+    names = {"__name__": "__main__"} | given
+    cells = json.loads((ROOT / "notebooks" / notebook).read_text(encoding="utf-8"))["cells"]
+    for i, cell in enumerate(cells):
+        if cell["cell_type"] != "code" or chosen is not None and i not in chosen:
+            continue
+        body = ast.parse("".join(cell["source"])).body
+        last = body.pop() if body and isinstance(body[-1], ast.Expr) else None
+        exec(compile(ast.Module(body, []), f"{notebook} [{i}]", "exec"), names)
+        if last is not None:
+            value = eval(compile(ast.Expression(last.value), f"{notebook} [{i}]", "eval"), names)
+            show = getattr(value, "_repr_html_", None)
+            (show or value.__repr__)()
+        names.update(given if cell["metadata"].get("tags") == ["parameters"] else {})
+    return names
