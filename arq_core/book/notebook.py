@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -192,7 +193,8 @@ def run(root: Path, job: Job, key: str) -> float:
 
     refuse_unknown(job.source, job.parameters)
     job.target.parent.mkdir(parents=True, exist_ok=True)
-    partial, start = job.target.with_name(f".{job.target.stem}.{os.getpid()}.ipynb"), time.time()
+    partial = job.target.with_name(f".{job.target.stem}.{os.getpid()}.ipynb")
+    start, before = time.time(), _processor_seconds()
     try:
         notebook = papermill.execute_notebook(
             _as_it_is(job.source),
@@ -222,6 +224,7 @@ def run(root: Path, job: Job, key: str) -> float:
             "source": job.source.name,
             "parameters": job.parameters,
             "wall_s": round(seconds, 1),
+            "processor_s": round(_processor_seconds() - before, 1),
             **provenance(),
         }
         # it holds this machine's paths
@@ -241,6 +244,14 @@ def run(root: Path, job: Job, key: str) -> float:
     finally:
         partial.unlink(missing_ok=True)
     return seconds
+
+
+def _processor_seconds() -> float:
+    """Seconds that processors spent on the children of this process which have ended, as a
+    notebook's kernel has, and on theirs.
+    """
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
 
 
 def fill_in(cells: Iterable, parameters: dict) -> None:

@@ -79,6 +79,7 @@ class Status(SphinxDirective):
             cells = [
                 parameters,
                 f"{arq['wall_s']:.0f} s",
+                f"{arq['processor_s']:.0f} s",
                 arq["created"].replace("T", " ").replace("+00:00", " UTC"),
                 arq["device"],
                 arq["commit"],
@@ -88,7 +89,15 @@ class Status(SphinxDirective):
         caption = (
             f"The notebooks of this book as they were run. Versions: {'; '.join(sorted(versions))}."
         )
-        heads = ("notebook", "parameters", "run time", "finished", "processor", "commit")
+        heads = (
+            "notebook",
+            "parameters",
+            "run time",
+            "processor time",
+            "finished",
+            "processor",
+            "commit",
+        )
         table = html.table(caption, lines, heads, label="status-caption", kind="arq-status")
         return [nodes.raw("", table, format="html")]
 

@@ -154,6 +154,7 @@ def test_a_notebook_runs_once_and_holds_where_it_was_run(project, capfd):
         and arq["source"] == "n.ipynb"
         and arq["versions"]["python"]
         and arq["wall_s"] > 0
+        and 0 < arq["processor_s"]
     )
     assert str(project) not in text
 
@@ -334,6 +335,7 @@ def test_the_status_page_is_read_from_the_executed_notebooks(pages):
         source="01_maze.ipynb",
         parameters={"profile": "ci"},
         wall_s=61.2,
+        processor_s=70.4,
         created="2026-01-31T12:00:00+00:00",
         device="a <chip>",
         commit="abc1234",
