@@ -79,7 +79,7 @@ class Status(SphinxDirective):
             cells = [
                 parameters,
                 f"{arq['wall_s']:.0f} s",
-                f"{arq['processor_s']:.0f} s",
+                f"{arq['processor_s']:.0f} s" if "processor_s" in arq else "",
                 arq["created"].replace("T", " ").replace("+00:00", " UTC"),
                 arq["device"],
                 arq["commit"],

@@ -348,6 +348,7 @@ def test_the_status_page_is_read_from_the_executed_notebooks(pages):
         'href="executed/maze.html">01_maze<',
         "profile = &#34;ci&#34;",
         "61 s",
+        "70 s",
         "2026-01-31 12:00:00 UTC",
         "a &lt;chip&gt;",
         "abc1234",
