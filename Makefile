@@ -46,19 +46,9 @@ help:
 	@echo "make links [OFFLINE=1]                      check every link of the built book and of the README (OFFLINE: not those to other hosts)"
 	@echo "make clean                                  remove what was built (keeps .venv, downloads and data/results)"
 
-# Two that begin at once: the second waits, and then finds it done.
-ALONE = $(PYTHON) -c 'import fcntl, subprocess, sys; f = open("_build/venv.lock", "w"); fcntl.flock(f, fcntl.LOCK_EX); \
-	sys.exit(subprocess.call(sys.argv[1:]))'
 $(STAMP): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("python: saw %d.%d, expected 3.11 or later; set PYTHON=..." % sys.version_info[:2])'
-	@$(PYTHON) -c 'import os, sys; odd = [c for c in ":\n" if c in os.getcwd()]; odd and sys.exit("%r: saw %r in the path, \
-	which Python takes for its end, expected none; rename the folder, or clone into another." % (os.getcwd(), odd[0]))'
-	@mkdir -p _build
-	@$(ALONE) sh -ec 'if test $@ -nt constraints.txt && test $@ -nt pyproject.toml; then exit 0; fi; \
-	    $(PYTHON) -m venv $(VENV); \
-	    $(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[sim,book,grid,dev]"; \
-	    $(RUN) -m pip check; \
-	    touch $@'
+	$(PYTHON) workflow/install.py $@ sim,book,grid,dev
 
 book: $(STAMP)
 	@$(ARQ) book --profile "$(PROFILE)" --jobs "$(JOBS)"
@@ -75,8 +65,7 @@ check: $(STAMP) $(VENV)/.lint
 	$(RUN) $(VENV)/bin/pyright --pythonpath $(RUN)
 
 $(VENV)/.lint: $(STAMP)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[lint]"
-	@touch $@
+	$(PYTHON) workflow/install.py $@ lint
 
 row: $(STAMP)
 	@$(ARQ) row --profile "$(PROFILE)" --method "$(METHOD)" --seeds "$(SEEDS)" --group "$(GROUP)" \

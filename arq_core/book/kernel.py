@@ -60,7 +60,7 @@ def shows(cells: Sequence[str]) -> list[int]:
     """How often each cell calls `pyplot.show` whatever happens: not in a branch, loop or function,
     which may be passed by.
     """
-    trees = [ast.parse(cell) for cell in cells]
+    trees = list(map(_parsed, cells))
     plots = {"pyplot"} | {
         alias.asname or alias.name
         for tree in trees
@@ -79,6 +79,14 @@ def shows(cells: Sequence[str]) -> list[int]:
     }
     calls = {f"{name}.show" for name in plots}
     return [sum(map(functools.partial(_calls, calls), tree.body)) for tree in trees]
+
+
+def _parsed(cell: str) -> ast.Module:
+    """What IPython alone understands (`x?`, another language's cell) calls nothing of pyplot."""
+    try:
+        return ast.parse(cell)
+    except SyntaxError:
+        return ast.Module([], [])
 
 
 def _calls(names: set[str], statement: ast.stmt) -> int:

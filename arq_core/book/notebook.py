@@ -134,9 +134,12 @@ def job_key(root: Path, job: Job) -> str:
 
 
 def is_done(job: Job, key: str) -> bool:
-    """Whether the target holds a clean run for that key."""
+    """Whether the target holds a clean run for that key, with all figures that its code shows."""
     try:
-        return json.loads(job.target.read_text())["metadata"]["arq"]["key"] == key
+        run = json.loads(job.target.read_text())
+        return run["metadata"]["arq"]["key"] == key and not kernel.figures_missing(
+            [cell | {"source": "".join(cell["source"])} for cell in run["cells"]]
+        )
     except (FileNotFoundError, json.JSONDecodeError, KeyError):
         return False
 

@@ -203,7 +203,7 @@ def build_pages(root: Path, held: Sequence[int] = ()) -> Path:
             stdout=f,
             stderr=subprocess.STDOUT,
             pass_fds=held,
-            env=surroundings.ours(root) | {"NO_COLOR": "1"},
+            env=surroundings.ours(root) | {"MPLBACKEND": "agg", "NO_COLOR": "1"},
         ).returncode
     if code or not (new / "_build/html/index.html").exists():
         lines = log.read_text(errors="replace").splitlines()

@@ -1,4 +1,4 @@
-"""One run at a time of what writes the same files: the table, the book, a row, a collected dataset.
+"""One run at a time of what writes the same files: the table, the book, a row.
 
 The operating system holds the lock for the process that took it and for those that inherited its
 descriptor: it is gone with the last of them, however they end. The file stays; its text says who
@@ -8,12 +8,16 @@ held it, and since when.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 LOOK_EVERY = 1.0  # seconds, while another run is waited for
 
@@ -48,12 +52,14 @@ def only_one(
 
 
 def _taken(f, path: Path) -> bool:
-    """Whether the lock of an open file is ours now."""
+    """Whether the lock of an open file is ours now, or nobody's."""
     try:
+        if fcntl is None:
+            raise OSError("fcntl is missing")
         fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
-        said = f"{path}: saw a file system without locks ({error}); start one run at a time."
+        said = f"{path}: saw a system without such locks ({error}); start one run at a time."
         print(said, file=sys.stderr, flush=True)
     return True

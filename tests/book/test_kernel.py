@@ -207,8 +207,20 @@ def test_only_calls_that_no_branch_passes_by_are_counted_before_a_run():
         "import matplotlib.pyplot as p\nwith p.xkcd():\n    p.show()\np.show()",
         "for i in x:\n    p.show()\nif x:\n    p.show()\ndef f():\n    p.show()\nx.show()",
         "from matplotlib import pyplot\npyplot.show(block=True)",
+        "files = !ls\np.show?",
     ]
-    assert kernel.shows(cells) == [2, 0, 1]
+    assert kernel.shows(cells) == [2, 0, 1, 0]
+
+
+def test_a_kept_run_that_lacks_a_figure_is_run_again(tmp_path):
+    """It was made when its figures could still vanish."""
+    run(tmp_path, DRAW + "plt.show()", "print(1)")
+    job = Job(tmp_path / "n.ipynb", tmp_path / "done.ipynb")
+    assert notebook.is_done(job, "key") and not notebook.is_done(job, "other")
+    kept = json.loads(job.target.read_text())
+    kept["cells"][0]["outputs"] = []
+    job.target.write_text(json.dumps(kept))
+    assert not notebook.is_done(job, "key")
 
 
 def test_what_we_start_sees_where_packages_are_and_no_settings(tmp_path, monkeypatch):

@@ -87,4 +87,4 @@ def test_a_file_system_without_locks_is_said_and_no_obstacle(tmp_path, capfd, mo
     monkeypatch.setattr(lock.fcntl, "flock", none)
     with lock.only_one(tmp_path, "lock", ValueError):
         pass
-    assert "saw a file system without locks" in capfd.readouterr().err
+    assert "saw a system without such locks (" in capfd.readouterr().err

@@ -1,0 +1,165 @@
+"""A checkout in a folder of any name: nothing that is written for a shell, for papermill or for
+Snakemake takes a part of it for something else; where another program does, that is said at once.
+"""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+from grids import ROOT, scratch, steps_done
+
+from arq_core.grid import driver, plan
+from arq_core.grid.plan import Cell
+from arq_core.results import rows as results
+
+spec = importlib.util.spec_from_file_location("install", ROOT / "workflow/install.py")
+install = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(install)
+NAMES = ["it's {a} $b;&%d ünï", '[x]*? "q`u\\e#1~ (y)']
+
+
+def checkout(folder, stand_ins):
+    """A scratch checkout with its own .venv, which finds this one's packages; its Python."""
+    root = scratch(folder, stand_ins)
+    venv.create(root / ".venv", symlinks=True)
+    python = root / ".venv/bin/python"
+    at = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    own = subprocess.run([python, "-c", at], capture_output=True, text=True, check=True)
+    outer = sysconfig.get_path("purelib") + "\n"
+    Path(own.stdout.strip(), "outer.pth").write_text(outer, encoding="utf-8")
+    return root, python
+
+
+def arq(root, python, *arguments):
+    return subprocess.run(
+        [python, "-m", "arq_core", *arguments],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        env=os.environ
+        | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "ARQ_CACHE": str(root / "data/cache")},
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_table_is_made_in_a_folder_of_any_name(tmp_path, name):
+    root, python = checkout(tmp_path / name, stand_ins=True)
+    asked = ["table", "--profile", "toy", "--tasks", "bridge", "--methods", "bc", "--no-book"]
+    run = arq(root, python, *asked)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert steps_done(root) == ["dataset bridge", "evaluate bridge bc", "policy bridge bc"]
+
+
+def test_notebooks_run_in_a_folder_of_any_name(tmp_path):
+    """A real cell and a real row, through papermill and a kernel."""
+    root, python = checkout(tmp_path / NAMES[0], stand_ins=False)
+    asked = ["--profile", "toy", "--seeds", "5"]
+    run = arq(root, python, "table", *asked, "--tasks", "maze", "--methods", "random", "--no-book")
+    assert run.returncode == 0, run.stdout + run.stderr
+    path = root / "data/results/maze.toy.random.released.jsonl"
+    assert {row["seed"] for row in results.read_file(path)} == {5}
+    for kept in (root / "data/results/evidence").rglob("*.ipynb"):
+        assert str(root) not in json.loads(kept.read_text()).__str__()
+    path.unlink()
+    run = arq(root, python, "row", "maze", *asked, "--method", "random")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert {row["seed"] for row in results.read_file(path)} == {5}
+
+
+@pytest.mark.parametrize(
+    "log, told",
+    [
+        (None, "not begun; _build/grid/snakemake.log says why"),
+        (
+            "bash: line 1: /a/my: No such file\n\n",
+            "its log ends: bash: line 1: /a/my: No such file",
+        ),
+        ("step 1\nKilled", "its log ends: Killed"),
+        ("", "its log ends: (empty)"),
+        (
+            "x\nstopped; what was finished is kept, the same command goes on from there\n",
+            "stopped before it finished; the same command goes on from there",
+        ),
+    ],
+)
+def test_a_step_without_an_answer_can_be_continued_only_where_it_was_stopped(tmp_path, log, told):
+    cell = Cell("bridge", "s_psi", "toy")
+    if log is not None:
+        path = tmp_path / f"{plan.place(cell, 'dataset')}.log"
+        path.parent.mkdir(parents=True)
+        path.write_text(log)
+    (failed,) = driver.failures(tmp_path, [cell])
+    assert failed["error"].endswith(told) and failed["step"] == "dataset"
+    assert ("goes on from there" in failed["error"]) is ("goes on" in (log or ""))
+
+
+@pytest.mark.parametrize("engine", ["slurm", "kubernetes"])
+@pytest.mark.parametrize(
+    "root, python, odd",
+    [
+        ("/srv/my repo", "/srv/my repo/.venv/bin/python", "' '"),
+        ("/srv/x(1)", "/srv/x(1)/.venv/bin/python", "'(' and ')'"),
+        ("/srv/50%", "/opt/python", "'%'"),
+        ("/srv/o'clock", "/opt/python", '"\'"'),
+    ],
+)
+def test_what_a_clusters_shell_would_misread_is_refused_before_a_plan(
+    monkeypatch, engine, root, python, odd
+):
+    monkeypatch.setattr(driver.sys, "executable", python)
+    with pytest.raises(driver.GridError) as raised:
+        driver.refuse_folder(Path(root), engine)
+    for words in (f"engine {engine}: {root}", f"saw {odd} in a path", "use the engine laptop"):
+        assert words in str(raised.value)
+    driver.refuse_folder(Path(root), "laptop")
+
+
+@pytest.mark.parametrize("root", ["/srv/arq-1.0_b", "/srv/ünï", "/srv/a repo", "/srv/{x}"])
+def test_what_it_would_read_is_not(monkeypatch, root):
+    monkeypatch.setattr(driver.sys, "executable", "/opt/python3.11+x/bin/python")
+    driver.refuse_folder(Path(root), "slurm")
+
+
+@pytest.mark.parametrize(
+    "folder, names",
+    [
+        ("/a/my repo", {}),
+        ("/a/c$d/{e}", {"d": "$d", "e": "{e}"}),
+        ("/a/$1 $f_2$g", {"f_2": "$f_2", "g": "$g"}),
+    ],
+)
+def test_the_installer_takes_the_name_of_a_folder_as_it_is(folder, names):
+    assert install.literal(folder) == names
+
+
+@pytest.mark.parametrize("folder", ["/a:b", "/a\nb", "/$PATH", "/{}", "/{a.b}", "/x{", "/y}"])
+def test_a_name_that_the_installer_cannot_take_is_refused_at_once(folder):
+    with pytest.raises(SystemExit, match="(?s)in the path, .*expected none; rename the folder"):
+        install.literal(folder)
+
+
+@pytest.mark.parametrize("task", ["a$b it's.hdf5", '"q`u\\o.hdf5', "$(HOME)/x.hdf5", "my data"])
+def test_make_passes_the_name_of_a_file_as_it_was_typed(tmp_path, task):
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(
+        f"#!/bin/sh\nexec {sys.executable} -c 'import sys; print(sys.argv[-1])' \"$@\"\n"
+    )
+    python.chmod(0o755)
+    for name in ("Makefile", "constraints.txt", "pyproject.toml"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    (tmp_path / ".venv/.installed").touch()
+    run = subprocess.run(
+        ["make", "--no-print-directory", "row", f"TASK={task}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout == f"{task}\n"

@@ -1,0 +1,65 @@
+"""The .venv of a checkout, in a folder of any name: `make` calls this with the Python to take.
+
+    python workflow/install.py STAMP EXTRAS        (from the root of the checkout)
+
+STAMP is the file that says that it is done. Two that begin at once: one waits for the other, and
+then finds it done. It needs nothing besides Python.
+"""
+
+import fcntl
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+NEEDS = ("constraints.txt", "pyproject.toml")
+
+
+def literal(folder: str) -> dict:
+    """Variables by which a folder's name means itself: setuptools takes $name and {name} in the
+    path of an environment for variables. SystemExit where a name cannot be meant.
+    """
+    names = re.findall(r"\$([A-Za-z_]\w*)", folder) + re.findall(r"\{([^{}]*)\}", folder)
+    odd = [mark for mark in (":", "\n") if mark in folder]
+    odd += [n for n in names if n in os.environ or not re.fullmatch(r"[A-Za-z_]\w*", n)]
+    odd += re.findall(r"[{}]", re.sub(r"\{[^{}]*\}", "", folder))
+    if odd:
+        sys.exit(
+            f"{folder!r}: saw {odd[0]!r} in the path, which Python's installer does not take for "
+            "a part of a name, expected none; rename the folder, or clone into another."
+        )
+    said = {name: f"${name}" for name in names}
+    return said | {name: f"{{{name}}}" for name in names if f"{{{name}}}" in folder}
+
+
+def main(stamp: Path, extras: str) -> None:
+    """Make the environment unless the stamp is newer than what it is made from."""
+    variables = os.environ | literal(os.getcwd())
+    venv = stamp.parent
+    python = venv / "bin/python"
+    pip = [python, "-m", "pip"]
+    options = ["--quiet", "--disable-pip-version-check", "-c", "constraints.txt"]
+    lock = Path("_build/venv.lock")
+    lock.parent.mkdir(exist_ok=True)
+    with open(lock, "w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{venv}: another make is making it; waiting for that", flush=True)
+            fcntl.flock(held, fcntl.LOCK_EX)
+        made = stamp.stat().st_mtime_ns if stamp.exists() else 0
+        if made >= max(Path(name).stat().st_mtime_ns for name in NEEDS):
+            return
+        for command in (
+            [sys.executable, "-m", "venv", venv],
+            [*pip, "install", *options, "-e", f".[{extras}]"],
+            [*pip, "check"],
+        ):
+            if status := subprocess.run(command, env=variables).returncode:
+                sys.exit(status)
+        stamp.touch()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
