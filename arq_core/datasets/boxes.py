@@ -150,7 +150,8 @@ def with_bounds(dataset: Dataset, bounds: Bounds) -> Dataset:
     if said is None:
         return dataset
     if said == NORMALIZED and isinstance(dataset.bounds, Box):
-        return replace(dataset, bounds=NORMALIZED)  # scaled already
+        _check_share(dataset, dataset.bounds, str(dataset.bounds), MOST_OUTSIDE_STATED)
+        return replace(dataset, bounds=NORMALIZED, recorded=None)  # scaled already
     box = unit(dataset.action_dim) if said == NORMALIZED else said
     assert isinstance(box, Box)
     if isinstance(dataset.bounds, Box) and not box.same(dataset.bounds):
@@ -213,6 +214,8 @@ def _range(dataset: Dataset) -> str:
 
 
 def _check_share(dataset: Dataset, box: Box, whose: str, most: float) -> None:
+    if isinstance(dataset.bounds, Box) and dataset.recorded is None:
+        return  # scaled from their box, and none lay outside
     actions = _recorded(dataset)
     slack = ROUNDING * (torch.tensor(box.high) - torch.tensor(box.low)) / 2
     low, high = torch.tensor(box.low) - slack, torch.tensor(box.high) + slack

@@ -335,8 +335,8 @@ def by_id(name: str) -> Callable[[int], GymEnvs]:
         except ImportError as error:
             package, found, _ = asked.partition(":")
             do = (
-                f"install the package {package}"
-                if found and getattr(error, "name", None) == package.split(".")[0]
+                f"install the package {package}, or mend its name"
+                if found and f"'{package}'" in str(error)
                 else "install the simulators: pip install '.[sim]' -c constraints.txt"
             )
             raise EnvError(f"{name}: cannot be made ({error}); {do}") from error
