@@ -131,13 +131,9 @@ def scaled_note(box: Box) -> str:
     )
 
 
-def said_of_actions(dataset: Dataset) -> list[str]:
-    """The notes that say that actions are not as they were recorded."""
-    return [
-        note
-        for note in dataset.notes
-        if note.startswith((SCALED, UNSAID, CLIPPED)) and not note.startswith(f"{CLIPPED}0 ")
-    ]
+def says_of_actions(note: str) -> bool:
+    """Whether a note says that actions are not as they were recorded."""
+    return note.startswith((SCALED, UNSAID, CLIPPED)) and not note.startswith(f"{CLIPPED}0 ")
 
 
 def with_bounds(dataset: Dataset, bounds: Bounds) -> Dataset:

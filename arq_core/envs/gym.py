@@ -87,9 +87,9 @@ class _Spaces:
         self.horizon = horizon
         if not self.horizon:
             raise EnvError(
-                f"environment {named}: saw no time limit, "
-                "expected one, so that every episode ends; give `horizon`, or register it "
-                "with max_episode_steps."
+                f"environment {named}: saw no time limit, expected one, so that every episode "
+                "ends; register or make it with max_episode_steps, or wrap it in "
+                "gymnasium.wrappers.TimeLimit."
             )
 
     def arrange(self, layout: Layout) -> None:
@@ -166,7 +166,7 @@ class GymEnvs(_Spaces):
             first.observation_space,
             first.action_space,
             layouts.of_environment(first),
-            horizon or (spec and spec.max_episode_steps) or 0,
+            horizon or _limit(first),
             str(spec.id if spec else first),
         )
 
@@ -222,12 +222,12 @@ class GymVectors(_Spaces):
         self.vector, self.most = vector, n
         mode = vector.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
         self.mode = AutoresetMode(mode)
-        layout = layouts.of_space(vector.single_observation_space)
+        layout = layouts.of_vector(vector)
         super().__init__(
             vector.single_observation_space,
             vector.single_action_space,
             layout,
-            horizon or _time_limit(vector),
+            horizon or _vector_limit(vector),
             str(vector.spec.id if vector.spec else vector),
         )
 
@@ -298,15 +298,27 @@ class GymVectors(_Spaces):
         return column.reshape(-1)
 
 
-def _time_limit(vector) -> int:
-    """Steps after which the vector's episodes are cut; 0 where nothing says it."""
-    specs = [vector.spec]
-    if any(callable(getattr(type(v), "get_attr", None)) for v in (vector, vector.unwrapped)):
+def _limit(env) -> int:
+    """Steps after which an environment's episodes are cut, by its spec or its wrapper; 0 where
+    neither says it.
+    """
+    from gymnasium.wrappers import TimeLimit
+
+    cut = layouts.wrapper(env, TimeLimit)
+    return (env.spec and env.spec.max_episode_steps) or (cut and cut._max_episode_steps) or 0
+
+
+def _vector_limit(vector) -> int:
+    """As `_limit`, of the episodes of a vector."""
+    specs, get = [vector.spec], getattr(vector.unwrapped, "get_attr", None)
+    if get is not None:
         try:
-            specs += list(vector.get_attr("spec"))
+            specs += list(get("spec"))
         except Exception:  # of whatever the sub-environments or their processes raise
             specs += []
-    return next((s.max_episode_steps for s in specs if s and s.max_episode_steps), 0)
+    inside = getattr(vector.unwrapped, "envs", None)
+    said = next((s.max_episode_steps for s in specs if s and s.max_episode_steps), 0)
+    return said or (_limit(inside[0]) if inside else 0)
 
 
 def _row(info: Mapping[str, Any], i: int) -> dict[str, Any]:

@@ -65,12 +65,33 @@ def of_environment(env) -> Layout:
     """
     from gymnasium.wrappers import FlattenObservation
 
-    inner = env
-    while inner is not None and not isinstance(inner, FlattenObservation):
-        inner = getattr(inner, "env", None)
+    inner = wrapper(env, FlattenObservation)
     if inner is not None and inner.observation_space == env.observation_space:
         return of_space(inner.env.observation_space)
     return of_space(env.observation_space)
+
+
+def of_vector(vector) -> Layout:
+    """As `of_environment`, of one episode of a vector; a FlattenObservation inside of worker
+    processes cannot be seen.
+    """
+    from gymnasium.wrappers.vector import FlattenObservation
+
+    space = vector.single_observation_space
+    inner = wrapper(vector, FlattenObservation)
+    if inner is not None and inner.single_observation_space == space:
+        return of_space(inner.env.single_observation_space)
+    inside = getattr(vector.unwrapped, "envs", None)
+    if inside and inside[0].observation_space == space:
+        return of_environment(inside[0])
+    return of_space(space)
+
+
+def wrapper(env, kind: type):
+    """The outermost wrapper of a kind; None where there is none."""
+    while env is not None and not isinstance(env, kind):
+        env = getattr(env, "env", None)
+    return env
 
 
 def selection(own: Layout, wanted: Layout) -> np.ndarray | None:

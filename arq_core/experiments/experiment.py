@@ -22,7 +22,7 @@ from arq_core.config import settings
 from arq_core.config.hyper import Budget, Hyper
 from arq_core.config.paths import cache_folder
 from arq_core.config.tasks import Task, task
-from arq_core.datasets.boxes import Bounds, said_of_actions
+from arq_core.datasets.boxes import Bounds
 from arq_core.datasets.dataset import Dataset, thin
 from arq_core.datasets.fetch import FetchError
 from arq_core.datasets.find import find
@@ -117,8 +117,6 @@ def prepare(
     dataset = source.load()
     if not source.task:
         chosen, dataset = suited(chosen, dataset, bounds)
-        for note in said_of_actions(dataset):
-            print(f"{source.title}: {note}")
     device = _device(device)
     budget = replace(budget, precision=fast_precision(budget.precision, device))
     dataset = thin(

@@ -12,14 +12,15 @@ import numpy as np
 from arq_core.algorithm.types import DataError
 from arq_core.config import settings
 from arq_core.config.tasks import Task, for_own_data, tasks
-from arq_core.datasets.boxes import Bounds, Box, box_of, fitted, unit, with_bounds
+from arq_core.datasets.boxes import Bounds, Box, box_of, fitted, says_of_actions, unit, with_bounds
 from arq_core.datasets.dataset import Dataset
 from arq_core.envs.gym import PREFIX
-from arq_core.envs.layout import Layout
+from arq_core.envs.layout import Layout, text
 from arq_core.envs.own import label, vectors
 from arq_core.envs.vector import EnvError, VectorEnv
 from arq_core.experiments.episodes import check_layout, usable_states, usable_step
 
+UNNAMED = "the simulator does not say"  # how a note begins
 TRIED = 2  # episodes of the trial: with one, a wrong shape can look right
 
 
@@ -108,7 +109,7 @@ def suited(chosen: Task, dataset: Dataset, bounds: Bounds) -> tuple[Task, Datase
     """Task and data of one's own, fit for each other: the actions scaled from the box in which they
     were recorded, the simulator's states joined as the data's are; DataError where they cannot be.
 
-    Dimensions are compared when the policy is measured.
+    What was decided on the way is printed. Dimensions are compared when the policy is measured.
     """
     dataset = with_bounds(dataset, bounds)
     box = None
@@ -118,12 +119,21 @@ def suited(chosen: Task, dataset: Dataset, bounds: Bounds) -> tuple[Task, Datase
             envs = chosen.environments(1)
             try:
                 check_layout(envs, dataset.layout)
+                if not getattr(envs, "layout", ()):
+                    note = (
+                        f"{UNNAMED} how its states are joined: those of the data are "
+                        f"{text(dataset.layout)}, in this order"
+                    )
+                    dataset = replace(dataset, notes=(*dataset.notes, note))
             finally:
                 if hasattr(envs, "close"):
                     envs.close()
         box = chosen.box
     if box is None and chosen.environment:
         box = unit(chosen.action_dim or dataset.action_dim)
-    if box and len(box.low) != dataset.action_dim:
-        return chosen, dataset
-    return chosen, fitted(dataset, box)
+    if box is None or len(box.low) == dataset.action_dim:
+        dataset = fitted(dataset, box)
+    for note in dataset.notes:
+        if note.startswith(UNNAMED) or says_of_actions(note):
+            print(f"{chosen.task}: {note}")
+    return chosen, dataset

@@ -15,6 +15,7 @@ gymnasium = pytest.importorskip(
 from gymnasium.spaces import Box, Dict  # noqa: E402
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv  # noqa: E402
 from gymnasium.wrappers import FlattenObservation  # noqa: E402
+from gymnasium.wrappers.vector import FlattenObservation as FlattenVector  # noqa: E402
 
 from arq_core.algorithm.types import DataError  # noqa: E402
 from arq_core.datasets.own import from_arrays, read_own  # noqa: E402
@@ -147,6 +148,8 @@ WRAPPED = dict(
     one=lambda make: lambda n: make(),
     flattened=lambda make: lambda n: FlattenObservation(make()),
     vector=lambda make: lambda n: SyncVectorEnv([make] * n),
+    flattened_inside=lambda make: lambda n: SyncVectorEnv([lambda: FlattenObservation(make())] * n),
+    flattened_vector=lambda make: lambda n: FlattenVector(SyncVectorEnv([make] * n)),
 )
 
 
@@ -200,6 +203,12 @@ def test_a_vector_of_ones_own_that_says_another_order_is_refused_before_training
 
     with pytest.raises(DataError, match="the same numbers would mean other things"):
         prepared(data, lambda n: Mine(limited(space=SPACES["fetch"]), n, LENGTH))
+
+
+def test_a_simulator_that_says_no_order_is_named(capsys):
+    data = recorded(limited(space=SPACES["fetch"]))
+    prepared(data, limited(space=FREE(8)))
+    assert "the simulator does not say how its states are joined" in capsys.readouterr().out
 
 
 def test_arrays_of_no_stated_order_meet_gymnasiums():
