@@ -32,7 +32,7 @@ SCALED, UNSAID = "scaled actions", "nobody said"  # how notes begin
 SHOWN = 6  # dimensions of a box that a message lists
 TO_SAY = (
     "say the box in which they were recorded: bounds=(low, high) (numbers, or one per dimension), "
-    f"or bounds='{NORMALIZED}' where they are in [-1, 1] already"
+    f"or bounds='{NORMALIZED}' where they are in [-1, 1] already (make row: BOUNDS=low:high)"
 )
 
 
@@ -158,7 +158,7 @@ def with_bounds(dataset: Dataset, bounds: Bounds) -> Dataset:
         )
     if isinstance(dataset.bounds, Box):
         return dataset
-    return replace(_within(dataset, box, f"the box {box} that bounds says"), bounds=said)
+    return replace(_within(dataset, box, f"{box} that bounds says"), bounds=said)
 
 
 def fitted(dataset: Dataset, simulator: Box | None) -> Dataset:
@@ -220,7 +220,8 @@ def _check_share(dataset: Dataset, box: Box, whose: str, most: float) -> None:
         raise DataError(
             f"actions: saw entries {_range(dataset)}, {outside:,} of {actions.numel():,} "
             f"({outside / actions.numel():.1%}) outside of the box {whose}; expected at most "
-            f"{most:.0%}, which would be clipped; {TO_SAY}."
+            f"{most:.0%}, which would be clipped; {TO_SAY}; clip them first where the simulator "
+            "that they were recorded in did so."
         )
 
 
