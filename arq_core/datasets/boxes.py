@@ -138,7 +138,7 @@ def says_of_actions(note: str) -> bool:
 
 def with_bounds(dataset: Dataset, bounds: Bounds) -> Dataset:
     """The dataset with the box that its user says; unchanged for None. Actions are scaled from it,
-    as they were recorded.
+    as they were recorded, and the hash is then that of the transitions.
 
     DataError where more than a few percent of them lie outside of it.
     """
@@ -158,7 +158,10 @@ def with_bounds(dataset: Dataset, bounds: Bounds) -> Dataset:
         )
     if isinstance(dataset.bounds, Box):
         return dataset
-    return replace(_within(dataset, box, f"{box} that bounds says"), bounds=said)
+    fit = _within(dataset, box, f"{box} that bounds says")
+    if fit.transitions is not dataset.transitions:  # the same file holds other data too
+        fit = replace(fit, sha256=fit.transitions.fingerprint())
+    return replace(fit, bounds=said)
 
 
 def fitted(dataset: Dataset, simulator: Box | None) -> Dataset:

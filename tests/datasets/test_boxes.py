@@ -59,6 +59,8 @@ def test_a_file_of_any_layout_is_scaled_from_the_box_of_whoever_says_it(tmp_path
     said = read_own(path, (LOW, HIGH)).transitions.actions.numpy()
     decided = fitted(read_own(path), box_of(LOW, HIGH, 2)).transitions.actions.numpy()
     assert np.array_equal(said, decided)
+    hashes = {read_own(path, bounds).sha256 for bounds in (None, (LOW, HIGH), (LOW - 1, HIGH))}
+    assert len(hashes) == 3
     rows = [i for i in range(STEPS) if (expected[i] == said[:, None]).all(-1).any()]
     assert len(rows) == len(said)  # each transition's action is that of a step
     with pytest.raises(DataError, match=r"outside of the box \[-1, 1\]"):
