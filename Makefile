@@ -35,7 +35,8 @@ help:
 	@echo "make check                                  what a change must pass besides: ruff, lint-imports, pyright"
 	@echo "make row TASK=door-human PROFILE=lite       train and evaluate one row of Table A.4"
 	@echo "         [METHOD=arq+s_psi] [SEEDS=0,1,2]   TASK may be an HDF5 file of yours: add GROUP=adroit,"
-	@echo "                                            and ENVIRONMENT=door-human to score it in that task's simulator"
+	@echo "                                            and ENVIRONMENT=door-human to score it in that task's simulator,"
+	@echo "                                            BOUNDS=-2:2 where its actions were recorded in another box than that one's"
 	@echo "make table [PROFILE=ci] [TASKS=...]         Table A.4 from the notebooks: all cells that are missing, then rows, tables and book;"
 	@echo "         [METHODS=...] [SEEDS=0,1,2]        says what it will cost first, and can be stopped and started again at any time;"
 	@echo "         [ENGINE=slurm] [GPUS=1] [DRY=1]    DRY=1 plans only. workflow/README.md: on a cluster"
@@ -69,7 +70,7 @@ $(VENV)/.lint: $(STAMP)
 
 row: $(STAMP)
 	@$(ARQ) row --profile "$(PROFILE)" --method "$(METHOD)" --seeds "$(SEEDS)" --group "$(GROUP)" \
-	    --environment "$(ENVIRONMENT)" -- "$(SHELL_TASK)"
+	    --environment "$(ENVIRONMENT)" $(if $(BOUNDS),--bounds "$(BOUNDS)") -- "$(SHELL_TASK)"
 
 table: $(STAMP)
 	@$(ARQ) table --profile "$(PROFILE)" --tasks "$(TASKS)" --methods "$(METHODS)" \

@@ -47,6 +47,11 @@ def make_book(profile, jobs):
     "For data of yours: a task, or gymnasium:ID, in whose simulator to score; "
     "without it, they are trained only.",
 )
+@text(
+    "--bounds",
+    "For data of yours: the box in which their actions were recorded, as -2:2 or -0.4,0:0.4,3, or "
+    "the word normalized; without it, the simulator's.",
+)
 def row(**asked):
     """Train and evaluate one row of Table A.4.
 

@@ -228,14 +228,22 @@ def build_pages(root: Path, held: Sequence[int] = ()) -> Path:
 
 
 def row_job(
-    root: Path, task: str, profile: str, method: str, group: str, environment: str, seeds: str
+    root: Path,
+    task: str,
+    profile: str,
+    method: str,
+    group: str,
+    environment: str,
+    seeds: str,
+    bounds: str = "",
 ) -> Job:
     """The train-and-evaluate notebook for one row, written to data/results.
 
     `task` is a name of data/tasks.csv, or data of the user's own: an HDF5 file (D4RL's or
     robomimic's layout), a folder of Minari's, or "minari:" and an id. Then `group` names its
     hyperparameters, and `environment` the task in whose simulator its policies are scored, or
-    "gymnasium:" and an id ("": they are trained only).
+    "gymnasium:" and an id ("": they are trained only); `bounds` is the box in which their actions
+    were recorded, "low:high" or "normalized" ("": the simulator's).
     """
     from arq_core.datasets.find import find
     from arq_core.datasets.own import no_such_path
@@ -251,7 +259,7 @@ def row_job(
     more: dict = {"results": "data/results"}
     if source.task:
         more["task"] = task
-        for kind, name in (("group", group), ("environment", environment)):
+        for kind, name in (("group", group), ("environment", environment), ("bounds", bounds)):
             if name:
                 raise RunError(
                     f"{kind}: saw {name!r} with task {task!r}, expected none: data/tasks.csv "
@@ -275,6 +283,8 @@ def row_job(
                     tasks(),
                 )
             more["environment"] = environment
+        if bounds:
+            more["bounds"] = bounds
     if method:
         settings.pick("method", method, METHODS)
         more["method"] = method

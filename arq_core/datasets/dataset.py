@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
 
 import torch
 
 from arq_core.algorithm.types import DataError, Transitions
 from arq_core.config.labels import FIDELITIES
+from arq_core.engine.store import fingerprint
+from arq_core.envs.layout import Layout
+
+if TYPE_CHECKING:
+    from arq_core.datasets.boxes import Box
 
 # Readers clip to the box itself. The released code shrinks the box by 1e-5 first (FACTS: "dataset
 # actions clipped to the box shrunk by 1e-5"), which would also move, and count as clipped, every
 # action that lies on the box's face.
 BOX_MARGIN = 0.0
+CLIPPED = "clipped "  # how the note of `clip_actions` begins
 
 
 @dataclass(frozen=True)
@@ -29,6 +36,13 @@ class Dataset:
     source: str  # a file or an address, and the recipe in a few words
     notes: tuple[str, ...] = ()  # what the reader changed, one sentence each, with counts
     name: str = ""  # of data of one's own, where they have one besides their file's
+    # the parts that a state is joined from, and their widths; () where they have no names
+    layout: Layout = ()
+    # the box in which the actions were recorded (datasets.boxes); None where nobody says it
+    bounds: Box | str | None = None
+    # the actions as recorded [M, A], where `transitions` has them scaled or clipped and a
+    # simulator's box may still decide; None where they are the same, or of [-1, 1] for certain
+    recorded: torch.Tensor | None = None
 
     def __post_init__(self):
         if self.fidelity not in FIDELITIES:
@@ -55,10 +69,27 @@ def clip_actions(actions, low: float = -1 + BOX_MARGIN, high: float = 1 - BOX_MA
     outside = int(((actions < low) | (actions > high)).sum())
     total = math.prod(actions.shape)
     note = (
-        f"clipped {outside:,} of {total:,} action entries "
+        f"{CLIPPED}{outside:,} of {total:,} action entries "
         f"({outside / max(1, total):.1%}) to the box [{low:g}, {high:g}]"
     )
     return actions.clip(low, high), note
+
+
+def boxed(actions, fidelity: str):
+    """What a reader does with recorded actions [M A]: `clip_actions`, and the array as it was where
+    that changed data of one's own, of which nobody has said the box yet (else None).
+    """
+    clipped, note = clip_actions(actions)
+    keep = fidelity == "own" and bool((clipped != actions).any())
+    return clipped, note, actions if keep else None
+
+
+def fingerprint_of(transitions: Transitions, recorded: torch.Tensor | None) -> str:
+    """The hash of transitions; where their actions were clipped, that of the ones recorded."""
+    if recorded is None:
+        return transitions.fingerprint()
+    arrays = {f.name: getattr(transitions, f.name) for f in fields(transitions)}
+    return fingerprint(arrays | dict(actions=recorded))
 
 
 def thin(dataset: Dataset, most: int) -> Dataset:
@@ -88,7 +119,13 @@ def thin(dataset: Dataset, most: int) -> Dataset:
         f"learned from {len(rows):,} of {len(data.actions):,} transitions: "
         f"{max(few, 1):,} of {len(lengths):,} episodes, as the profile affords"
     )
-    return replace(dataset, transitions=data.select(rows), notes=(*dataset.notes, note))
+    recorded = None if dataset.recorded is None else dataset.recorded[rows]
+    return replace(
+        dataset,
+        transitions=data.select(rows),
+        notes=(*dataset.notes, note),
+        recorded=recorded,
+    )
 
 
 def _spread(count: int, among: int) -> torch.Tensor:

@@ -11,8 +11,9 @@ import numpy as np
 
 from arq_core.algorithm.types import DataError
 from arq_core.config.paths import given
-from arq_core.datasets.dataset import Dataset, clip_actions
-from arq_core.datasets.readers.d4rl import read_d4rl, to_transitions
+from arq_core.datasets.boxes import Bounds, with_bounds
+from arq_core.datasets.dataset import Dataset, boxed, fingerprint_of
+from arq_core.datasets.readers.d4rl import read_d4rl, with_recorded
 from arq_core.datasets.readers.hdf5 import opened
 from arq_core.datasets.readers.minari import read_minari
 from arq_core.datasets.readers.robomimic import read_robomimic
@@ -105,10 +106,14 @@ def layout_of(path: Path) -> str:
     )
 
 
-def read_own(path: str | Path) -> Dataset:
+def read_own(path: str | Path, bounds: Bounds = None) -> Dataset:
     """The transitions of a file in D4RL's or robomimic's layout, of a folder of Minari's, or of
-    "minari:" and an id of its.
+    "minari:" and an id of its. `bounds` as for `from_arrays`.
     """
+    return with_bounds(_read(path), bounds)
+
+
+def _read(path: str | Path) -> Dataset:
     if str(path).startswith(MINARI):
         return read_minari(str(path).removeprefix(MINARI))
     if not (path := given(path)).exists():
@@ -119,14 +124,25 @@ def read_own(path: str | Path) -> Dataset:
 
 
 def from_arrays(
-    observations, actions, rewards, terminals, timeouts, next_observations=None, *, name: str = ""
+    observations,
+    actions,
+    rewards,
+    terminals,
+    timeouts,
+    next_observations=None,
+    bounds: Bounds = None,
+    *,
+    name: str = "",
 ) -> Dataset:
-    """Arrays with one row per step, in order of time: observations [M S], actions [M A] in [-1, 1],
-    rewards, terminals, timeouts [M].
+    """Arrays with one row per step, in order of time: observations [M S], actions [M A], rewards,
+    terminals, timeouts [M].
 
-    `terminals`: the decision process ended at this step; `timeouts`: only the clock did. Actions
-    outside of the box are clipped, and counted in the notes. The hash is that of the transitions.
-    `name` is what rows call the data, before the beginning of that hash.
+    `terminals`: the decision process ended at this step; `timeouts`: only the clock did. `bounds`
+    is the box in which the actions were recorded, (low, high) with numbers or arrays [A], or
+    "normalized" for actions in [-1, 1] that the simulator stretches to its own; without it that of
+    the simulator decides (datasets.boxes). The few that lie outside are clipped, and counted in the
+    notes. The hash is that of the transitions. `name` is what rows call the data, before the
+    beginning of that hash.
     """
     called = name
     given = dict(
@@ -167,13 +183,15 @@ def from_arrays(
                     f"{name}: saw {x[~np.isin(x, (0, 1))][0]}, expected 0 or 1; write flags."
                 )
             arrays[name] = x.astype(bool)
-    arrays["actions"], clipped = clip_actions(arrays["actions"])
-    transitions, notes = to_transitions(**arrays)
-    return Dataset(
+    arrays["actions"], clipped, recorded = boxed(arrays["actions"], "own")
+    transitions, notes, recorded = with_recorded(recorded, **arrays)
+    data = Dataset(
         transitions,
-        transitions.fingerprint(),
+        fingerprint_of(transitions, recorded),
         "own",
         "arrays given in Python",
         (clipped, *notes),
-        called,
+        name=called,
+        recorded=recorded,
     )
+    return with_bounds(data, bounds)

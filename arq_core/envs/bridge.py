@@ -23,6 +23,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from arq_core.envs.vector import check_count, check_step, checked_states
+
 PLANKS = 10
 # largest sideways distance of the middle from the axis, widths of an action of 1
 SWAY = 0.4
@@ -50,16 +52,19 @@ class BridgeEnvs:
     state_dim, action_dim, horizon = 2, 2, PLANKS + 5
 
     def __init__(self, n: int, guide: bool = False):
-        self.guide = guide
+        self.n, self.guide = n, guide
         self.plank, self.sideways = np.zeros((2, n), np.float32)
 
     def place(self, states: np.ndarray) -> np.ndarray:
         """Starts episodes at given states [n, 2]."""
-        self.plank, self.sideways = np.asarray(states, np.float32).T
+        self.plank, self.sideways = checked_states("BridgeEnvs.place", states, 2).T
         return self._state()
 
     def reset(self, seeds: Sequence[int]) -> np.ndarray:
-        """Start n episodes, one a seed: states [n, 2] on plank 0, START_STRAY off at most."""
+        """Start n episodes, one a seed: states [n, 2] on plank 0, START_STRAY off at most.
+        EnvError for no seeds, or for more than it was made for.
+        """
+        check_count("BridgeEnvs.reset", len(seeds), self.n)
         stray = [np.random.default_rng(s).uniform(-START_STRAY, START_STRAY) for s in seeds]
         return self.place(np.stack([np.zeros(len(stray)), stray], 1))
 
@@ -67,6 +72,7 @@ class BridgeEnvs:
         """One plank on, actions clipped: states [n, 2]; rewards [n], the plank's coins by a_1, or
         FALL_REWARD (guide: CAUGHT_REWARD); terminated [n], fallen or across; success [n], across.
         """
+        check_step("BridgeEnvs.step", actions, (len(self.plank), 2))
         grasp, move = np.clip(np.asarray(actions, np.float32), -1, 1).T
         self.plank = np.minimum(self.plank + 1, PLANKS)
         self.sideways = self.sideways + move

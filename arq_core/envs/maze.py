@@ -18,6 +18,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from arq_core.envs.vector import check_count, check_step, checked_states
+
 # start to goal
 WAY = [
     (0, 0),
@@ -86,15 +88,18 @@ class MazeEnvs:
 
     def __init__(self, n: int):
         self.layout = maze_layout()
-        self.position = np.zeros((n, 2), np.float32)
+        self.n, self.position = n, np.zeros((n, 2), np.float32)
 
     def place(self, states: np.ndarray) -> np.ndarray:
         """Starts episodes at given positions [n, 2]."""
-        self.position = np.asarray(states, np.float32)
+        self.position = checked_states("MazeEnvs.place", states, 2)
         return self.position
 
     def reset(self, seeds: Sequence[int]) -> np.ndarray:
-        """Start n episodes, one a seed: positions [n, 2], at most FARTHEST cells off the start."""
+        """Start n episodes, one a seed: positions [n, 2], at most FARTHEST cells off the start.
+        EnvError for no seeds, or for more than it was made for.
+        """
+        check_count("MazeEnvs.reset", len(seeds), self.n)
         return self.place(
             np.concatenate(
                 [near(self.layout["start"][None], np.random.default_rng(s)) for s in seeds]
@@ -105,6 +110,7 @@ class MazeEnvs:
         """Move by the clipped actions: positions [n, 2] in cells; rewards [n], by what is met
         first, else 0; terminated [n], at lava, lure, goal or door; success [n], at the goal.
         """
+        check_step("MazeEnvs.step", actions, (len(self.position), 2))
         move = REACH * np.clip(np.asarray(actions, np.float32), -1, 1)
         share = np.linspace(1 / CHECKS, 1, CHECKS, dtype=np.float32)
         # [n CHECKS 2]

@@ -142,6 +142,7 @@ class ParallelEnvs:
             kind.action_dim,
             kind.horizon,
         )
+        self.layout = getattr(kind, "layout", ())
         self.kind, self.n = kind, n
         # the first is the largest
         self.sizes = [len(part) for part in np.array_split(np.arange(n), min(workers, n))]

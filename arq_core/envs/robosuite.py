@@ -22,6 +22,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Bool, Float
 
+from arq_core.envs.layout import Layout
 from arq_core.envs.parallel import ParallelEnvs, in_workers
 from arq_core.envs.vector import EnvError
 
@@ -117,6 +118,10 @@ class RobosuiteEnvs:
     state_dim: ClassVar[int]
     action_dim: ClassVar[int] = ARM_ACTION
     horizon: ClassVar[int]
+    layout: ClassVar[Layout]
+
+    def __init_subclass__(cls):
+        cls.layout = tuple(cls.observation_keys().items())
 
     def __init__(self, n: int):
         make = _robosuite().make

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
-from arq_core.envs.vector import EnvError
+from arq_core.envs.vector import EnvError, check_count, checked_states
 
 # Rows from the top as in D4RL's text, '#' a wall. The same three for maze2d and antmaze;
 # gymnasium-robotics has them too (tested).
@@ -143,9 +143,19 @@ class SimulatedMazes:
     def place(
         self, states: Float[np.ndarray, "n S"], goals: Float[np.ndarray, "n 2"]
     ) -> Float[np.ndarray, "n S"]:
-        """Begin n episodes in given states with given goals."""
+        """Begin n episodes in given states with given goals; EnvError for none, for more than it
+        was made for, or where states and goals are not as many.
+        """
         import mujoco
 
+        who = f"{type(self).__name__}.place"
+        checked_states(who, states, self.state_dim)
+        check_count(who, len(states), len(self.data), "states")
+        if np.shape(goals) != (len(states), 2):
+            raise EnvError(
+                f"{who}: saw goals of shape {np.shape(goals)} and {len(states)} states, expected "
+                f"goals of shape {(len(states), 2)}, one per state."
+            )
         self.goals = np.array(goals, np.float64)
         self.qpos, self.qvel = self.to_simulator(np.asarray(states, np.float64))
         for data, qpos, qvel in zip(self.data, self.qpos, self.qvel, strict=False):

@@ -13,7 +13,8 @@ from tqdm import tqdm
 from arq_core.algorithm.types import DataError, Policy
 from arq_core.engine.machine import replayed
 from arq_core.engine.streams import Streams, derive_seed
-from arq_core.envs.vector import VectorEnv
+from arq_core.envs.layout import Layout, text
+from arq_core.envs.vector import EnvError, VectorEnv
 
 
 def check_dimensions(envs: VectorEnv, state_dim: int, action_dim: int) -> None:
@@ -29,6 +30,75 @@ def check_dimensions(envs: VectorEnv, state_dim: int, action_dim: int) -> None:
                 f"environment: saw {kind} of dimension {seen}, expected {expected}, that of "
                 "the training data; evaluate in the environment that the data came from."
             )
+
+
+def check_layout(envs: VectorEnv, layout: Layout) -> None:
+    """Refuse an environment that joins its states from other parts than the data, or in another
+    order, where both say from which; before training too.
+    """
+    seen = getattr(envs, "layout", ())
+    if seen and layout and seen != layout:
+        raise DataError(
+            f"environment: saw states of {text(seen)}, expected {text(layout)}, as in the "
+            "training data: the same numbers would mean other things; evaluate in the environment "
+            "that the data came from, or read the data in its order."
+        )
+
+
+def usable_states(states, n: int, width: int, live: np.ndarray, when: str) -> np.ndarray:
+    """States [n, S] as an array; EnvError for another shape, or where those of episodes that are
+    `live` [n] are not finite (as float32).
+    """
+    states = _numbers(states, "states", n, n * width, (n, width), when)
+    with np.errstate(over="ignore"):
+        bad = ~np.isfinite(states.reshape(n, -1)[live].astype(np.float32)).all(-1)
+    _refuse_nan(bad, "states", when)
+    return states
+
+
+def usable_step(step, n: int, width: int, live: np.ndarray, when: str) -> tuple[np.ndarray, ...]:
+    """What a step returned: states [n, S], rewards, terminated and success [n]; EnvError where it
+    is not that, or not finite for episodes that were `live` [n].
+    """
+    if not isinstance(step, tuple | list) or len(step) != 4:
+        seen = f"{len(step)} values" if isinstance(step, tuple | list) else type(step).__name__
+        raise EnvError(
+            f"environment: saw {seen} from step {when}, expected four: states, rewards, terminated "
+            "and success of all episodes (arq_core.envs.vector); return these."
+        )
+    rewards, terminated, success = (
+        _numbers(x, name, n, n, (n,), when).reshape(n)
+        for name, x in zip(("rewards", "terminated", "success"), step[1:], strict=True)
+    )
+    _refuse_nan(~np.isfinite(rewards[live]), "rewards", when)
+    for name, x in (("terminated", terminated), ("success", success)):
+        _refuse_nan(~np.isfinite(x[live]), name, when)
+    terminated, success = terminated.astype(bool), success.astype(bool)
+    states = usable_states(step[0], n, width, live & ~terminated, when)
+    return states, rewards, terminated, success
+
+
+def _numbers(x, name: str, n: int, size: int, shape: tuple[int, ...], when: str) -> np.ndarray:
+    try:
+        array = np.asarray(x)
+    except (TypeError, ValueError, RuntimeError):  # ragged lists, tensors that need grad
+        array = np.array(None)
+    if array.dtype.kind not in "fiub" or array.size != size or array.shape[:1] != (n,):
+        raise EnvError(
+            f"environment: saw {name} of shape {array.shape} ({array.dtype}) {when}, expected "
+            f"numbers of shape {shape}, one row an episode; mend the environment."
+        )
+    return array
+
+
+def _refuse_nan(bad: np.ndarray, name: str, when: str) -> None:
+    """What is not a number is never averaged."""
+    if bad.any():
+        raise EnvError(
+            f"environment: saw {name} that are not finite in {int(bad.sum())} of {len(bad)} "
+            f"episodes {when}, expected finite numbers; mend the environment: nothing is scored "
+            "from these."
+        )
 
 
 def evaluate(
@@ -59,14 +129,17 @@ def _episodes(
         if getattr(policy, "replayable", False)
         else policy.act
     )
-    states = envs.reset(starts)
+    n, width, live = len(starts), envs.state_dim, np.ones(len(starts), bool)
+    states = usable_states(envs.reset(starts), n, width, live, "at the start")
     returns, lengths = np.zeros(shape, np.float64), np.zeros(shape, np.int64)
     success, running = np.zeros(shape, bool), np.ones(shape, bool)
     for t in tqdm(range(horizon), desc="evaluate", mininterval=1.0):
         s = torch.as_tensor(states, dtype=torch.float32).view(*shape, -1).to(draws.device)
         actions = act(s, draws).cpu().numpy().reshape(shape[0] * shape[1], -1)
         _refuse_diverged(actions[running.ravel()], t)
-        states, rewards, terminated, reached = envs.step(actions)
+        states, rewards, terminated, reached = usable_step(
+            envs.step(actions), n, width, running.ravel(), f"at step {t}"
+        )
         returns += np.where(running, rewards.reshape(shape), 0.0)
         lengths += running
         success |= running & reached.reshape(shape)

@@ -22,6 +22,7 @@ from arq_core.config import settings
 from arq_core.config.hyper import Budget, Hyper
 from arq_core.config.paths import cache_folder, given
 from arq_core.config.tasks import Task, task
+from arq_core.datasets.boxes import Bounds
 from arq_core.datasets.dataset import Dataset, thin
 from arq_core.datasets.fetch import FetchError
 from arq_core.datasets.find import find
@@ -31,9 +32,9 @@ from arq_core.engine.filestore import FileStore
 from arq_core.engine.machine import SOLVE_ROWS, fast_precision
 from arq_core.engine.streams import Streams
 from arq_core.envs.vector import EnvError, VectorEnv
-from arq_core.experiments.episodes import check_dimensions, evaluate
+from arq_core.experiments.episodes import check_dimensions, check_layout, evaluate
 from arq_core.experiments.methods import METHODS, Trained
-from arq_core.experiments.own_task import OwnTask, Simulator, own_task
+from arq_core.experiments.own_task import OwnTask, Simulator, own_task, suited
 from arq_core.results import provenance, records
 from arq_core.results import rows as results
 
@@ -88,6 +89,7 @@ def prepare(
     environment: Simulator = "",
     changes: dict | None = None,
     device: str = "auto",
+    bounds: Bounds = None,
 ) -> Experiment:
     """Check every name and load the data, before anything is trained.
 
@@ -95,12 +97,18 @@ def prepare(
     file in D4RL's or robomimic's layout, a folder of Minari's, "minari:" and an id, or a Dataset
     (datasets.own.from_arrays). `seeds` are the seeds themselves, or their number (None: the
     profile's). `changes` replaces hyperparameters by name. `device` is a torch device, or "auto".
+    `bounds` is the box in which the actions of your own data were recorded, where they do not say
+    it and the simulator's is another (datasets.boxes).
     """
     source = find(name)
     if source.task and (group or environment):
         raise settings.UnknownName(
             f"group, environment: saw {group!r}, {environment!r} with task {name!r}, "
             "expected none: data/tasks.csv says them."
+        )
+    if source.task and bounds is not None and str(bounds):
+        raise settings.UnknownName(
+            f"bounds: saw {bounds!r} with task {name!r}, expected none: its actions are in [-1, 1]."
         )
     chosen = source.task or own_task(source.title, group, environment)
     hyper = settings.with_changes(settings.hyper(chosen.group), changes or {}, "hyperparameter")
@@ -110,6 +118,7 @@ def prepare(
     dataset = source.load()
     if not source.task:
         chosen = replace(chosen, task=row_name(source.title, dataset))
+        chosen, dataset = suited(chosen, dataset, bounds)
     device = _device(device)
     budget = replace(budget, precision=fast_precision(budget.precision, device))
     dataset = thin(
@@ -217,6 +226,7 @@ def measure(experiment: Experiment, method: str) -> list[dict]:
     data = e.data
     envs = e.task.environments(len(e.rng) * e.budget.episodes)
     check_dimensions(envs, data.states.shape[1], data.actions.shape[1])
+    check_layout(envs, e.dataset.layout)
     trained = fit(data, e.hyper, e.budget, e.rng, store)
     measured = _episodes(e, method, trained, envs, store)
     measured["score"] = e.task.score(measured["return"])

@@ -209,6 +209,7 @@ def test_an_unknown_profile_is_refused(project):
         (dict(seeds="0,x"), "seeds: saw '0,x'"),
         (dict(group="adroit"), "expected none"),
         (dict(environment="door-human"), "expected none"),
+        (dict(bounds="-2:2"), "bounds: saw '-2:2' with task 'door-human', expected none"),
         (dict(task="missing.hdf5", group="adroit"), "expected a file that exists"),
         (dict(task="own.hdf5"), "group .*saw '', expected one of .*'adroit'"),
     ],
@@ -245,6 +246,8 @@ def test_a_row_passes_task_profile_method_and_seeds(project, monkeypatch):
         "environment": "door-human",
     }
     assert own.target != job.target
+    boxed = book.row_job(project, own.parameters["task"], "ci", "", "adroit", "", "", "-2:2")
+    assert boxed.parameters["bounds"] == "-2:2"
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_names(tmp_path):
 def test_own_arrays_are_trained_and_scored_in_a_gymnasium_environment():
     pytest.importorskip("gymnasium", reason="the simulators are an extra: pip install '.[sim]'")
     setup = experiment.prepare(
-        from_arrays(**arrays()),
+        from_arrays(**arrays(), bounds="normalized"),
         "toy",
         seeds=1,
         group="maze",
@@ -134,7 +134,7 @@ def test_own_arrays_are_trained_and_scored_in_a_gymnasium_environment():
 def test_own_simulator_of_another_dimension_is_refused_before_training():
     pytest.importorskip("gymnasium", reason="the simulators are an extra: pip install '.[sim]'")
     setup = experiment.prepare(
-        from_arrays(**arrays(states=5)),
+        from_arrays(**arrays(states=5), bounds=(-2, 2)),
         "toy",
         seeds=1,
         group="maze",

@@ -2,13 +2,17 @@
 one clear error where it cannot be used.
 """
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 gymnasium = pytest.importorskip(
     "gymnasium", reason="the simulators are an extra: pip install '.[sim]'"
 )
-from arq_core.envs.gym import GymEnvs, by_id  # noqa: E402
+from arq_core.envs.gym import GymEnvs, GymVectors, by_id  # noqa: E402
 from arq_core.envs.vector import EnvError  # noqa: E402
 
 
@@ -77,3 +81,40 @@ def test_unfit_environment_is_refused(make, message):
 def test_unknown_id_is_refused():
     with pytest.raises(EnvError, match="Gymnasium does not make"):
         by_id("gymnasium:NoSuchThing-v0")(1)
+
+
+def in_a_fresh_process(name):
+    """What is said of an id where no other package has been imported."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from arq_core.envs.gym import by_id\n"
+        "try: print(by_id(sys.argv[2])(1).state_dim)\n"
+        "except Exception as error: print(type(error).__name__, error)\n"
+    )
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", code, root, name], capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", ["AdroitHandDoor-v1", "FetchReachDense-v4"])
+def test_the_package_that_registers_an_id_is_named(name):
+    pytest.importorskip("gymnasium_robotics", reason="registers the ids of this test")
+    said = in_a_fresh_process(f"gymnasium:{name}")
+    assert f"write 'gymnasium:gymnasium_robotics:{name}'" in said and "EnvError" in said
+    assert int(in_a_fresh_process(f"gymnasium:gymnasium_robotics:{name}").split()[-1]) > 10
+
+
+def test_an_id_of_no_package_and_a_package_that_is_not_there_are_told_apart():
+    with pytest.raises(EnvError, match="gymnasium:PACKAGE:ID"):
+        by_id("gymnasium:NoSuchThing-v0")(1)
+    with pytest.raises(EnvError, match="install the package no_such_package"):
+        by_id("gymnasium:no_such_package:Thing-v0")(1)
+
+
+def test_a_time_limit_may_be_a_wrapper():
+    limit = gymnasium.wrappers.TimeLimit
+    assert GymEnvs(lambda: limit(Counter(), 7), 1).horizon == 7
+    vector = gymnasium.vector.SyncVectorEnv([lambda: limit(Counter(), 6)])
+    assert GymVectors(vector, 1).horizon == 6

@@ -7,7 +7,9 @@ import pytest
 
 from arq_core.datasets.ours import collect_maze, memoryless_rule
 from arq_core.envs import maze
+from arq_core.envs.bridge import BridgeEnvs
 from arq_core.envs.maze import DOORS, LURE, REACH, WAY, MazeEnvs, inside, maze_layout
+from arq_core.envs.vector import EnvError
 
 GAMMA = 0.99
 # waypoints, then where side branches end
@@ -150,3 +152,19 @@ def test_behaviors_value_prefers_the_lure_and_the_best_in_the_data_the_goal(data
 def test_random_actions_fall_into_lava_and_the_behavior_falls_short():
     assert episodes(lambda states, rng: rng.uniform(-1, 1, states.shape)).mean() < -0.9
     assert 0.1 < episodes(memoryless_rule, 2000).mean() < 0.35
+
+
+@pytest.mark.parametrize("kind", [MazeEnvs, BridgeEnvs])
+def test_episodes_begin_as_many_as_there_is_room_for(kind):
+    for seeds in ([], range(4)):
+        with pytest.raises(EnvError, match=f"saw {len(seeds)} seeds, expected 1 to 3"):
+            kind(3).reset(seeds)
+    for states in (np.zeros((0, 2)), np.zeros((2, 3)), np.zeros(2)):
+        with pytest.raises(EnvError, match="place: saw states of shape"):
+            kind(3).place(states)
+    with pytest.raises(EnvError, match="place: saw 1 entries that are not finite"):
+        kind(3).place([[0, np.nan]])
+    envs = kind(3)
+    envs.reset([1, 2])
+    with pytest.raises(EnvError, match=r"saw actions of shape \(3, 2\)"):
+        envs.step(np.zeros((3, 2)))

@@ -173,3 +173,17 @@ def test_workers_give_the_same_numbers(monkeypatch):
         for a in actions:
             for x, y in zip(parallel.step(a), serial.step(a), strict=True):
                 assert (x == y).all()
+
+
+@pytest.mark.parametrize(
+    "states, goals, message",
+    [
+        (3, 3, "saw 3 states, expected 1 to 2"),
+        (2, 1, r"saw goals of shape \(1, 2\) and 2 states"),
+        (1, 2, r"saw goals of shape \(2, 2\) and 1 states"),
+        (0, 0, r"saw states of shape \(0, 4\)"),
+    ],
+)
+def test_placing_needs_a_goal_for_each_state_and_room_for_them(states, goals, message):
+    with pytest.raises(EnvError, match=message):
+        PointUMazeEnvs(2).place(np.ones((states, 4)), np.ones((goals, 2)))

@@ -15,7 +15,7 @@ import torch
 from arq_core.algorithm.types import DataError, Transitions
 from arq_core.config.files import sha256_of
 from arq_core.config.paths import given
-from arq_core.datasets.dataset import Dataset, clip_actions
+from arq_core.datasets.dataset import Dataset, boxed
 from arq_core.datasets.readers.cuts import apply, asks_for_timeouts
 from arq_core.datasets.readers.guards import check_field
 from arq_core.datasets.readers.hdf5 import opened
@@ -46,10 +46,17 @@ def read_d4rl(
             {"observations": expected_state_dim, "actions": expected_action_dim},
             asks_for_timeouts(cuts),
         )
-    arrays["actions"], clipped = clip_actions(arrays["actions"])
-    transitions, notes = to_transitions(**arrays, source=str(path), cuts=cuts, overwrite=True)
+    arrays["actions"], clipped, recorded = boxed(arrays["actions"], fidelity)
+    transitions, notes, recorded = with_recorded(
+        recorded, **arrays, source=str(path), cuts=cuts, overwrite=True
+    )
     return Dataset(
-        transitions, sha256_of(path), fidelity, f"{path.name} (D4RL layout)", (clipped, *notes)
+        transitions,
+        sha256_of(path),
+        fidelity,
+        f"{path.name} (D4RL layout)",
+        (clipped, *notes),
+        recorded=recorded,
     )
 
 
@@ -160,6 +167,36 @@ def to_transitions(
     terminal s' is next_observations' row; without that field it is s itself, since nothing is
     bootstrapped there. `overwrite`: the arrays are not needed any more and may be used as memory.
     """
+    transitions, notes, _ = with_recorded(
+        None,
+        observations,
+        actions,
+        rewards,
+        terminals,
+        timeouts,
+        next_observations,
+        source,
+        cuts,
+        overwrite,
+    )
+    return transitions, notes
+
+
+def with_recorded(
+    recorded,
+    observations,
+    actions,
+    rewards,
+    terminals,
+    timeouts=None,
+    next_observations=None,
+    source="arrays",
+    cuts="timeouts",
+    overwrite=False,
+):
+    """As `to_transitions`, and of the actions as recorded [M A], before they were clipped or
+    scaled, those of the transitions (None for None).
+    """
     m = len(actions)
     terminals, timeouts, notes = apply(cuts, terminals, timeouts, source)
     end = terminals | timeouts
@@ -179,6 +216,7 @@ def to_transitions(
         )
     notes += _notes(m, end, keep, jumps, unfinished)
     kept = np.flatnonzero(keep)
+    before = None if recorded is None else torch.from_numpy(recorded[kept])
     ended = terminals[kept]
     after = kept + 1
     after[ended] = kept[ended]
@@ -198,7 +236,8 @@ def to_transitions(
             strict=True,
         )
     )
-    return Transitions(**{name: torch.from_numpy(x) for name, x in arrays.items()}), tuple(notes)
+    transitions = Transitions(**{name: torch.from_numpy(x) for name, x in arrays.items()})
+    return transitions, tuple(notes), before
 
 
 def _used(observations, state, after, overwrite):

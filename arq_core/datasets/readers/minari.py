@@ -23,10 +23,13 @@ import numpy as np
 from arq_core.algorithm.types import DataError
 from arq_core.config import paths
 from arq_core.config.files import sha256_of
+from arq_core.datasets.boxes import Box, box_of, scaled_note, to_unit, unit
 from arq_core.datasets.dataset import Dataset, clip_actions
 from arq_core.datasets.fetch import FetchError
-from arq_core.datasets.readers.d4rl import to_transitions
+from arq_core.datasets.readers.d4rl import with_recorded
 from arq_core.datasets.readers.hdf5 import flags, group, joined, listed, numbers, opened
+from arq_core.envs import layout as layouts
+from arq_core.envs.layout import Layout
 
 LAYOUT = "Minari's layout"
 # of gymnasium-robotics' goal environments, in the order joined here
@@ -48,30 +51,48 @@ def read_minari(
     observation_keys, by default all. Goal environments: achieved_goal, observation, desired_goal,
     without achieved_goal where the observation begins with the same numbers. So PointMaze has 6
     numbers (x, y, velocities, goal; D4RL's maze2d has the first 4) and AntMaze 31 (x, y, 27, goal;
-    D4RL's antmaze has the first 29). Actions of another box than [-1, 1] are scaled to it, which a
+    D4RL's antmaze has the first 29). The order is kept (`layout`): a simulator's observations are
+    joined in it too. Actions of another box than [-1, 1] are scaled to it, which a
     note says.
     """
     folder = _folder(str(id_or_path))
     meta = _metadata(folder / "metadata.json")
     leaves = _leaves(meta["observation_space"], "observations", observation_keys, folder)
-    low, high = _box(meta["action_space"], folder)
+    box = _box(meta["action_space"], folder)
     path = folder / "main_data.hdf5"
     with opened(path, LAYOUT) as file:
         episodes = [
-            _episode(group(file, name, str(path)), leaves, len(low), f"{path}: {name}")
+            _episode(group(file, name, str(path)), leaves, len(box.low), f"{path}: {name}")
             for name in _names(file, meta, path)
         ]
     arrays = joined([arrays for arrays, _ in episodes])
     notes = _said(meta, episodes)
     if len(leaves) > 1:
-        notes += _without_repetition(arrays, leaves) if not observation_keys else [_joining(leaves)]
-    arrays["actions"], scaled = _scaled(arrays["actions"], low, high)
-    arrays["actions"], clipped = clip_actions(arrays["actions"])
-    transitions, cut = to_transitions(**arrays, source=str(path))
+        if not observation_keys:
+            leaves, said = _without_repetition(arrays, leaves)
+            notes.append(_joining(leaves) + said)
+        else:
+            notes.append(_joining(leaves))
+    recorded = arrays["actions"]
+    actions, clipped = clip_actions(to_unit(recorded, box))
+    scaled = [] if box == unit(len(box.low)) else [scaled_note(box)]
+    if fidelity != "own" or not ((recorded < box.low) | (recorded > box.high)).any():
+        recorded = None
+    transitions, cut, recorded = with_recorded(
+        recorded, **arrays | dict(actions=actions), source=str(path)
+    )
     source = f"{str(meta.get('dataset_id', folder))[:200]} (Minari, {len(episodes):,} episodes)"
     name = str(meta.get("dataset_id", ""))
     return Dataset(
-        transitions, sha256_of(path), fidelity, source, (*scaled, clipped, *notes, *cut), name
+        transitions,
+        sha256_of(path),
+        fidelity,
+        source,
+        (*scaled, clipped, *notes, *cut),
+        layout=() if list(leaves) == ["observations"] else _layout(leaves),
+        name=name,
+        bounds=box,
+        recorded=recorded,
     )
 
 
@@ -147,13 +168,18 @@ def _metadata(path: Path) -> dict:
     return meta
 
 
+def _parts(space):
+    """The parts of a Dict by name; None for another space."""
+    return (
+        space.get("subspaces") if isinstance(space, dict) and space.get("type") == "Dict" else None
+    )
+
+
 def _leaves(space, name: str, keys: Sequence[str] | None, where) -> dict[str, int]:
     """{field in an episode: numbers per step} in the order in which they are joined; `keys` choose
     among the parts of a Dict.
     """
-    parts = (
-        space.get("subspaces") if isinstance(space, dict) and space.get("type") == "Dict" else None
-    )
+    parts = _parts(space)
     if not isinstance(parts, dict):
         if keys:
             raise DataError(
@@ -193,38 +219,11 @@ def _width(space, what: str, where) -> int:
     return math.prod(shape)
 
 
-def _box(space, where) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest action, float32 [A]."""
+def _box(space, where) -> Box:
+    """Lowest and highest action."""
     width = _width(space, "actions", where)
-    try:
-        low, high = (
-            np.broadcast_to(np.asarray(space[k], np.float32).reshape(-1), width)
-            for k in ("low", "high")
-        )
-    except (KeyError, ValueError, TypeError, OverflowError) as error:
-        raise DataError(
-            f"{where}: action_space: saw no usable low and high ({error}), expected "
-            f"{width} bounds each; repair it."
-        ) from error
-    if not (np.isfinite(low) & np.isfinite(high) & (low < high)).all():
-        raise DataError(
-            f"{where}: action_space: saw low {low.tolist()} and high {high.tolist()}, "
-            "expected finite bounds, low below high: actions live in a box; write the "
-            "dataset with the bounds of its actuators."
-        )
-    return low, high
-
-
-def _scaled(actions, low, high):
-    """Actions in [low, high] to [-1, 1], and a sentence about it where that is not what they
-    were.
-    """
-    if (low == -1).all() and (high == 1).all():
-        return actions, []
-    return 2 * (actions - low) / (high - low) - 1, [
-        f"scaled actions from the box {low.tolist()} to {high.tolist()} to [-1, 1]: "
-        "what a policy returns has to be scaled back before it acts"
-    ]
+    low, high = (space.get(k) for k in ("low", "high"))
+    return box_of(low, high, width, f"{where}: action_space")
 
 
 def _names(file, meta, path) -> list[str]:
@@ -249,9 +248,8 @@ def _episode(episode, leaves, action_dim, where) -> tuple[dict[str, np.ndarray],
     """One episode's arrays [T ...], and what was remarkable about it."""
     actions = numbers(episode, "actions", where, width=action_dim)
     steps = len(actions)
-    seen = np.concatenate(
-        [numbers(episode, name, where, width=width) for name, width in leaves.items()], axis=1
-    )
+    parts = {name: numbers(episode, name, where, width=n) for name, n in leaves.items()}
+    seen = layouts.joined(parts, tuple(leaves.items()))
     lacks_last = len(seen) == steps
     # files written by old collectors: what the last step returned was lost
     if lacks_last:
@@ -299,26 +297,30 @@ def _said(meta, episodes) -> list[str]:
     return notes
 
 
+def _layout(leaves) -> Layout:
+    """The leaves under the names that they have in the space."""
+    return tuple((name.removeprefix("observations/"), width) for name, width in leaves.items())
+
+
 def _joining(leaves) -> str:
-    parts = [f"{name.removeprefix('observations/')} ({width})" for name, width in leaves.items()]
-    return f"a state is {', '.join(parts)} joined"
+    return f"a state is {layouts.text(_layout(leaves))} joined"
 
 
-def _without_repetition(arrays, leaves) -> list[str]:
-    """Leaves achieved_goal out of the arrays where observation begins with it in every row; says
-    what a state is.
+def _without_repetition(arrays, leaves) -> tuple[dict[str, int], str]:
+    """Leaves achieved_goal out of the arrays where observation begins with it in every row: the
+    leaves that stay, and what to say.
     """
     names, widths = list(leaves), list(leaves.values())
     goal = widths[0]
     if names[:2] != [f"observations/{k}" for k in GOAL_KEYS[:2]] or widths[1] < goal:
-        return [_joining(leaves)]
+        return leaves, ""
     both = [arrays[k] for k in ("observations", "next_observations")]
     if any((x[:, :goal] != x[:, goal : 2 * goal]).any() for x in both):
-        return [_joining(leaves)]
+        return leaves, ""
     arrays["observations"], arrays["next_observations"] = (
         np.ascontiguousarray(x[:, goal:]) for x in both
     )
-    return [
-        _joining({k: leaves[k] for k in names[1:]})
-        + "; achieved_goal is left out, observation begins with it"
-    ]
+    return (
+        {k: leaves[k] for k in names[1:]},
+        "; achieved_goal is left out, observation begins with it",
+    )

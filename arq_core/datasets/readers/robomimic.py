@@ -16,6 +16,7 @@ simulator a file names.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,8 +29,8 @@ import torch
 from arq_core.algorithm.types import DataError, Transitions
 from arq_core.config.files import sha256_of
 from arq_core.config.paths import given
-from arq_core.datasets.dataset import Dataset, clip_actions
-from arq_core.datasets.readers.d4rl import to_transitions
+from arq_core.datasets.dataset import Dataset, boxed
+from arq_core.datasets.readers.d4rl import with_recorded
 from arq_core.datasets.readers.guards import check_field
 from arq_core.datasets.readers.hdf5 import flags, group, joined, listed, numbers, opened
 
@@ -75,12 +76,13 @@ def read_robomimic(
         for name in demos:
             episodes.append(_episode(data[name], keys, horizon, f"{path}: {name}"))
             _check_widths(episodes[0], episodes[-1], f"{path}: {name}")
+        layout = tuple((key, _width(data[demos[0]]["obs"][key])) for key in keys)
         notes = _said(data, episodes, filter_key)
     arrays = joined([e["arrays"] for e in episodes])
     arrays["terminals"], meant = _terminals(arrays, success_only)
     arrays["timeouts"] &= ~arrays["terminals"]
-    arrays["actions"], clipped = clip_actions(arrays["actions"])
-    transitions, cut = to_transitions(**arrays, source=str(path))
+    arrays["actions"], clipped, recorded = boxed(arrays["actions"], fidelity)
+    transitions, cut, recorded = with_recorded(recorded, **arrays, source=str(path))
     what = (
         f"{len(demos):,} "
         f"demonstrations{f' of filter key {filter_key!r}' if filter_key else ''}, "
@@ -93,6 +95,8 @@ def read_robomimic(
         fidelity,
         source,
         (clipped, *notes, *meant, *cut),
+        layout=layout,
+        recorded=recorded,
     )
 
 
@@ -180,6 +184,11 @@ def _episode(demo, keys, horizon, where) -> dict:
         has_next=has_next,
         steps=steps,
     )
+
+
+def _width(field: h5py.Dataset) -> int:
+    """Numbers a row, as `numbers` joins them."""
+    return math.prod(field.shape[1:])
 
 
 def _joined_keys(demo, name, keys, steps, where) -> np.ndarray:
