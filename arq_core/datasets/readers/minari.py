@@ -25,7 +25,16 @@ from arq_core.config.files import sha256_of
 from arq_core.datasets.dataset import Dataset, clip_actions
 from arq_core.datasets.fetch import FetchError
 from arq_core.datasets.readers.d4rl import to_transitions
-from arq_core.datasets.readers.hdf5 import flags, group, joined, listed, numbers, opened
+from arq_core.datasets.readers.guards import READING
+from arq_core.datasets.readers.hdf5 import (
+    flags,
+    group,
+    joined,
+    listed,
+    numbers,
+    opened,
+    printable,
+)
 
 LAYOUT = "Minari's layout"
 # of gymnasium-robotics' goal environments, in the order joined here
@@ -60,6 +69,7 @@ def read_minari(
             _episode(group(file, name, str(path)), leaves, len(low), f"{path}: {name}")
             for name in _names(file, meta, path)
         ]
+        rounded = READING.get().notes()
     arrays = joined([arrays for arrays, _ in episodes])
     notes = _said(meta, episodes)
     if len(leaves) > 1:
@@ -67,8 +77,10 @@ def read_minari(
     arrays["actions"], scaled = _scaled(arrays["actions"], low, high)
     arrays["actions"], clipped = clip_actions(arrays["actions"])
     transitions, cut = to_transitions(**arrays, source=str(path))
-    source = f"{str(meta.get('dataset_id', folder))[:200]} (Minari, {len(episodes):,} episodes)"
-    return Dataset(transitions, sha256_of(path), fidelity, source, (*scaled, clipped, *notes, *cut))
+    name = printable(str(meta.get("dataset_id", folder)))[:200]
+    source = f"{name} (Minari, {len(episodes):,} episodes)"
+    said = (*scaled, clipped, *notes, *cut, *rounded)
+    return Dataset(transitions, sha256_of(path), fidelity, source, said)
 
 
 def _folder(id_or_path: str) -> Path:

@@ -29,14 +29,26 @@ from arq_core.algorithm.types import DataError, Transitions
 from arq_core.config.files import sha256_of
 from arq_core.datasets.dataset import Dataset, clip_actions
 from arq_core.datasets.readers.d4rl import to_transitions
-from arq_core.datasets.readers.guards import check_field
-from arq_core.datasets.readers.hdf5 import flags, group, joined, listed, numbers, opened
+from arq_core.datasets.readers.guards import READING
+from arq_core.datasets.readers.hdf5 import (
+    flags,
+    group,
+    joined,
+    listed,
+    numbers,
+    opened,
+    printable,
+    text,
+    texts,
+)
 
 LAYOUT = "robomimic's layout"
 # of each robot; low-dim observation of the study and of the released code
 ROBOT_KEYS = ("eef_pos", "eef_quat", "gripper_qpos")
 # characters; those of the published files are a few thousand
 MOST_ENV_ARGS = 1 << 20
+# characters of a demonstration's name
+LONGEST_NAME = 1000
 
 
 def read_robomimic(
@@ -75,6 +87,7 @@ def read_robomimic(
             episodes.append(_episode(data[name], keys, horizon, f"{path}: {name}"))
             _check_widths(episodes[0], episodes[-1], f"{path}: {name}")
         notes = _said(data, episodes, filter_key)
+        rounded = READING.get().notes()
     arrays = joined([e["arrays"] for e in episodes])
     arrays["terminals"], meant = _terminals(arrays, success_only)
     arrays["timeouts"] &= ~arrays["terminals"]
@@ -91,7 +104,7 @@ def read_robomimic(
         sha256_of(path),
         fidelity,
         source,
-        (clipped, *notes, *meant, *cut),
+        (clipped, *notes, *meant, *cut, *rounded),
     )
 
 
@@ -113,13 +126,12 @@ def _demonstrations(file, data, filter_key, path) -> list[str]:
 def _filtered(file, filter_key, path) -> list[str]:
     mask = file.get("mask", {})
     names = mask.get(filter_key) if isinstance(mask, h5py.Group) else None
-    if not isinstance(names, h5py.Dataset) or names.dtype.kind not in "SO" or names.ndim != 1:
+    if not isinstance(names, h5py.Dataset):
         raise DataError(
             f"{path}: filter_key: saw {filter_key!r}, expected one of those in the "
             f"file: {listed(mask)}; choose one, or None for all demonstrations."
         )
-    check_field(names, f"{path}: mask/{filter_key}")
-    return [n.decode() if isinstance(n, bytes) else str(n) for n in names[()]]
+    return texts(names, f"{path}: mask/{filter_key}", LONGEST_NAME)
 
 
 def _observation_keys(demo, observation_keys, where) -> tuple[str, ...]:
@@ -148,14 +160,8 @@ def _observation_keys(demo, observation_keys, where) -> tuple[str, ...]:
 
 def _episode(demo, keys, horizon, where) -> dict:
     """One demonstration: its arrays [T ...], and what was remarkable about it."""
-    actions = numbers(demo, "actions", where)
+    actions = numbers(demo, "actions", where, check=lambda n: _check_steps(demo, n, where))
     steps = len(actions)
-    told = demo.attrs.get("num_samples", steps)
-    if np.ndim(told) or told != steps:
-        raise DataError(
-            f"{where}: saw {steps:,} actions and the attribute num_samples {told}, "
-            "expected the same number; copy or extract the file again."
-        )
     obs = _joined_keys(demo, "obs", keys, steps, where)
     has_next = "next_obs" in demo
     after = (
@@ -179,6 +185,23 @@ def _episode(demo, keys, horizon, where) -> dict:
         has_next=has_next,
         steps=steps,
     )
+
+
+def _check_steps(demo, steps, where) -> None:
+    """Refuses what does not fit the number of actions, before they are read."""
+    told = demo.attrs.get("num_samples", steps)
+    if np.size(told) != 1 or np.ravel(told)[0] != steps:
+        raise DataError(
+            f"{where}: saw {steps:,} actions and the attribute num_samples {told}, "
+            "expected the same number; copy or extract the file again."
+        )
+    for name in ("rewards", "dones"):
+        seen = (getattr(demo.get(name), "shape", None) or (steps,))[0]
+        if seen != steps:
+            raise DataError(
+                f"{where}: field {name!r}: saw {seen:,} rows, expected {steps:,}; make "
+                "an episode's fields fit its actions."
+            )
 
 
 def _joined_keys(demo, name, keys, steps, where) -> np.ndarray:
@@ -253,23 +276,23 @@ def _said(data, episodes, filter_key) -> list[str]:
 
 def _simulator(data, path) -> str:
     """What env_args says of the simulator, such as "Lift, simulator version 1.5.1"."""
-    text = data.attrs.get("env_args")
-    if text is None:
+    stored = data.attrs.get("env_args")
+    if stored is None:
         return "environment not named"
-    text = text.decode(errors="replace") if isinstance(text, bytes) else text
+    said = text(stored)
     try:
-        args = json.loads(text) if isinstance(text, str) and len(text) <= MOST_ENV_ARGS else None
+        args = json.loads(said) if said is not None and len(said) <= MOST_ENV_ARGS else None
     except (ValueError, RecursionError):
         args = None
     if not isinstance(args, dict) or not isinstance(args.get("env_name"), str):
         raise DataError(
-            f"{path}: attribute env_args: saw {str(text)[:60]!r}, expected a JSON "
-            "object with env_name; repair or remove it."
+            f"{path}: attribute env_args: saw {str(stored if said is None else said)[:60]!r}, "
+            "expected a JSON object with env_name; repair or remove it."
         )
     version = args.get("env_version")
     said = (
-        f"simulator version {str(version)[:20]}"
+        f"simulator version {printable(str(version))[:20]}"
         if version
         else "no simulator version, as in the files of 2021"
     )
-    return f"{args['env_name'][:80]}, {said}"
+    return f"{printable(args['env_name'])[:80]}, {said}"
