@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import numpy as np
-
 from arq_core.algorithm.types import DataError
 from arq_core.datasets.dataset import Dataset, clip_actions
+from arq_core.datasets.readers.arrays import checked
 from arq_core.datasets.readers.d4rl import read_d4rl, to_transitions
 from arq_core.datasets.readers.hdf5 import opened
 from arq_core.datasets.readers.minari import read_minari
@@ -85,37 +84,13 @@ def from_arrays(
     )
     if next_observations is not None:
         given["next_observations"] = next_observations
-    arrays = {}
-    for name, x in given.items():
-        axes, flag = (
-            (1 if name in ("rewards", "terminals", "timeouts") else 2),
-            name in ("terminals", "timeouts"),
-        )
-        x = np.asarray(x)
-        if (
-            x.dtype.kind not in "fiub"
-            or x.ndim != axes
-            or len(x) != len(given["actions"])
-            or not x.size
-        ):
-            raise DataError(
-                f"{name}: saw {x.dtype} of shape {x.shape}, expected numbers with {axes} "
-                f"axes and {len(given['actions']):,} rows, one per action."
-            )
-        arrays[name] = x.astype(np.float32)
-        if not np.isfinite(arrays[name]).all():
-            raise DataError(
-                f"{name}: saw {int((~np.isfinite(arrays[name])).sum()):,} entries that are "
-                "not finite, expected finite float32 numbers; drop or repair these rows."
-            )
-        if flag:
-            if not np.isin(x, (0, 1)).all():
-                raise DataError(
-                    f"{name}: saw {x[~np.isin(x, (0, 1))][0]}, expected 0 or 1; write flags."
-                )
-            arrays[name] = x.astype(bool)
+    arrays, rounded = checked(given)
     arrays["actions"], clipped = clip_actions(arrays["actions"])
     transitions, notes = to_transitions(**arrays)
     return Dataset(
-        transitions, transitions.fingerprint(), "own", "arrays given in Python", (clipped, *notes)
+        transitions,
+        transitions.fingerprint(),
+        "own",
+        "arrays given in Python",
+        (clipped, *notes, *rounded),
     )
