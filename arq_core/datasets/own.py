@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 
 from arq_core.algorithm.types import DataError
@@ -18,6 +21,7 @@ HDF5 = (".hdf5", ".h5")
 MINARI = "minari:"
 # a field at a file's root, and the layout that has it
 SIGNS = {"observations": "d4rl", "data": "robomimic"}
+NAMES = dict(d4rl="D4RL's", robomimic="robomimic's", minari="Minari's")
 
 
 def is_own(name: str) -> bool:
@@ -54,16 +58,52 @@ def layout_of(path: Path) -> str:
     )
 
 
-def read_own(path: str | Path) -> Dataset:
+def read_own(
+    path: str | Path,
+    *,
+    cuts: str | None = None,
+    filter_key: str | None = None,
+    observation_keys: Sequence[str] | None = None,
+    horizon: int | None = None,
+    success_only: bool | None = None,
+) -> Dataset:
     """The transitions of a file in D4RL's or robomimic's layout, of a folder of Minari's, or of
     "minari:" and an id of its.
+
+    What can be chosen is that of the layout's reader: `cuts` of D4RL's (datasets.readers.cuts),
+    `filter_key`, `horizon` and `success_only` of robomimic's, `observation_keys` of robomimic's and
+    Minari's; None is what the reader does by itself. With a choice the hash is that of the
+    transitions, since the same file holds other data too.
     """
-    if str(path).startswith(MINARI):
-        return read_minari(str(path).removeprefix(MINARI))
-    path = Path(path)
-    return {"d4rl": read_d4rl, "robomimic": read_robomimic, "minari": read_minari}[layout_of(path)](
-        path
+    choices = dict(
+        cuts=cuts,
+        filter_key=filter_key,
+        observation_keys=[observation_keys]
+        if isinstance(observation_keys, str)
+        else observation_keys,
+        horizon=horizon,
+        success_only=success_only,
     )
+    if str(path).startswith(MINARI):
+        return _chosen("minari", str(path).removeprefix(MINARI), choices)
+    return _chosen(layout_of(Path(path)), Path(path), choices)
+
+
+def _chosen(layout: str, where: str | Path, choices: dict) -> Dataset:
+    """What the layout's reader makes of it, with those of the choices that are not None."""
+    read = dict(d4rl=read_d4rl, robomimic=read_robomimic, minari=read_minari)[layout]
+    made = {name: value for name, value in choices.items() if value is not None}
+    known = [name for name in choices if name in signature(read).parameters]
+    if unfit := [name for name in made if name not in known]:
+        raise DataError(
+            f"{where}: {unfit[0]}: saw {made[unfit[0]]!r} for data in {NAMES[layout]} layout, "
+            f"expected only {' and '.join(known)} to be chosen; leave it out."
+        )
+    data = read(where, **made)
+    if not made:
+        return data
+    said = "read with " + ", ".join(f"{name}={value!r}" for name, value in made.items())
+    return replace(data, sha256=data.transitions.fingerprint(), notes=(*data.notes, said))
 
 
 def from_arrays(

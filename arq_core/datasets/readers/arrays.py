@@ -80,7 +80,7 @@ def _flags(name: str, x: np.ndarray) -> np.ndarray:
     bad = ~np.isin(x, (0, 1))
     if bad.any():
         raise DataError(
-            f"{name}: saw {x[bad][0]} at index {int(np.flatnonzero(bad)[0])}, expected 0 or 1; "
+            f"{name}: saw {x[bad][0]}, expected 0 or 1 (at index {int(np.flatnonzero(bad)[0])}); "
             "write flags."
         )
     return x.astype(bool)

@@ -17,7 +17,7 @@ from arq_core.config.files import sha256_of
 from arq_core.datasets.dataset import Dataset, clip_actions
 from arq_core.datasets.readers.cuts import apply, asks_for_timeouts
 from arq_core.datasets.readers.guards import check_field
-from arq_core.datasets.readers.hdf5 import opened
+from arq_core.datasets.readers.hdf5 import by_argument, opened
 from arq_core.datasets.readers.narrow import Rounding
 
 # name: number of axes
@@ -83,8 +83,8 @@ def _check_layout(file, path, dims, with_timeouts) -> list[str]:
             f"{', '.join(missing)}; add them (one row per step, false where nothing "
             "ended)"
             + (
-                ", or give a rule without timeouts, such as cuts='lengths:1000' (an argument of "
-                "read_d4rl and read_own; what read_own returns is good for prepare too)"
+                ", or give a rule without timeouts, such as cuts='lengths:1000': "
+                + by_argument("cuts='lengths:1000'")
                 if missing == ["timeouts"]
                 else ""
             )

@@ -168,6 +168,11 @@ def text(value) -> str | None:
     return value.decode("utf-8", "replace").rstrip("\0 ") if isinstance(value, bytes) else None
 
 
+def by_argument(said: str) -> str:
+    """How a choice is made by whoever reads a message, whichever way the data were asked for."""
+    return f"arq.read_own(..., {said}) reads it so, and arq.prepare takes what that returns"
+
+
 def printable(said: str) -> str:
     """The text with \\udc80 and the like for what no file of text can hold."""
     return said.encode("utf-8", "backslashreplace").decode()

@@ -20,7 +20,7 @@ NOISE = 16
 SMALL_NUMBERS = 4.0
 # the typical step of a column is the one that this share of its steps does not exceed: the jumps
 # between episodes are fewer; ours
-TYPICAL = 0.95
+TYPICAL = 0.9
 # how much smaller, in powers of two, a step may be that counts with the typical ones; ours
 OCTAVES = 4
 # share of the typical steps that may vanish; ours

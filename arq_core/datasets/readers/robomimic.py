@@ -6,7 +6,7 @@ user's own included.
       demo_0                attributes: num_samples, model_file;  fields: actions, rewards, dones,
           states
         obs, next_obs       one field per observation key; next_obs may be missing
-    mask                    filter keys: names of demonstrations as byte strings
+    mask                    filter keys: names of demonstrations, as texts of any kind
 
 Names are the same in the files of 2021 (low_dim.hdf5) and in those made anew for robosuite 1.4.1
 and 1.5 (low_dim_v141.hdf5, low_dim_v15.hdf5); their numbers are not, so `Dataset.source` says which
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from arq_core.datasets.dataset import Dataset, clip_actions
 from arq_core.datasets.readers.d4rl import to_transitions
 from arq_core.datasets.readers.guards import READING
 from arq_core.datasets.readers.hdf5 import (
+    by_argument,
     flags,
     group,
     joined,
@@ -115,23 +116,31 @@ def _demonstrations(file, data, filter_key, path) -> list[str]:
     absent = [n for n in names if n not in data or not isinstance(data[n], h5py.Group)]
     if not names or odd or absent or len(set(names)) < len(names):
         place = f"under the filter key {filter_key!r}" if filter_key else "in data"
+        others = [key for key in _masks(file) if key != filter_key]
         raise DataError(
             f"{path}: saw {listed(odd or absent or names)} {place}, expected groups "
-            "demo_0, demo_1 and so on, at least one and each once; repair the file or "
-            "choose another filter key."
+            "demo_0, demo_1 and so on, at least one and each once; repair the file"
+            + (f", or choose of it: {by_argument(f'filter_key={others[0]!r}')}" if others else "")
+            + "."
         )
     return sorted(names, key=lambda name: int(name[5:]))
 
 
 def _filtered(file, filter_key, path) -> list[str]:
-    mask = file.get("mask", {})
-    names = mask.get(filter_key) if isinstance(mask, h5py.Group) else None
+    mask = _masks(file)
+    names = mask.get(filter_key)
     if not isinstance(names, h5py.Dataset):
         raise DataError(
             f"{path}: filter_key: saw {filter_key!r}, expected one of those in the "
             f"file: {listed(mask)}; choose one, or None for all demonstrations."
         )
     return texts(names, f"{path}: mask/{filter_key}", LONGEST_NAME)
+
+
+def _masks(file) -> Mapping:
+    """The filter keys of the file."""
+    mask = file.get("mask")
+    return mask if isinstance(mask, h5py.Group) else {}
 
 
 def _observation_keys(demo, observation_keys, where) -> tuple[str, ...]:
@@ -153,9 +162,15 @@ def _observation_keys(demo, observation_keys, where) -> tuple[str, ...]:
     if missing:
         raise DataError(
             f"{where}: observation keys: saw {listed(obs, 40)}, expected also "
-            f"{listed(missing)}; choose among the file's (observation_keys)."
+            f"{listed(missing)}; choose among the file's: "
+            f"{by_argument(f'observation_keys={_example(obs)}')}."
         )
     return keys
+
+
+def _example(obs) -> list[str]:
+    """Two keys of the file that have a vector for each step."""
+    return [printable(key) for key in obs if len(getattr(obs[key], "shape", ())) == 2][:2]
 
 
 def _episode(demo, keys, horizon, where) -> dict:
@@ -269,8 +284,11 @@ def _said(data, episodes, filter_key) -> list[str]:
             f"next_obs is missing in {without:,} of {len(episodes):,} demonstrations: "
             "the following obs stands for it"
         )
-    if filter_key is None and total is not None and not np.ndim(total) and total != steps:
-        notes.append(f"the attribute total says {total}, the demonstrations have {steps:,} steps")
+    if filter_key is None and np.size(total) == 1 and total is not None and total != steps:
+        notes.append(
+            f"the attribute total says {np.ravel(total)[0]}, the demonstrations have {steps:,} "
+            "steps"
+        )
     return notes
 
 
