@@ -12,7 +12,7 @@ from arq_core.algorithm.types import DataError
 from arq_core.datasets.dataset import Dataset, clip_actions
 from arq_core.datasets.readers.arrays import checked
 from arq_core.datasets.readers.d4rl import read_d4rl, to_transitions
-from arq_core.datasets.readers.hdf5 import opened
+from arq_core.datasets.readers.hdf5 import listed, opened
 from arq_core.datasets.readers.minari import read_minari
 from arq_core.datasets.readers.robomimic import read_robomimic
 
@@ -53,7 +53,7 @@ def layout_of(path: Path) -> str:
         else ""
     )
     raise DataError(
-        f"{path}: saw {', '.join(names[:8]) or 'nothing'} at its root, expected "
+        f"{path}: saw {listed(names, 8) if names else 'nothing'} at its root, expected "
         f"either `observations` (D4RL's layout) or `data` (robomimic's).{hint}"
     )
 

@@ -17,7 +17,7 @@ from arq_core.config.files import sha256_of
 from arq_core.datasets.dataset import Dataset, clip_actions
 from arq_core.datasets.readers.cuts import apply, asks_for_timeouts
 from arq_core.datasets.readers.guards import check_field
-from arq_core.datasets.readers.hdf5 import by_argument, opened
+from arq_core.datasets.readers.hdf5 import by_argument, listed, opened
 from arq_core.datasets.readers.narrow import Rounding
 
 # name: number of axes
@@ -79,7 +79,7 @@ def _check_layout(file, path, dims, with_timeouts) -> list[str]:
     missing = [name for name in axes if name not in file]
     if missing:
         raise DataError(
-            f"{path}: saw the fields {', '.join(file) or 'none'}, expected also "
+            f"{path}: saw the fields {listed(file)}, expected also "
             f"{', '.join(missing)}; add them (one row per step, false where nothing "
             "ended)"
             + (

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
-from h5py import h5d, h5l, h5z
+from h5py import h5d, h5l, h5t, h5z
 
 from arq_core.algorithm.types import DataError
 from arq_core.config.processes import memory
@@ -100,7 +100,7 @@ def check_field(field: h5py.Dataset, where: str) -> None:
     description says: all of it is inflated once, chunk by chunk.
     """
     item, how = field.id, field.id.get_create_plist()
-    layout, width = how.get_layout(), field.id.get_type().get_size()
+    layout, width = how.get_layout(), _width(field)
     reading = READING.get(None) or Reading(Path(field.file.filename))
     if layout == h5d.VIRTUAL or layout == h5d.CONTIGUOUS and how.get_external_count():
         raise DataError(
@@ -120,6 +120,13 @@ def check_field(field: h5py.Dataset, where: str) -> None:
         reading.allow(each * numbers, each * numbers if stored else 0, where)
         return
     _check_chunks(field, where, reading, numbers, width, each)
+
+
+def _width(field) -> int:
+    """Bytes that an entry takes in the file: of a text of any length, what says where it is."""
+    if isinstance(field.id.get_type(), h5t.TypeStringID) and field.id.get_type().is_variable_str():
+        return field.file.id.get_create_plist().get_sizes()[0] + 8
+    return field.id.get_type().get_size()
 
 
 def _check_chunks(field, where, reading, numbers, width, each) -> None:

@@ -173,8 +173,10 @@ def by_argument(said: str) -> str:
     return f"arq.read_own(..., {said}) reads it so, and arq.prepare takes what that returns"
 
 
-def printable(said: str) -> str:
+def printable(said: str | bytes) -> str:
     """The text with \\udc80 and the like for what no file of text can hold."""
+    if isinstance(said, bytes):
+        return said.decode("utf-8", "backslashreplace")
     return said.encode("utf-8", "backslashreplace").decode()
 
 
@@ -204,7 +206,7 @@ def texts(field, where: str, most: int) -> list[str]:
 
 def listed(names: Mapping | Sequence[str], most: int = 12) -> str:
     """The first names, for an error."""
-    names = [printable(str(n)) for n in names]
+    names = [printable(n) for n in names]
     return (
         ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
     ) or "none"

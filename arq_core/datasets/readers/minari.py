@@ -253,7 +253,7 @@ def _scaled(actions, low, high):
 def _names(file, meta, path) -> list[str]:
     """episode_0 to episode_n-1, all that the metadata promise."""
     total = meta.get("total_episodes")
-    here = {n for n in file if re.fullmatch(r"episode_\d{1,9}", n, re.ASCII)}
+    here = {n for n in file if re.fullmatch(r"episode_\d{1,9}", printable(n), re.ASCII)}
     if (
         type(total) is not int
         or total < 1

@@ -112,8 +112,8 @@ def read_robomimic(
 def _demonstrations(file, data, filter_key, path) -> list[str]:
     """Names of the demonstrations to read, by number: demo_10 comes after demo_2."""
     names = list(data) if filter_key is None else _filtered(file, filter_key, path)
-    odd = [n for n in names if not re.fullmatch(r"demo_\d{1,9}", n, re.ASCII)]
-    absent = [n for n in names if n not in data or not isinstance(data[n], h5py.Group)]
+    odd = [n for n in names if not re.fullmatch(r"demo_\d{1,9}", printable(n), re.ASCII)]
+    absent = [n for n in names if n not in odd and not isinstance(data.get(n), h5py.Group)]
     if not names or odd or absent or len(set(names)) < len(names):
         place = f"under the filter key {filter_key!r}" if filter_key else "in data"
         others = [key for key in _masks(file) if key != filter_key]
