@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from collections.abc import Sequence
+from dataclasses import replace
+from inspect import signature
 from pathlib import Path
-
-import numpy as np
 
 from arq_core.algorithm.types import DataError
 from arq_core.config.paths import given
 from arq_core.datasets.boxes import Bounds, with_bounds
 from arq_core.datasets.dataset import Dataset, boxed, fingerprint_of
+from arq_core.datasets.readers.arrays import checked
 from arq_core.datasets.readers.d4rl import read_d4rl, with_recorded
-from arq_core.datasets.readers.hdf5 import opened
+from arq_core.datasets.readers.hdf5 import listed, opened
 from arq_core.datasets.readers.minari import read_minari
 from arq_core.datasets.readers.robomimic import read_robomimic
 
@@ -24,6 +26,7 @@ HDF5 = (".hdf5", ".hdf", ".h5", ".hd5", ".he5", ".h5py")
 MINARI = "minari:"
 # a field at a file's root, and the layout that has it
 SIGNS = {"observations": "d4rl", "data": "robomimic"}
+NAMES = dict(d4rl="D4RL's", robomimic="robomimic's", minari="Minari's")
 
 
 # hexadecimal digits of a dataset's hash in the name of its rows, and letters before them
@@ -101,26 +104,63 @@ def layout_of(path: Path) -> str:
         else ""
     )
     raise DataError(
-        f"{path}: saw {', '.join(names[:8]) or 'nothing'} at its root, expected "
+        f"{path}: saw {listed(names, 8) if names else 'nothing'} at its root, expected "
         f"either `observations` (D4RL's layout) or `data` (robomimic's).{hint}"
     )
 
 
-def read_own(path: str | Path, bounds: Bounds = None) -> Dataset:
+def read_own(
+    path: str | Path,
+    *,
+    cuts: str | None = None,
+    filter_key: str | None = None,
+    observation_keys: Sequence[str] | None = None,
+    horizon: int | None = None,
+    success_only: bool | None = None,
+    bounds: Bounds = None,
+) -> Dataset:
     """The transitions of a file in D4RL's or robomimic's layout, of a folder of Minari's, or of
-    "minari:" and an id of its. `bounds` as for `from_arrays`.
+    "minari:" and an id of its.
+
+    What can be chosen is that of the layout's reader: `cuts` of D4RL's (datasets.readers.cuts),
+    `filter_key`, `horizon` and `success_only` of robomimic's, `observation_keys` of robomimic's and
+    Minari's; None is what the reader does by itself. With a choice the hash is that of the
+    transitions, since the same file holds other data too. `bounds` as for `from_arrays`.
     """
-    return with_bounds(_read(path), bounds)
-
-
-def _read(path: str | Path) -> Dataset:
-    if str(path).startswith(MINARI):
-        return read_minari(str(path).removeprefix(MINARI))
-    if not (path := given(path)).exists():
-        raise DataError(no_such_path(path))
-    return {"d4rl": read_d4rl, "robomimic": read_robomimic, "minari": read_minari}[layout_of(path)](
-        path
+    choices = dict(
+        cuts=cuts,
+        filter_key=filter_key,
+        observation_keys=[observation_keys]
+        if isinstance(observation_keys, str)
+        else observation_keys,
+        horizon=horizon,
+        success_only=success_only,
     )
+    if str(path).startswith(MINARI):
+        data = _chosen("minari", str(path).removeprefix(MINARI), choices)
+    else:
+        if not (path := given(path)).exists():
+            raise DataError(no_such_path(path))
+        data = _chosen(layout_of(path), path, choices)
+        data = replace(data, name=data.name or own_name(str(path)))
+    return with_bounds(data, bounds)
+
+
+def _chosen(layout: str, where: str | Path, choices: dict) -> Dataset:
+    """What the layout's reader makes of it, with those of the choices that are not None."""
+    read = dict(d4rl=read_d4rl, robomimic=read_robomimic, minari=read_minari)[layout]
+    made = {name: value for name, value in choices.items() if value is not None}
+    known = [name for name in choices if name in signature(read).parameters]
+    if unfit := [name for name in made if name not in known]:
+        raise DataError(
+            f"{where}: {unfit[0]}: saw {made[unfit[0]]!r} for data in {NAMES[layout]} layout, "
+            f"expected only {' and '.join(known)} to be chosen; leave it out."
+        )
+    data = read(where, **made)
+    if not made:
+        return data
+    said = "read with " + ", ".join(f"{name}={value!r}" for name, value in made.items())
+    return replace(data, sha256=data.transitions.fingerprint(), notes=(*data.notes, said))
 
 
 def from_arrays(
@@ -144,8 +184,7 @@ def from_arrays(
     notes. The hash is that of the transitions. `name` is what rows call the data, before the
     beginning of that hash.
     """
-    called = name
-    given = dict(
+    arrays = dict(
         observations=observations,
         actions=actions,
         rewards=rewards,
@@ -153,36 +192,8 @@ def from_arrays(
         timeouts=timeouts,
     )
     if next_observations is not None:
-        given["next_observations"] = next_observations
-    arrays = {}
-    for name, x in given.items():
-        axes, flag = (
-            (1 if name in ("rewards", "terminals", "timeouts") else 2),
-            name in ("terminals", "timeouts"),
-        )
-        x = np.asarray(x)
-        if (
-            x.dtype.kind not in "fiub"
-            or x.ndim != axes
-            or len(x) != len(given["actions"])
-            or not x.size
-        ):
-            raise DataError(
-                f"{name}: saw {x.dtype} of shape {x.shape}, expected numbers with {axes} "
-                f"axes and {len(given['actions']):,} rows, one per action."
-            )
-        arrays[name] = x.astype(np.float32)
-        if not np.isfinite(arrays[name]).all():
-            raise DataError(
-                f"{name}: saw {int((~np.isfinite(arrays[name])).sum()):,} entries that are "
-                "not finite, expected finite float32 numbers; drop or repair these rows."
-            )
-        if flag:
-            if not np.isin(x, (0, 1)).all():
-                raise DataError(
-                    f"{name}: saw {x[~np.isin(x, (0, 1))][0]}, expected 0 or 1; write flags."
-                )
-            arrays[name] = x.astype(bool)
+        arrays["next_observations"] = next_observations
+    arrays, rounded = checked(arrays)
     arrays["actions"], clipped, recorded = boxed(arrays["actions"], "own")
     transitions, notes, recorded = with_recorded(recorded, **arrays)
     data = Dataset(
@@ -190,8 +201,8 @@ def from_arrays(
         fingerprint_of(transitions, recorded),
         "own",
         "arrays given in Python",
-        (clipped, *notes),
-        name=called,
+        (clipped, *notes, *rounded),
+        name=name,
         recorded=recorded,
     )
     return with_bounds(data, bounds)

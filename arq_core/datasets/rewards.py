@@ -47,8 +47,8 @@ def normalized(data: Transitions) -> Transitions:
     if spread == 0:
         raise DataError(
             f"rewards: saw {len(returns)} episodes with returns that do not differ, "
-            "expected a best and a worst to normalise by; choose a group whose reward "
-            "is 'original'."
+            "expected a best and a worst to normalise by; choose the rewards as they are: "
+            "arq.prepare(..., changes={'reward': 'original'})."
         )
     return replace(data, rewards=data.rewards * (NORMALIZED_RANGE / spread))
 

@@ -89,7 +89,11 @@ def minari_fields(rng):
 
 FIELDS = dict(d4rl=d4rl_fields, robomimic=robomimic_fields, minari=minari_fields)
 NAMES = dict(
-    d4rl="own.hdf5", robomimic="low_dim.hdf5", minari="main_data.hdf5", demos="demos.pickle"
+    d4rl="own.hdf5",
+    robomimic="low_dim.hdf5",
+    filtered="low_dim.hdf5",
+    minari="main_data.hdf5",
+    demos="demos.pickle",
 )
 METADATA = json.dumps(
     dict(
@@ -133,9 +137,12 @@ def demo(rng):
 def read(layout, path):
     if layout == "demos":
         return read_demos(path, S, A, dict(qpos=(4,)))
-    return dict(d4rl=read_d4rl, robomimic=read_robomimic, minari=lambda p: read_minari(p.parent))[
-        layout
-    ](path)
+    return dict(
+        d4rl=read_d4rl,
+        robomimic=read_robomimic,
+        filtered=lambda p: read_robomimic(p, filter_key="train"),
+        minari=lambda p: read_minari(p.parent),
+    )[layout](path)
 
 
 def originals(layout, folder):
@@ -144,11 +151,21 @@ def originals(layout, folder):
         rng = np.random.default_rng(0)
         return [pickle.dumps([demo(rng), demo(rng)], protocol) for protocol in (3, 4)]
     path = Path(folder) / NAMES[layout]
+    written = write_filtered if layout == "filtered" else lambda *a, **kw: write(layout, *a, **kw)
     return [
-        write(layout, path, libver=libver, **stored).read_bytes()
+        written(path, libver=libver, **stored).read_bytes()
         for libver in ("earliest", "latest")
         for stored in STORED
     ]
+
+
+def write_filtered(path, **stored):
+    """A right file of robomimic's, with the names under its filter key as h5py writes texts."""
+    write("robomimic", path, **stored)
+    with h5py.File(path, "a", libver=stored["libver"]) as file:
+        del file["mask/train"]
+        file.create_dataset("mask/train", data=["demo_1", "demo_0"])
+    return path
 
 
 def mutated(data: bytes, r: random.Random) -> bytes:

@@ -18,7 +18,8 @@ from arq_core.config.paths import given
 from arq_core.datasets.dataset import Dataset, boxed
 from arq_core.datasets.readers.cuts import apply, asks_for_timeouts
 from arq_core.datasets.readers.guards import check_field
-from arq_core.datasets.readers.hdf5 import opened
+from arq_core.datasets.readers.hdf5 import by_argument, listed, opened
+from arq_core.datasets.readers.narrow import Rounding
 
 # name: number of axes
 FIELDS = {"observations": 2, "actions": 2, "rewards": 1, "terminals": 1, "timeouts": 1}
@@ -40,7 +41,7 @@ def read_d4rl(
     """
     path = given(path)
     with opened(path, "D4RL's layout") as file:
-        arrays = _read(
+        arrays, rounded = _read(
             file,
             path,
             {"observations": expected_state_dim, "actions": expected_action_dim},
@@ -55,22 +56,23 @@ def read_d4rl(
         sha256_of(path),
         fidelity,
         f"{path.name} (D4RL layout)",
-        (clipped, *notes),
+        (clipped, *notes, *rounded),
         recorded=recorded,
     )
 
 
-def _read(file, path, dims, with_timeouts) -> dict[str, np.ndarray]:
-    """All fields; each is converted to its final type while it is read, so no second copy is
-    held.
+def _read(file, path, dims, with_timeouts) -> tuple[dict[str, np.ndarray], list[str]]:
+    """All fields, and what float32 loses of them; each is converted to its final type while it is
+    read, so no second copy is held.
     """
-    names = _check_layout(file, path, dims, with_timeouts)
-    return {
+    names, notes = _check_layout(file, path, dims, with_timeouts), []
+    arrays = {
         name: (_flags if name in ("terminals", "timeouts") else _numbers)(
-            file[name], f"{path}: field {name!r}", (FIELDS | OPTIONAL)[name]
+            file[name], f"{path}: field {name!r}", (FIELDS | OPTIONAL)[name], notes
         )
         for name in names
     }
+    return arrays, notes
 
 
 def _check_layout(file, path, dims, with_timeouts) -> list[str]:
@@ -81,11 +83,12 @@ def _check_layout(file, path, dims, with_timeouts) -> list[str]:
     missing = [name for name in axes if name not in file]
     if missing:
         raise DataError(
-            f"{path}: saw the fields {', '.join(file) or 'none'}, expected also "
+            f"{path}: saw the fields {listed(file)}, expected also "
             f"{', '.join(missing)}; add them (one row per step, false where nothing "
             "ended)"
             + (
-                ", or give a rule without timeouts, such as cuts='lengths:1000'"
+                ", or give a rule without timeouts, such as cuts='lengths:1000': "
+                + by_argument("cuts='lengths:1000'")
                 if missing == ["timeouts"]
                 else ""
             )
@@ -107,7 +110,6 @@ def _check_layout(file, path, dims, with_timeouts) -> list[str]:
                 f"{shape}, expected numbers with {ndim} axes, one row per step and at least "
                 "one step; convert it."
             )
-        check_field(field, f"{path}: field {name!r}")
     steps = len(file["actions"])
     dims = dims | {"next_observations": file["observations"].shape[1]}
     for name in axes:
@@ -121,12 +123,25 @@ def _check_layout(file, path, dims, with_timeouts) -> list[str]:
                 f"{path}: field {name!r}: saw dimension {file[name].shape[-1]}, expected "
                 f"{dims[name]}; give a file of this task."
             )
+    for name in axes:
+        check_field(file[name], f"{path}: field {name!r}")
     return list(axes)
 
 
-def _numbers(field, where, ndim) -> np.ndarray:
+def _numbers(field, where, ndim, notes) -> np.ndarray:
     x = np.empty(field.shape, np.float32)
-    field.read_direct(x)
+    rounding = Rounding(where)
+    if np.can_cast(field.dtype, np.float32, "safe"):
+        field.read_direct(x)
+    else:
+        # whole chunks, so that none is inflated twice
+        chunk = field.chunks[0] if field.chunks else 1
+        rows = chunk * max(1, PIECE // chunk)
+        for i in range(0, len(x), rows):
+            wide = field[i : i + rows]
+            with np.errstate(over="ignore", invalid="ignore"):
+                x[i : i + rows] = wide
+            rounding.add(wide, x[i : i + rows])
     bad = np.flatnonzero(~np.isfinite(x))
     if len(bad):
         at = tuple(int(i) for i in np.unravel_index(bad[0], x.shape))
@@ -134,10 +149,12 @@ def _numbers(field, where, ndim) -> np.ndarray:
             f"{where}: saw {x[at]} at index {at} ({len(bad):,} such entries), expected "
             "finite float32 numbers; drop or repair these rows."
         )
-    return x.reshape(x.shape[:ndim])
+    x = x.reshape(x.shape[:ndim])
+    notes += rounding.notes()
+    return x
 
 
-def _flags(field, where, ndim) -> np.ndarray:
+def _flags(field, where, ndim, notes) -> np.ndarray:
     x = field[:].reshape(-1)
     bad = np.flatnonzero((x != 0) & (x != 1))
     if len(bad):

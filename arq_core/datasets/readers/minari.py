@@ -15,8 +15,9 @@ import json
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -27,7 +28,17 @@ from arq_core.datasets.boxes import Box, box_of, scaled_note, to_unit, unit
 from arq_core.datasets.dataset import Dataset, clip_actions
 from arq_core.datasets.fetch import FetchError
 from arq_core.datasets.readers.d4rl import with_recorded
-from arq_core.datasets.readers.hdf5 import flags, group, joined, listed, numbers, opened
+from arq_core.datasets.readers.guards import READING
+from arq_core.datasets.readers.hdf5 import (
+    by_argument,
+    flags,
+    group,
+    joined,
+    listed,
+    numbers,
+    opened,
+    printable,
+)
 from arq_core.envs import layout as layouts
 from arq_core.envs.layout import Layout
 
@@ -65,6 +76,7 @@ def read_minari(
             _episode(group(file, name, str(path)), leaves, len(box.low), f"{path}: {name}")
             for name in _names(file, meta, path)
         ]
+        rounded = READING.get().notes()
     arrays = joined([arrays for arrays, _ in episodes])
     notes = _said(meta, episodes)
     if len(leaves) > 1:
@@ -81,16 +93,16 @@ def read_minari(
     transitions, cut, recorded = with_recorded(
         recorded, **arrays | dict(actions=actions), source=str(path)
     )
-    source = f"{str(meta.get('dataset_id', folder))[:200]} (Minari, {len(episodes):,} episodes)"
-    name = str(meta.get("dataset_id", ""))
+    named = printable(str(meta.get("dataset_id", "")))[:200]
+    source = f"{named or folder} (Minari, {len(episodes):,} episodes)"
     return Dataset(
         transitions,
         sha256_of(path),
         fidelity,
         source,
-        (*scaled, clipped, *notes, *cut),
+        (*scaled, clipped, *notes, *cut, *rounded),
         layout=() if list(leaves) == ["observations"] else _layout(leaves),
-        name=name,
+        name=named,
         bounds=box,
         recorded=recorded,
     )
@@ -151,7 +163,10 @@ def _metadata(path: Path) -> dict:
     size = path.stat().st_size
     try:
         meta = json.loads(path.read_bytes()) if size <= MOST_METADATA else {}
-        meta = meta | {k: json.loads(meta[k]) for k in ("observation_space", "action_space")}
+        spaces = {k: meta[k] for k in ("observation_space", "action_space")}
+        meta |= {k: json.loads(s) if isinstance(s, str) else s for k, s in spaces.items()}
+        if not all(isinstance(meta[k], dict) for k in spaces):
+            raise TypeError("a space that is no object")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise DataError(
             f"{path}: saw {size:,} bytes without readable spaces "
@@ -175,9 +190,11 @@ def _parts(space):
     )
 
 
-def _leaves(space, name: str, keys: Sequence[str] | None, where) -> dict[str, int]:
+def _leaves(
+    space, name: str, keys: Sequence[str] | None, where, whole: Mapping | None = None
+) -> dict[str, int]:
     """{field in an episode: numbers per step} in the order in which they are joined; `keys` choose
-    among the parts of a Dict.
+    among the parts of a Dict, `whole` are those of the Dict that this space is a part of.
     """
     parts = _parts(space)
     if not isinstance(parts, dict):
@@ -186,35 +203,45 @@ def _leaves(space, name: str, keys: Sequence[str] | None, where) -> dict[str, in
                 f"{where}: observation_keys: saw {listed(keys)} for an observation without "
                 "parts, expected None; leave it out."
             )
-        return {name: _width(space, name, where)}
+        return {name: _width(space, name, where, whole or {})}
     chosen = keys or (GOAL_KEYS if set(parts) == set(GOAL_KEYS) else tuple(parts))
     missing = [k for k in chosen if k not in parts]
     if missing or not chosen:
         raise DataError(
             f"{where}: observation_keys: saw {listed(missing)}, expected some of "
-            f"{listed(parts)}; choose among these."
+            f"{listed(parts)}; choose among these: "
+            f"{by_argument(f'observation_keys={list(parts)[:2]}')}."
         )
     leaves: dict[str, int] = {}
     for key in chosen:
-        leaves |= _leaves(parts[key], f"{name}/{key}", None, where)
+        leaves |= _leaves(parts[key], f"{name}/{key}", None, where, whole or parts)
     return leaves
 
 
-def _width(space, what: str, where) -> int:
-    """Numbers in a Box. Pictures and every other space are refused."""
+def _is_vector(space) -> bool:
+    """Whether it is a Box of numbers, and no picture."""
+    if not isinstance(space, dict) or space.get("type") != "Box":
+        return False
+    shape = space.get("shape")
+    if not isinstance(shape, list) or not all(type(n) is int and n > 0 for n in shape):
+        return False
+    return math.prod(shape) <= MOST_WIDTH and (len(shape) < 2 or space.get("dtype") != "uint8")
+
+
+def _width(space, what: str, where, parts: Mapping = MappingProxyType({})) -> int:
+    """Numbers in a Box. Pictures and every other space are refused; of the parts, those that fit
+    are named.
+    """
     space = space if isinstance(space, dict) else dict(type=space)
     shape, dtype = space.get("shape"), str(space.get("dtype"))
-    numeric = (
-        space.get("type") == "Box"
-        and isinstance(shape, list)
-        and all(type(n) is int and n > 0 for n in shape)
-    )
-    if not numeric or math.prod(shape) > MOST_WIDTH or (len(shape) > 1 and dtype == "uint8"):
+    if not _is_vector(space):
+        fit = [printable(k)[:40] for k, part in parts.items() if _is_vector(part)][:2]
         raise DataError(
             f"{where}: {what}: saw the space {str(space.get('type'))[:40]} of shape "
             f"{str(shape)[:40]} and type {dtype[:20]}, expected a Box of numbers that "
-            "are no pictures; choose other parts (observation_keys) or convert the "
-            "dataset."
+            "are no pictures; convert the dataset"
+            + (f", or choose parts: {by_argument(f'observation_keys={fit}')}" if fit else "")
+            + "."
         )
     return math.prod(shape)
 
@@ -229,7 +256,7 @@ def _box(space, where) -> Box:
 def _names(file, meta, path) -> list[str]:
     """episode_0 to episode_n-1, all that the metadata promise."""
     total = meta.get("total_episodes")
-    here = {n for n in file if re.fullmatch(r"episode_\d{1,9}", n, re.ASCII)}
+    here = {n for n in file if re.fullmatch(r"episode_\d{1,9}", printable(n), re.ASCII)}
     if (
         type(total) is not int
         or total < 1

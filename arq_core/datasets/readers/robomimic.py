@@ -6,7 +6,7 @@ user's own included.
       demo_0                attributes: num_samples, model_file;  fields: actions, rewards, dones,
           states
         obs, next_obs       one field per observation key; next_obs may be missing
-    mask                    filter keys: names of demonstrations as byte strings
+    mask                    filter keys: names of demonstrations, as texts of any kind
 
 Names are the same in the files of 2021 (low_dim.hdf5) and in those made anew for robosuite 1.4.1
 and 1.5 (low_dim_v141.hdf5, low_dim_v15.hdf5); their numbers are not, so `Dataset.source` says which
@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,14 +31,27 @@ from arq_core.config.files import sha256_of
 from arq_core.config.paths import given
 from arq_core.datasets.dataset import Dataset, boxed
 from arq_core.datasets.readers.d4rl import with_recorded
-from arq_core.datasets.readers.guards import check_field
-from arq_core.datasets.readers.hdf5 import flags, group, joined, listed, numbers, opened
+from arq_core.datasets.readers.guards import READING
+from arq_core.datasets.readers.hdf5 import (
+    by_argument,
+    flags,
+    group,
+    joined,
+    listed,
+    numbers,
+    opened,
+    printable,
+    text,
+    texts,
+)
 
 LAYOUT = "robomimic's layout"
 # of each robot; low-dim observation of the study and of the released code
 ROBOT_KEYS = ("eef_pos", "eef_quat", "gripper_qpos")
 # characters; those of the published files are a few thousand
 MOST_ENV_ARGS = 1 << 20
+# characters of a demonstration's name
+LONGEST_NAME = 1000
 
 
 def read_robomimic(
@@ -78,6 +91,7 @@ def read_robomimic(
             _check_widths(episodes[0], episodes[-1], f"{path}: {name}")
         layout = tuple((key, _width(data[demos[0]]["obs"][key])) for key in keys)
         notes = _said(data, episodes, filter_key)
+        rounded = READING.get().notes()
     arrays = joined([e["arrays"] for e in episodes])
     arrays["terminals"], meant = _terminals(arrays, success_only)
     arrays["timeouts"] &= ~arrays["terminals"]
@@ -94,7 +108,7 @@ def read_robomimic(
         sha256_of(path),
         fidelity,
         source,
-        (clipped, *notes, *meant, *cut),
+        (clipped, *notes, *meant, *cut, *rounded),
         layout=layout,
         recorded=recorded,
     )
@@ -103,28 +117,35 @@ def read_robomimic(
 def _demonstrations(file, data, filter_key, path) -> list[str]:
     """Names of the demonstrations to read, by number: demo_10 comes after demo_2."""
     names = list(data) if filter_key is None else _filtered(file, filter_key, path)
-    odd = [n for n in names if not re.fullmatch(r"demo_\d{1,9}", n, re.ASCII)]
-    absent = [n for n in names if n not in data or not isinstance(data[n], h5py.Group)]
+    odd = [n for n in names if not re.fullmatch(r"demo_\d{1,9}", printable(n), re.ASCII)]
+    absent = [n for n in names if n not in odd and not isinstance(data.get(n), h5py.Group)]
     if not names or odd or absent or len(set(names)) < len(names):
         place = f"under the filter key {filter_key!r}" if filter_key else "in data"
+        others = [key for key in _masks(file) if key != filter_key]
         raise DataError(
             f"{path}: saw {listed(odd or absent or names)} {place}, expected groups "
-            "demo_0, demo_1 and so on, at least one and each once; repair the file or "
-            "choose another filter key."
+            "demo_0, demo_1 and so on, at least one and each once; repair the file"
+            + (f", or choose of it: {by_argument(f'filter_key={others[0]!r}')}" if others else "")
+            + "."
         )
     return sorted(names, key=lambda name: int(name[5:]))
 
 
 def _filtered(file, filter_key, path) -> list[str]:
-    mask = file.get("mask", {})
-    names = mask.get(filter_key) if isinstance(mask, h5py.Group) else None
-    if not isinstance(names, h5py.Dataset) or names.dtype.kind not in "SO" or names.ndim != 1:
+    mask = _masks(file)
+    names = mask.get(filter_key)
+    if not isinstance(names, h5py.Dataset):
         raise DataError(
             f"{path}: filter_key: saw {filter_key!r}, expected one of those in the "
             f"file: {listed(mask)}; choose one, or None for all demonstrations."
         )
-    check_field(names, f"{path}: mask/{filter_key}")
-    return [n.decode() if isinstance(n, bytes) else str(n) for n in names[()]]
+    return texts(names, f"{path}: mask/{filter_key}", LONGEST_NAME)
+
+
+def _masks(file) -> Mapping:
+    """The filter keys of the file."""
+    mask = file.get("mask")
+    return mask if isinstance(mask, h5py.Group) else {}
 
 
 def _observation_keys(demo, observation_keys, where) -> tuple[str, ...]:
@@ -146,21 +167,21 @@ def _observation_keys(demo, observation_keys, where) -> tuple[str, ...]:
     if missing:
         raise DataError(
             f"{where}: observation keys: saw {listed(obs, 40)}, expected also "
-            f"{listed(missing)}; choose among the file's (observation_keys)."
+            f"{listed(missing)}; choose among the file's: "
+            f"{by_argument(f'observation_keys={_example(obs)}')}."
         )
     return keys
 
 
+def _example(obs) -> list[str]:
+    """Two keys of the file that have a vector for each step."""
+    return [printable(key) for key in obs if len(getattr(obs[key], "shape", ())) == 2][:2]
+
+
 def _episode(demo, keys, horizon, where) -> dict:
     """One demonstration: its arrays [T ...], and what was remarkable about it."""
-    actions = numbers(demo, "actions", where)
+    actions = numbers(demo, "actions", where, check=lambda n: _check_steps(demo, n, where))
     steps = len(actions)
-    told = demo.attrs.get("num_samples", steps)
-    if np.ndim(told) or told != steps:
-        raise DataError(
-            f"{where}: saw {steps:,} actions and the attribute num_samples {told}, "
-            "expected the same number; copy or extract the file again."
-        )
     obs = _joined_keys(demo, "obs", keys, steps, where)
     has_next = "next_obs" in demo
     after = (
@@ -189,6 +210,23 @@ def _episode(demo, keys, horizon, where) -> dict:
 def _width(field: h5py.Dataset) -> int:
     """Numbers a row, as `numbers` joins them."""
     return math.prod(field.shape[1:])
+
+
+def _check_steps(demo, steps, where) -> None:
+    """Refuses what does not fit the number of actions, before they are read."""
+    told = demo.attrs.get("num_samples", steps)
+    if np.size(told) != 1 or np.ravel(told)[0] != steps:
+        raise DataError(
+            f"{where}: saw {steps:,} actions and the attribute num_samples {told}, "
+            "expected the same number; copy or extract the file again."
+        )
+    for name in ("rewards", "dones"):
+        seen = (getattr(demo.get(name), "shape", None) or (steps,))[0]
+        if seen != steps:
+            raise DataError(
+                f"{where}: field {name!r}: saw {seen:,} rows, expected {steps:,}; make "
+                "an episode's fields fit its actions."
+            )
 
 
 def _joined_keys(demo, name, keys, steps, where) -> np.ndarray:
@@ -256,30 +294,33 @@ def _said(data, episodes, filter_key) -> list[str]:
             f"next_obs is missing in {without:,} of {len(episodes):,} demonstrations: "
             "the following obs stands for it"
         )
-    if filter_key is None and total is not None and not np.ndim(total) and total != steps:
-        notes.append(f"the attribute total says {total}, the demonstrations have {steps:,} steps")
+    if filter_key is None and np.size(total) == 1 and total is not None and total != steps:
+        notes.append(
+            f"the attribute total says {np.ravel(total)[0]}, the demonstrations have {steps:,} "
+            "steps"
+        )
     return notes
 
 
 def _simulator(data, path) -> str:
     """What env_args says of the simulator, such as "Lift, simulator version 1.5.1"."""
-    text = data.attrs.get("env_args")
-    if text is None:
+    stored = data.attrs.get("env_args")
+    if stored is None:
         return "environment not named"
-    text = text.decode(errors="replace") if isinstance(text, bytes) else text
+    said = text(stored)
     try:
-        args = json.loads(text) if isinstance(text, str) and len(text) <= MOST_ENV_ARGS else None
+        args = json.loads(said) if said is not None and len(said) <= MOST_ENV_ARGS else None
     except (ValueError, RecursionError):
         args = None
     if not isinstance(args, dict) or not isinstance(args.get("env_name"), str):
         raise DataError(
-            f"{path}: attribute env_args: saw {str(text)[:60]!r}, expected a JSON "
-            "object with env_name; repair or remove it."
+            f"{path}: attribute env_args: saw {str(stored if said is None else said)[:60]!r}, "
+            "expected a JSON object with env_name; repair or remove it."
         )
     version = args.get("env_version")
     said = (
-        f"simulator version {str(version)[:20]}"
+        f"simulator version {printable(str(version))[:20]}"
         if version
         else "no simulator version, as in the files of 2021"
     )
-    return f"{args['env_name'][:80]}, {said}"
+    return f"{printable(args['env_name'])[:80]}, {said}"
