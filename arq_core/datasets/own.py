@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,9 +114,9 @@ def read_own(path: str | Path) -> Dataset:
         return read_minari(str(path).removeprefix(MINARI))
     if not (path := given(path)).exists():
         raise DataError(no_such_path(path))
-    return {"d4rl": read_d4rl, "robomimic": read_robomimic, "minari": read_minari}[layout_of(path)](
-        path
-    )
+    read = {"d4rl": read_d4rl, "robomimic": read_robomimic, "minari": read_minari}
+    dataset = read[layout_of(path)](path)
+    return replace(dataset, name=dataset.name or own_name(str(path)))
 
 
 def from_arrays(

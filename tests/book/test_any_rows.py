@@ -107,6 +107,7 @@ BUILT = (
     "one seed",
     "no scores",
     "no shares",
+    "those of the project, and one more",
 )
 
 
