@@ -90,7 +90,7 @@ def table(context, results, no_book, plan, every, configure, **asked):
     request = run.read_request(root, **asked)
     if plan or configure:
         click.echo(run.planned(root, request, every) if plan else driver.configure(root, request))
-    elif not run.run(root, request, not no_book, root / results):
+    elif not run.run(root, request, not no_book, root / paths.given(results)):
         context.exit(1)
 
 
@@ -103,7 +103,7 @@ def collect(names, cards):
     from arq_core.collectors import run
 
     try:
-        for path, card in run.collect(names, cards):
+        for path, card in run.collect(names, cards and paths.given(cards)):
             click.echo(f"{path}\n{json.dumps(card, indent=1)}")
     except OSError as error:
         raise Refused(str(error)) from error
@@ -118,9 +118,13 @@ def export(folder, results):
     from arq_core.results import export as tables_files
     from arq_core.results import rows, tables
 
-    results = results or root / "data/results"
+    results = paths.given(results or root / "data/results")
     for path in tables_files.export(
-        folder, results, rows.read_rows(results), tables.read_runs(results), tables.read_failures()
+        paths.given(folder),
+        results,
+        rows.read_rows(results),
+        tables.read_runs(results),
+        tables.read_failures(),
     ):
         click.echo(path)
 
@@ -161,9 +165,16 @@ def check_links(context, offline):
 def task(name):
     """Show what a dataset is, whether it is here, and how to get it."""
     paths.root()
+    from arq_core.config.tasks import tasks
     from arq_core.datasets import at_hand, passports
     from arq_core.datasets.find import find
+    from arq_core.datasets.own import is_own
 
+    if name not in tasks() and is_own(name):
+        raise Refused(
+            f"{name}: saw a path or id of your own data, expected a task of data/tasks.csv, of "
+            "which something is known; `arq row` takes your data."
+        )
     click.echo(f"{passports.passport(name)}\n")
     source = find(name)
     missing, row = source.why_not(), source.task

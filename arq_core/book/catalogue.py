@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 
 from arq_core.book import html
 from arq_core.book.html import Row
-from arq_core.config.files import files_in, read_csv
+from arq_core.config.files import files_in, read_csv, read_text
 from arq_core.config.labels import SUITES
 from arq_core.config.paths import DATA
 from arq_core.config.tasks import Task, task, tasks
@@ -224,7 +224,7 @@ def _published_cell(line: Mapping[str, str] | None, notes: dict[str, int]) -> Ma
 
 def cards(folder: Path = DATA / "cards") -> dict[str, dict]:
     """Committed cards of collected datasets, by name."""
-    return {p.stem: json.loads(p.read_text()) for p in files_in(folder, "*.json")}
+    return {p.stem: json.loads(read_text(p)) for p in files_in(folder, "*.json")}
 
 
 def card_facts(card: Mapping) -> dict[str, str]:

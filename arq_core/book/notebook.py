@@ -44,7 +44,7 @@ class Job:
 def code_cells(notebook: Path) -> list[str]:
     """The Python of a notebook's code cells, without lines of IPython's own."""
     try:
-        cells = json.loads(notebook.read_text())["cells"]
+        cells = json.loads(read_text(notebook))["cells"]
     except FileNotFoundError:
         raise RunError(
             f"{notebook}: saw no such file, expected a notebook; correct book/notebooks.toml."

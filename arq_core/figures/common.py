@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 
 from arq_core.config.labels import METHOD_LABELS
 from arq_core.figures.style import COLORS, METHOD_COLORS
-from arq_core.results.rows import summary
+from arq_core.results.rows import one_setting, summary
 
 PLACES = {
     "lure": (COLORS["amber"], "lure 0.3"),
@@ -79,9 +79,12 @@ def draw_seed_scores(
 ) -> None:
     """One dot a seed (its mean over episodes) and a bar for the mean over seeds, a method a line.
 
-    The rows are of one setting (rows.one_setting). A method without rows has a line that says so.
+    Of several settings one is shown (rows.one_setting). A method without rows has a line that says
+    so.
     """
-    frame = pd.DataFrame(rows, columns=["method", "seed", field]).astype({field: float})
+    frame = pd.DataFrame(one_setting(rows), columns=["method", "seed", field]).astype(
+        {field: float}
+    )
     seeds = frame.groupby(["method", "seed"])[field].mean().dropna()
     measured = set(seeds.index.get_level_values("method"))
     for y, method in enumerate(methods):
@@ -111,9 +114,9 @@ def comparison(rows: Sequence[dict], methods: Sequence[str]) -> pd.DataFrame:
     """Our summary as a table to print: mean and std over seeds, success, length, in-support
     share.
 
-    The rows are of one setting (rows.one_setting). A method without rows is not run.
+    Of several settings one is shown (rows.one_setting). A method without rows is not run.
     """
-    frame = summary(rows).set_index("method").reindex(list(methods))
+    frame = summary(one_setting(rows)).set_index("method").reindex(list(methods))
     lines = []
     for job in frame.itertuples():
         run = not np.isnan(job.seeds)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 
+from arq_core.config.files import read_text
 from arq_core.config.paths import DATA
 
 
 def measured(name: str) -> dict:
     """data/benchmarks/<name>.json."""
-    return json.loads((DATA / "benchmarks" / f"{name}.json").read_text())
+    return json.loads(read_text(DATA / "benchmarks" / f"{name}.json"))
 
 
 def said_of(measurement: dict) -> str:

@@ -13,7 +13,7 @@ import json
 import zlib
 from pathlib import Path
 
-from arq_core.config.files import write_atomic
+from arq_core.config.files import read_text, write_atomic
 
 JOB = ("task", "profile", "method", "variant")
 
@@ -60,7 +60,7 @@ def read_run(rows: str | Path) -> dict | None:
     if not path.exists():
         return None
     try:
-        run = json.loads(path.read_text())
+        run = json.loads(read_text(path))
     except json.JSONDecodeError as e:
         raise ResultsError(
             f"{path}:{e.lineno}: saw a text that is not JSON ({e.msg}), expected one "

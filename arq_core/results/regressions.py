@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from arq_core.config.paths import given
 from arq_core.results.rows import read_rows
 from arq_core.results.significance import Contrast, Mean, Seeds, contrast, holm, mean_over_seeds
 
@@ -246,7 +247,7 @@ def check(
     """All of `arq compare`: print what became of watched cells of two folders; whether none
     failed.
     """
-    findings = compare(read_rows(stored), read_rows(new), profile, over)
+    findings = compare(read_rows(given(stored)), read_rows(given(new)), profile, over)
     print(report(findings, over), flush=True)
     if failed := failures(findings, partial):
         names = ", ".join(f"{f.task} {f.method} ({f.verdict})" for f in failed)

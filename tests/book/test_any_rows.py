@@ -107,6 +107,7 @@ BUILT = (
     "one seed",
     "no scores",
     "no shares",
+    "those of the project, and one more",
 )
 
 
@@ -157,3 +158,20 @@ def test_a_method_without_rows_is_said_not_to_have_been_run():
     table = common.comparison(rows(scores(1, 2), method="bc"), ["s_psi", "bc"])
     assert table.loc["s_psi", "score"] == "not run" and "±" not in table.loc["bc", "score"]
     assert table.loc["bc", "seeds × episodes"] == "1 × 2"
+
+
+def test_of_several_settings_one_is_shown():
+    some = [
+        *rows(scores(), method="bc"),
+        *rows(scores(), method="bc", variant="paper"),
+        *rows(np.full((3, 4), 7.0), method="bc", profile="lite"),
+        *rows(scores(), method="bc", profile="another"),
+    ]
+    table = common.comparison(some, ["bc", "s_psi"])
+    assert table.loc["bc", "score"] == "7.00 ± 0.00"
+    assert table.loc["bc", "seeds × episodes"] == "3 × 4"
+    figure, ax = plt.subplots()
+    common.draw_seed_scores(ax, some, ["bc", "s_psi"])
+    assert [patch.get_width() for patch in ax.patches] == [7.0]
+    assert [text.get_text() for text in ax.texts] == ["not run"]
+    plt.close(figure)

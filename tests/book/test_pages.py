@@ -315,13 +315,13 @@ def test_an_edited_value_changes_the_page(pages):
         ":value:`missing.json#a`",
         ":value:`costs.json`",
         ":value:`costs.json#book .1f`",
-        ":score:`door-human lite arq+s_psi`",
+        ":score:`door-humane lite arq+s_psi`",
         ".. table-a4:: t\n   :datasets: nothing",
     ],
 )
 def test_a_value_that_does_not_exist_fails_the_build(pages, text):
     file(pages / "book/index.rst", f"Title\n=====\n\n{text}\n")
-    for name in ("published.csv", "tasks.csv"):
+    for name in ("published.csv", "tasks.csv", "profiles.toml"):
         file(pages / "data" / name, (ROOT / "data" / name).read_text())
     status, told = sphinx(pages)
     assert status != 0 and "saw" in told

@@ -2,13 +2,17 @@
 what rows of one's own data are called.
 """
 
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from arq_core.__main__ import arq
 from arq_core.algorithm.types import DataError
 from arq_core.book import pages
 from arq_core.book.notebook import RunError
@@ -70,6 +74,12 @@ def test_home_and_variables_are_filled_in(here, place):
     assert source.own == str(at) and read_own(place).sha256 == source.load().sha256
     job = pages.row_job(paths.root(), place, "toy", "bc", "maze", "", "0")
     assert job.parameters["task"] == str(at)
+
+
+def test_what_is_known_of_a_task_is_not_asked_of_a_file(here):
+    written(here / "work/mine.h5")
+    told = CliRunner().invoke(arq, ["task", "mine.h5"])
+    assert told.exit_code == 1 and "`arq row` takes your data" in told.stderr
 
 
 def test_a_dollar_that_is_a_part_of_an_existing_name_stays(here, monkeypatch):
@@ -181,6 +191,38 @@ def test_files_of_one_name_are_told_apart_and_a_copy_is_not(here):
     assert jobs[0] != jobs[1]
 
 
+def minari(folder, name, seed):
+    """A folder as Minari writes it, of one episode."""
+    folder.mkdir(parents=True)
+    box = dict(type="Box", dtype="float32", shape=[2], low=[-1, -1], high=[1, 1])
+    said = dict(observation_space=json.dumps(box), action_space=json.dumps(box))
+    said |= dict(total_episodes=1, total_steps=60, dataset_id=name, data_format="hdf5")
+    (folder / "metadata.json").write_text(json.dumps(said))
+    x = arrays(seed)
+    with h5py.File(folder / "main_data.hdf5", "w") as file:
+        group = file.create_group("episode_0")
+        group["observations"] = np.concatenate([x["observations"], np.zeros((1, 2))])
+        group["actions"], group["rewards"] = x["actions"], x["rewards"]
+        group["terminations"], group["truncations"] = x["timeouts"], np.arange(60) == 59
+    return folder
+
+
+def test_datasets_of_minari_have_their_whole_id_as_folders_too(here, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", "$MY_DATA/minari")
+    names = {}
+    for seed, name in enumerate(("D4RL/hammer/expert-v2", "D4RL/relocate/expert-v2")):
+        folder = minari(paths.minari_folder() / name / "data", name, seed)
+        asked = (f"minari:{name}", str(folder), str(folder.parent), "$MY_DATA/minari/" + name)
+        names[name] = {task_of(way) for way in asked}
+        assert all(one.startswith(name.replace("/", "-")) for one in names[name])
+    assert [len(some) for some in names.values()] == [1, 1] and len(set.union(*names.values())) == 2
+
+
+def test_what_is_read_first_and_what_is_named_have_one_name(here):
+    path = written(here / "work/tool hang.hdf5")
+    assert task_of(read_own(path)) == task_of(str(path)) == task_of(path)
+
+
 def test_arrays_are_told_apart_and_can_be_named(here):
     names = {task_of(from_arrays(**arrays(seed))) for seed in range(3)}
     assert len(names) == 3 and all(name.startswith("own-data-") for name in names)
@@ -199,8 +241,6 @@ def test_rows_of_two_files_of_one_name_stand_side_by_side(here):
 
 
 def test_rows_of_a_task_whose_data_changed_are_refused_before_training(here, monkeypatch):
-    from dataclasses import replace
-
     setup = experiment.prepare("bridge", "toy", 1, device="cpu")
     written_rows = experiment.measure_and_write(setup, "random", here / "results")
     path = here / "results" / results.file_name("bridge", "toy", "random", "released")
