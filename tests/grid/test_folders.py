@@ -2,6 +2,7 @@
 Snakemake takes a part of it for something else; where another program does, that is said at once.
 """
 
+import fcntl
 import importlib.util
 import json
 import os
@@ -142,6 +143,24 @@ def test_the_installer_takes_the_name_of_a_folder_as_it_is(folder, names):
 def test_a_name_that_the_installer_cannot_take_is_refused_at_once(folder):
     with pytest.raises(SystemExit, match="(?s)in the path, .*expected none; rename the folder"):
         install.literal(folder)
+
+
+def test_two_that_install_at_once_do_it_once(tmp_path):
+    for name in (*install.NEEDS, "_build/venv.lock", ".venv/old"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with open(tmp_path / "_build/venv.lock") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        second = subprocess.Popen(
+            [sys.executable, ROOT / "workflow/install.py", ".venv/.installed", "dev"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert "another make is making it" in second.stdout.readline()
+        (tmp_path / ".venv/.installed").touch()
+    assert second.wait(60) == 0 and second.stdout.read() == ""
+    assert sorted(p.name for p in (tmp_path / ".venv").iterdir()) == [".installed", "old"]
 
 
 @pytest.mark.parametrize("task", ["a$b it's.hdf5", '"q`u\\o.hdf5', "$(HOME)/x.hdf5", "my data"])
