@@ -53,9 +53,9 @@ def own_name(name: str) -> str:
     if name.startswith(MINARI):
         return plain_name(name.removeprefix(MINARI))
     path = given(name).absolute()
-    if path.name == "data" and path.parent.name:  # Minari's folder of a dataset has no other
+    if os.path.isdir(path) and path.name == "data":  # Minari's folder of a dataset has no other
         path = path.parent
-    return plain_name(path.name if path.is_dir() else path.stem)
+    return plain_name(path.name if os.path.isdir(path) else path.stem)
 
 
 def plain_name(name: str) -> str:
@@ -112,7 +112,7 @@ def read_own(path: str | Path) -> Dataset:
     """
     if str(path).startswith(MINARI):
         return read_minari(str(path).removeprefix(MINARI))
-    if not (path := given(path)).exists():
+    if not os.path.exists(path := given(path)):
         raise DataError(no_such_path(path))
     read = {"d4rl": read_d4rl, "robomimic": read_robomimic, "minari": read_minari}
     dataset = read[layout_of(path)](path)
