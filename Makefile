@@ -19,6 +19,8 @@ ARQ     := $(RUN) -m arq_core
 # default, a hundred times this, makes them ten times slower on cores that others use too. OMP_NUM_THREADS=1 is best there.
 export GOMP_SPINCOUNT := 3000
 export PYTHONUNBUFFERED := 1
+# texts are UTF-8, whatever the terminal's language
+export PYTHONUTF8 := 1
 
 .DELETE_ON_ERROR:
 .PHONY: help book test check row table collect peers bench links clean

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from arq_core.config import paths
+from arq_core.config import paths, surroundings
 from arq_core.config.command import Commands, Refused, profile, text
 
 
@@ -214,6 +214,7 @@ def where():
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; it ends the process with its exit status."""
+    surroundings.settle()
     arq.main(arguments, prog_name="arq")
 
 

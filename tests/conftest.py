@@ -15,7 +15,10 @@ import browser
 import jaxtyping
 import pytest
 
+from arq_core.config import surroundings
 from arq_core.engine import machine
+
+surroundings.settle()
 
 # as a shell starts what runs behind it: the programs under test would never see Ctrl-C
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

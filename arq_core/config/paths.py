@@ -6,9 +6,11 @@ The only place that asks the environment for a folder, and the list of all ARQ_*
 from __future__ import annotations
 
 import os
+from importlib import metadata
 from pathlib import Path
 
 NEEDED = ("data/tasks.csv", "book")  # what a checkout is known by
+INSTALLED = "share/arq-core/data/tasks.csv"  # what pyproject.toml has an installation copy
 # the process of a run of the grid, for the steps that it began on its own machine
 GRID_HEAD = "ARQ_GRID_HEAD"
 VARIABLES = {  # each ARQ_* variable that is read, and what it is for
@@ -48,34 +50,90 @@ class NoCheckout(RuntimeError):
 
 
 def root() -> Path:
-    """The checkout: $ARQ_ROOT, or the folder above the package."""
-    folder = (_folder("ARQ_ROOT") or Path(__file__).parents[2]).resolve()
-    if missing := [name for name in NEEDED if not (folder / name).exists()]:
+    """The checkout: $ARQ_ROOT; or the folder above the package; or, for an installed package, the
+    working folder or the nearest one around it that is a checkout.
+    """
+    if named := _folder("ARQ_ROOT"):
+        return _checked(named.resolve())
+    home = Path(__file__).resolve().parents[2]
+    for folder in (home, Path.cwd(), *Path.cwd().parents):
+        if not _missing(folder):
+            return folder
+    return _checked(home)
+
+
+def _missing(folder: Path) -> list[str]:
+    return [name for name in NEEDED if not (folder / name).exists()]
+
+
+def _checked(folder: Path) -> Path:
+    if missing := _missing(folder):
         raise NoCheckout(
             f"{folder}: saw no {' and no '.join(missing)}, expected a checkout of The ARQ Book; "
-            "clone it, and name its folder in the environment variable ARQ_ROOT."
+            "clone it, and work in it or name its folder in the environment variable ARQ_ROOT."
         )
     return folder
 
 
-def __getattr__(name: str) -> Path:
-    """`DATA`, the checkout's folder `data`.
+def checkout() -> Path | None:
+    """`root`, or None where an installed package works without a checkout."""
+    try:
+        return root()
+    except NoCheckout:
+        if os.environ.get("ARQ_ROOT") or not installed_settings():
+            raise
+        return None
 
-    It is asked for when a module is imported that reads it, so that others work without a checkout.
+
+def installed_settings() -> Path | None:
+    """The folder of tables and settings that `pip install` copied; None where it copied none.
+
+    pip lists where it put them, though not rightly under --target: there they lie beside the
+    package.
+    """
+    # the one that this very package came with
+    here = str(Path(__file__).resolve().parents[2])
+    package = next(iter(metadata.distributions(name="arq-core", path=[here])), None)
+    if not package:
+        return None
+    listed = [file for file in package.files or [] if file.as_posix().endswith(INSTALLED)]
+    found = [package.locate_file(INSTALLED), *map(package.locate_file, listed)]
+    return next(
+        (Path(str(path)).resolve().parent for path in found if Path(str(path)).is_file()), None
+    )
+
+
+def __getattr__(name: str) -> Path:
+    """`DATA`, the folder `data` of the checkout or, without one, of the installation.
+
+    It is asked for when a module is imported that reads it, so that others work without either.
     """
     if name == "DATA":
-        return root() / "data"
+        folder = checkout()
+        return folder / "data" if folder else installed_settings() or _checked(Path.cwd())
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def cache_folder() -> Path:
-    """$ARQ_CACHE, or `data/cache` of the checkout. Downloads lie in its folder `downloads`."""
-    return _folder("ARQ_CACHE") or root() / "data" / "cache"
+    """$ARQ_CACHE; or `data/cache` of the checkout; or, without one, `arq` in the user's cache.
+
+    Downloads lie in its folder `downloads`.
+    """
+    if named := _folder("ARQ_CACHE"):
+        return named
+    if folder := checkout():
+        return folder / "data" / "cache"
+    return (_folder("XDG_CACHE_HOME") or given("~/.cache")) / "arq"
 
 
 def local_folder() -> Path:
-    """$ARQ_LOCAL_DATA, or `shared/data` beside the checkout: copies of public files."""
-    return _folder("ARQ_LOCAL_DATA") or root().parent / "shared" / "data"
+    """$ARQ_LOCAL_DATA, or `shared/data` beside the checkout (without one, in the cache): copies of
+    public files.
+    """
+    if named := _folder("ARQ_LOCAL_DATA"):
+        return named
+    folder = checkout()
+    return (folder.parent if folder else cache_folder()) / "shared" / "data"
 
 
 def minari_folder() -> Path:

@@ -19,6 +19,7 @@ from filelock import FileLock
 from arq_core.book import notebook
 from arq_core.book.notebook import Job, RunError
 from arq_core.book.side_by_side import stop_with
+from arq_core.config import surroundings
 from arq_core.config.files import write_atomic
 from arq_core.config.paths import GRID_HEAD
 
@@ -63,6 +64,7 @@ def run(root: Path, job: dict) -> float:
 
 
 def main(arguments: list[str]) -> int:
+    surroundings.settle()
     if head := os.environ.get(GRID_HEAD):
         stop_with(int(head))
     try:

@@ -10,24 +10,50 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from arq_core.config.paths import root
+from arq_core.config import processes
+from arq_core.config.paths import checkout
+
+# git archive, and so the ZIP of a host of repositories, writes the commit into this file
+ARCHIVED = ".git_archival.txt"
 
 
 def commit() -> str:
-    """The checkout's commit, with -dirty where files differ from it; "unknown" outside a
-    checkout.
+    """The checkout's commit, with -dirty where files differ from it; "unknown" where neither git
+    nor the archive it was unpacked from can say.
+
+    A repository that merely holds the checkout's folder is another project's: its commit would name
+    none of our files. An installed package without a checkout has a version instead.
     """
-    run = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=root(), capture_output=True, text=True
-    )
-    return run.stdout.strip() or "unknown"
+    folder = checkout()
+    if not folder:
+        return f"arq-core {metadata.version('arq-core')}"
+    if found := _git(folder, "rev-parse", "--show-toplevel"):
+        if Path(found).resolve() == folder:
+            return _git(folder, "describe", "--always", "--dirty") or "unknown"
+    archived = folder / ARCHIVED
+    text = archived.read_text(encoding="utf-8").strip() if archived.is_file() else ""
+    return f"{text}-archive" if re.fullmatch(r"[0-9a-f]{7,40}", text) else "unknown"
+
+
+def _git(folder: Path, *asked: str) -> str:
+    """What git answers in a folder; "" where it cannot, or is not installed."""
+    # a hook of another repository's sets GIT_DIR, GIT_WORK_TREE, ... for all that it starts
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    try:
+        run = subprocess.run(
+            ["git", *asked], cwd=folder, env=clean, capture_output=True, encoding="utf-8"
+        )
+    except OSError:
+        return ""
+    return run.stdout.strip() if not run.returncode else ""
 
 
 def processor() -> str:
-    """The processor's name and the number of its cores, as the system gives them."""
+    """The processor's name and the number of cores that this process may use."""
     info = Path("/proc/cpuinfo")
-    names = re.findall(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else []
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores"
+    text = info.read_text(encoding="utf-8", errors="replace") if info.exists() else ""
+    names = re.findall(r"model name\s*:\s*(.+)", text)
+    return f"{names[0] if names else platform.machine()}, {processes.cores()} cores"
 
 
 def versions() -> dict[str, str]:

@@ -2,12 +2,16 @@
 beside another run's provenance.
 """
 
+import functools
 import json
 import re
+import shutil
+import subprocess
 
 import pytest
 from example_rows import NAME, rows
 
+from arq_core.config import paths
 from arq_core.results import records
 from arq_core.results.records import ResultsError
 from arq_core.results.rows import read_file, read_rows, write_rows
@@ -35,6 +39,31 @@ def test_rows_are_read_beside_their_provenance(job):
     assert sorted(p.name for p in job.parent.iterdir()) == sorted(
         [NAME, NAME.replace(".jsonl", ".run.json")]
     )
+
+
+def test_rows_whose_lines_a_checkout_ended_in_windows_way_are_the_same_rows(job):
+    before = read_file(job)
+    for path in (job, records.run_path(job)):
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_file(job) == before
+    edit(job, 3, '"score": -3.0', '"score": 93.0')
+    with pytest.raises(ResultsError, match=re.escape(f"{NAME}:3: saw a line that is not the one")):
+        read_file(job)
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
+@pytest.mark.parametrize("setting", ["core.autocrlf=true", "core.eol=crlf"])
+def test_a_checkout_with_windows_settings_keeps_every_byte_of_the_rows(job, tmp_path, setting):
+    """The attributes of the repository are stronger than the user's settings."""
+    run = functools.partial(subprocess.run, check=True, capture_output=True)
+    shutil.copy(paths.root() / ".gitattributes", job.parent)
+    git = ["git", "-c", "user.name=A", "-c", "user.email=a@b", "-c", setting]
+    run([*git, "-C", job.parent, "init", "--quiet"])
+    run([*git, "-C", job.parent, "add", "."])
+    run([*git, "-C", job.parent, "commit", "--quiet", "-m", "rows"])
+    run([*git, "clone", "--quiet", job.parent, tmp_path / "clone"])
+    for path in (job, records.run_path(job)):
+        assert (tmp_path / "clone" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_a_valid_row_edited_by_hand_is_named_by_file_and_line(job):

@@ -1,0 +1,63 @@
+"""Other people's packages find a home, a user's name and a terminal that takes Greek."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from arq_core.config import paths, surroundings
+
+ASK = """
+import getpass, os, pathlib
+from arq_core.config.surroundings import settle
+settle()
+print(pathlib.Path.home(), os.access(pathlib.Path.home(), os.W_OK), bool(getpass.getuser()))
+print("\u03b5 \u2264 \u03b1")
+"""
+NOBODY = ["unshare", "--user", "--map-user=23456", "--map-group=23456"]
+
+
+def asked(tmp_path, before=(), **variables) -> subprocess.CompletedProcess:
+    """A process with these variables alone."""
+    return subprocess.run(
+        [*before, sys.executable, "-c", ASK],
+        cwd=paths.root(),
+        env={"PATH": os.environ["PATH"], "ARQ_CACHE": str(tmp_path / "cache")} | variables,
+        capture_output=True,
+    )
+
+
+def can_be_nobody() -> bool:
+    return bool(shutil.which("unshare")) and not subprocess.run([*NOBODY, "true"]).returncode
+
+
+@pytest.mark.skipif(not can_be_nobody(), reason="needs unshare, and user namespaces")
+@pytest.mark.parametrize("home", [None, "", "/nonexistent", "/proc", "relative"])
+def test_a_user_without_an_entry_gets_a_home_in_the_cache(tmp_path, home):
+    run = asked(tmp_path, NOBODY, **({} if home is None else {"HOME": home}))
+    assert not run.returncode, run.stderr.decode()
+    assert run.stdout.decode().splitlines()[0] == f"{tmp_path / 'cache/home'} True True"
+
+
+def test_a_home_that_is_there_is_left_alone(tmp_path):
+    run = asked(tmp_path, HOME=str(tmp_path))
+    assert run.stdout.decode().split("\n")[0] == f"{tmp_path} True True"
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp1252"])
+def test_a_terminal_that_knows_no_greek_gets_it_escaped(tmp_path, encoding):
+    run = asked(tmp_path, HOME=str(tmp_path), PYTHONIOENCODING=encoding)
+    assert not run.returncode, run.stderr.decode()
+    assert run.stdout.decode(encoding).splitlines()[1] == "\\u03b5 \\u2264 \\u03b1"
+
+
+def test_without_a_checkout_the_home_is_a_temporary_folder(tmp_path, monkeypatch):
+    for name in ("ARQ_CACHE", "PYTHONUTF8"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", "/nonexistent")
+    monkeypatch.setenv("ARQ_ROOT", str(tmp_path))
+    surroundings.settle()
+    assert os.path.isdir(os.environ["HOME"]) and "arq-home-" in os.environ["HOME"]

@@ -1,0 +1,92 @@
+"""A row's commit is the checkout's own, whatever repository lies around it, with or without git."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from arq_core.config import paths
+from arq_core.results import provenance
+
+GIT = shutil.which("git")
+needs_git = pytest.mark.skipif(not GIT, reason="needs git")
+
+
+def git(folder, *asked):
+    subprocess.run(
+        ["git", "-c", "user.name=A", "-c", "user.email=a@b", "-C", folder, *asked],
+        check=True,
+        capture_output=True,
+    )
+
+
+def checkout(folder, monkeypatch):
+    """The least that is known as a checkout."""
+    for name in ("data", "book"):
+        (folder / name).mkdir(parents=True)
+    (folder / "data/tasks.csv").write_text("task\n", encoding="utf-8")
+    (folder / "book/intro.md").touch()
+    (folder / provenance.ARCHIVED).write_text("$Format:%h$\n", encoding="utf-8")
+    monkeypatch.setenv("ARQ_ROOT", str(folder))
+    return folder
+
+
+def committed(folder):
+    git(folder, "init", "--quiet")
+    git(folder, "add", ".")
+    git(folder, "commit", "--quiet", "-m", "first")
+
+
+@needs_git
+def test_the_commit_of_a_checkout_says_whether_files_differ_from_it(tmp_path, monkeypatch):
+    folder = checkout(tmp_path / "own", monkeypatch)
+    committed(folder)
+    clean = provenance.commit()
+    assert len(clean) >= 7 and not clean.endswith("-dirty")
+    (folder / "data/tasks.csv").write_text("other\n", encoding="utf-8")
+    assert provenance.commit() == f"{clean}-dirty"
+
+
+@needs_git
+@pytest.mark.parametrize("where", ["vendor", "some/where/deep"])
+def test_a_repository_around_the_checkout_is_not_asked(tmp_path, monkeypatch, where):
+    (tmp_path / "theirs.txt").touch()
+    committed(tmp_path)
+    checkout(tmp_path / where, monkeypatch)
+    assert provenance.commit() == "unknown"
+
+
+@needs_git
+def test_a_hook_of_another_repository_does_not_lend_its_commit(tmp_path, monkeypatch):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/theirs.txt").touch()
+    committed(tmp_path / "other")
+    folder = checkout(tmp_path / "own", monkeypatch)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "other/.git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(folder))
+    assert provenance.commit() == "unknown"
+
+
+@needs_git
+def test_an_archive_knows_the_commit_that_it_was_made_of(tmp_path, monkeypatch):
+    folder = checkout(tmp_path / "own", monkeypatch)
+    shutil.copy(paths.Path(__file__).parents[2] / ".gitattributes", folder)
+    committed(folder)
+    own, unpacked = provenance.commit(), tmp_path / "unpacked"
+    unpacked.mkdir()
+    git(folder, "archive", "--output", tmp_path / "archive.tar", "HEAD")
+    shutil.unpack_archive(tmp_path / "archive.tar", unpacked)
+    monkeypatch.setenv("ARQ_ROOT", str(unpacked))
+    assert provenance.commit() == f"{own}-archive"
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_without_git_the_commit_is_unknown(tmp_path, monkeypatch, there):
+    folder = checkout(tmp_path / "own", monkeypatch)
+    if there:
+        (folder / "git").mkdir()
+        (folder / "git/git").write_text("not a program", encoding="utf-8")
+        os.chmod(folder / "git/git", 0o755)
+    monkeypatch.setenv("PATH", str(folder / "git"))
+    assert provenance.commit() == "unknown"
