@@ -61,7 +61,7 @@ def find(name: str | Path | Dataset) -> Source:
     if isinstance(name, Dataset):
         return Source(plain_name(name.name), None, name)
     text, known = str(name), tasks()
-    if text in known and not (isinstance(name, Path) and name.exists()):
+    if text in known and not (isinstance(name, Path) and os.path.exists(name)):
         return Source(text, known[text])
     if is_own(name):
         where = text if text.startswith(MINARI) else str(given(text).absolute())

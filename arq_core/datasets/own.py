@@ -56,9 +56,9 @@ def own_name(name: str) -> str:
     if name.startswith(MINARI):
         return plain_name(name.removeprefix(MINARI))
     path = given(name).absolute()
-    if path.name == "data" and path.parent.name:  # Minari's folder of a dataset has no other
+    if os.path.isdir(path) and path.name == "data":  # Minari's folder of a dataset has no other
         path = path.parent
-    return plain_name(path.name if path.is_dir() else path.stem)
+    return plain_name(path.name if os.path.isdir(path) else path.stem)
 
 
 def plain_name(name: str) -> str:
@@ -69,13 +69,15 @@ def plain_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_+]+", "-", ascii_only)[:LETTERS].strip("-") or "own-data"
 
 
-def row_name(title: str, dataset: Dataset) -> str:
-    """What rows of data of your own are called: their name and the first DIGITS of their hash.
+def row_name(title: str, dataset: Dataset, *tried: str) -> str:
+    """What rows of data of your own are called: their name, the first DIGITS of their hash, and
+    what they were tried with (whose hyperparameters, which simulator; "" is left out).
 
     So a copy in another folder has the same rows, and other data never: not two files of one name,
-    nor what `from_arrays` made twice.
+    nor what `from_arrays` made twice; nor has one file the same in two simulators.
     """
-    return f"{plain_name(dataset.name or title)}-{dataset.sha256[:DIGITS]}"
+    named = f"{plain_name(dataset.name or title)}-{dataset.sha256[:DIGITS]}"
+    return "-".join([named, *(plain_name(what) for what in tried if what)])
 
 
 def no_such_path(path: str | Path) -> str:
@@ -139,7 +141,7 @@ def read_own(
     if str(path).startswith(MINARI):
         data = _chosen("minari", str(path).removeprefix(MINARI), choices)
     else:
-        if not (path := given(path)).exists():
+        if not os.path.exists(path := given(path)):
             raise DataError(no_such_path(path))
         data = _chosen(layout_of(path), path, choices)
         data = replace(data, name=data.name or own_name(str(path)))
@@ -160,7 +162,9 @@ def _chosen(layout: str, where: str | Path, choices: dict) -> Dataset:
     if not made:
         return data
     said = "read with " + ", ".join(f"{name}={value!r}" for name, value in made.items())
-    return replace(data, sha256=data.transitions.fingerprint(), notes=(*data.notes, said))
+    return replace(
+        data, sha256=fingerprint_of(data.transitions, data.recorded), notes=(*data.notes, said)
+    )
 
 
 def from_arrays(

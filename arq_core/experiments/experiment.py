@@ -31,6 +31,7 @@ from arq_core.datasets.rewards import REWARDS
 from arq_core.engine.filestore import FileStore
 from arq_core.engine.machine import SOLVE_ROWS, fast_precision
 from arq_core.engine.streams import Streams
+from arq_core.envs.own import label
 from arq_core.envs.vector import EnvError, VectorEnv
 from arq_core.experiments.episodes import check_dimensions, check_layout, evaluate
 from arq_core.experiments.methods import METHODS, Trained
@@ -117,7 +118,8 @@ def prepare(
     seeds = _seeds(seeds, budget)
     dataset = source.load()
     if not source.task:
-        chosen = replace(chosen, task=row_name(source.title, dataset))
+        tried = (group, label(environment)) if environment else ()
+        chosen = replace(chosen, task=row_name(source.title, dataset, *tried))
         chosen, dataset = suited(chosen, dataset, bounds)
     device = _device(device)
     budget = replace(budget, precision=fast_precision(budget.precision, device))

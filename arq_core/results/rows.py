@@ -206,15 +206,16 @@ def write_rows(path: str | Path, rows: Iterable[dict]) -> Path:
 
 def one_setting(rows: Sequence[dict]) -> list[dict]:
     """The rows of one profile, variant and fidelity, for what shows one line a method: those of
-    the largest budget and, where it was run with several variants, of the first of VARIANTS.
+    the largest budget and, where it was run with several variants, of the first of VARIANTS. A
+    field that no row has tells none apart.
     """
     place = lambda name, order: order.index(name) if name in order else len(order)
     setting = lambda row: (
-        place(row["profile"], PROFILES),
-        row["profile"],
-        place(row["variant"], VARIANTS),
-        row["variant"],
-        place(row["fidelity"], list(FIDELITIES)),
+        place(row.get("profile"), PROFILES),
+        row.get("profile", ""),
+        place(row.get("variant"), VARIANTS),
+        row.get("variant", ""),
+        place(row.get("fidelity"), list(FIDELITIES)),
     )
     first = min(map(setting, rows), default=None)
     return [row for row in rows if setting(row) == first]

@@ -138,6 +138,12 @@ def test_a_path_that_does_not_exist_is_named_and_no_task_is_listed(here, name):
         assert str(paths.given(name).absolute()) in said and "door-human" not in said
 
 
+@pytest.mark.parametrize("name", ["x" * 300 + ".h5", "nul\0.hdf5"])
+def test_a_name_that_no_file_can_have_is_one_that_does_not_exist(here, name):
+    with pytest.raises(DataError, match="saw no such file or folder"):
+        experiment.prepare(name, "toy", 1, group="maze")
+
+
 def test_an_id_of_minari_without_its_sign_is_told_how_to_write_it(here):
     with pytest.raises(DataError, match="write minari: before the id"):
         find("D4RL/pen/expert-v2").load()
@@ -165,7 +171,9 @@ def test_names_of_rows_have_plain_letters_alone(here, name, called):
     assert own_name(name) == called
     data = from_arrays(**arrays())
     assert row_name(called, data) == f"{called}-{data.sha256[:8]}"
-    results.NAME[0](row_name(called, data)) or pytest.fail("no name of rows")
+    tried = ("adroit", "gymnasium:a.package:Door-v1")
+    assert row_name(called, data, *tried).endswith("-adroit-gymnasium-a-package-Door-v1")
+    results.NAME[0](row_name(called, data, *tried)) or pytest.fail("no name of rows")
 
 
 def test_a_folder_has_its_whole_name_and_data_is_none(here):

@@ -126,7 +126,8 @@ def test_own_arrays_are_trained_and_scored_in_a_gymnasium_environment():
         device="cpu",
     )
     rows = experiment.measure(setup, "s_psi")
-    assert {row["task"] for row in rows} == {f"own-data-{setup.dataset.sha256[:8]}"}
+    named = f"own-data-{setup.dataset.sha256[:8]}-maze-gymnasium-Pendulum-v1"
+    assert {row["task"] for row in rows} == {named}
     assert {row["fidelity"] for row in rows} == {"own"}
     assert all(row["score"] == row["return_"] and row["length"] == 200 for row in rows)
 

@@ -57,7 +57,7 @@ def test_a_file_of_ones_own_is_trained_and_scored_in_a_named_simulator(cache):
     assert (
         len(rows) == 2 * e.budget.episodes
         and {r["fidelity"] for r in rows} == {"own"}
-        and rows[0]["task"] == f"mine-{e.dataset.sha256[:8]}"
+        and rows[0]["task"] == f"mine-{e.dataset.sha256[:8]}-maze-maze"
     )
     assert read_file(next((cache / "results").glob("*.jsonl"))) == rows
     assert all(
