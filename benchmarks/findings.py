@@ -581,7 +581,7 @@ def kept_part(
     digest = hashlib.sha256(source + repr((name, key, size)).encode()).hexdigest()[:16]
     path = folder and folder / f"{name}-{digest}.json"
     if path and path.exists():
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     start = time.monotonic()
     found = list(compute()), time.monotonic() - start
     if path:

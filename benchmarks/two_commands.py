@@ -41,7 +41,7 @@ MARKS = re.compile(r"(<!-- costs[^>]*-->\n).*?(\n<!-- end of costs -->)", re.S)
 def megabytes(folder: Path) -> int:
     return int(
         subprocess.run(
-            ["du", "-sm", folder], capture_output=True, text=True, check=True
+            ["du", "-sm", folder], capture_output=True, encoding="utf-8", check=True
         ).stdout.split()[0]
     )
 
@@ -73,7 +73,7 @@ def commit_of(clone: Path) -> str:
     return subprocess.run(
         ["git", "-C", clone, "rev-parse", "--short", "HEAD"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     ).stdout.strip()
 
@@ -99,7 +99,8 @@ def publish(clone: Path, kept: dict) -> None:
     )
     readme = ROOT / "README.md"
     write_atomic(
-        readme, MARKS.sub(lambda m: m[1] + table(cost) + m[2], readme.read_text()).encode()
+        readme,
+        MARKS.sub(lambda m: m[1] + table(cost) + m[2], readme.read_text(encoding="utf-8")).encode(),
     )
 
 
@@ -116,7 +117,7 @@ def main(folder: str) -> None:
         for k, v in os.environ.items()
         if k == "ARQ_LOCAL_DATA" or not k.startswith(("ARQ_", "VIRTUAL_ENV", "PYTHON"))
     }
-    done = json.loads(kept.read_text()) if kept.exists() else {}
+    done = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     for name, command in STEPS.items():
         if name in done:
             continue
@@ -126,7 +127,7 @@ def main(folder: str) -> None:
         start = time.monotonic()
         subprocess.run(command, cwd=clone, env=environment, check=True)
         done[name] = round(time.monotonic() - start, 1), commit_of(clone)
-        kept.write_text(json.dumps(done))
+        kept.write_text(json.dumps(done), encoding="utf-8")
         print(f"{name}: {done[name][0]} s", flush=True)
         publish(clone, done)
 

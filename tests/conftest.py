@@ -96,11 +96,13 @@ def offline_page(chromium, widget_book):
 @pytest.fixture(scope="session")
 def axe_source():
     """The text of axe-core, fetched once by npm at the version of tests/browser/package.json."""
-    wanted = json.loads((browser.TOOLS / "package.json").read_text())["dependencies"]["axe-core"]
+    wanted = json.loads((browser.TOOLS / "package.json").read_text(encoding="utf-8"))[
+        "dependencies"
+    ]["axe-core"]
     folder = browser.TOOLS / "node_modules/axe-core"
     if (
         not (folder / "package.json").exists()
-        or json.loads((folder / "package.json").read_text())["version"] != wanted
+        or json.loads((folder / "package.json").read_text(encoding="utf-8"))["version"] != wanted
     ):
         if shutil.which("npm") is None:
             pytest.skip(
@@ -111,7 +113,7 @@ def axe_source():
             ["npm", "ci", "--ignore-scripts"],
             cwd=browser.TOOLS,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             timeout=120,
         )
         if run.returncode:

@@ -34,7 +34,7 @@ def started(*arguments, folder=ROOT, **environment):
     return subprocess.run(
         [sys.executable, "-m", "arq_core", *arguments],
         cwd=folder,
-        text=True,
+        encoding="utf-8",
         env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
         capture_output=True,
     )
@@ -76,7 +76,9 @@ def test_help_imports_nothing_heavy():
         "import sys\nfrom arq_core.__main__ import arq\n"
         "arq.main(['--help'], standalone_mode=False)\nprint(*sys.modules)"
     )
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8"
+    )
     assert "Commands:" in run.stdout and not HEAVY & set(run.stdout.split()), run.stderr
 
 
@@ -166,7 +168,7 @@ def test_a_process_that_is_interrupted_ends_with_130():
     run = subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=ROOT,
-        text=True,
+        encoding="utf-8",
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -231,7 +233,11 @@ def test_where_names_folders_and_variables_and_what_is_not_ours(tmp_path):
 def test_where_knows_every_variable_that_is_read():
     files = [ROOT / "Makefile", *(ROOT / "workflow").glob("*.*")]
     files += (ROOT / "arq_core").rglob("*.py")
-    read = {name for path in files for name in re.findall(r"\bARQ_[A-Z0-9_]+", path.read_text())}
+    read = {
+        name
+        for path in files
+        for name in re.findall(r"\bARQ_[A-Z0-9_]+", path.read_text(encoding="utf-8"))
+    }
     assert read == set(paths.VARIABLES)
 
 
@@ -252,14 +258,16 @@ def test_a_passport_says_whether_the_data_are_here_and_how_to_get_them(tmp_path)
 def test_collecting_shows_cards_and_copies_them(tmp_path, monkeypatch):
     from arq_core.collectors import pointmaze, run
 
-    (tmp_path / "a.json").write_text('{"key": 1, "episodes": 2}')
+    (tmp_path / "a.json").write_text('{"key": 1, "episodes": 2}', encoding="utf-8")
     monkeypatch.setattr(pointmaze, "recipe", lambda name: name)
     monkeypatch.setattr(run, "record", lambda recipe: tmp_path / "a.hdf5")
     name = "pointmaze-umaze-recollected"
     ended = ran("collect", name, "--cards", tmp_path / "b/c")
     shown = f'{tmp_path / "a.hdf5"}\n{{\n "episodes": 2\n}}\n'
     assert ended.exit_code == 0 and ended.stdout == shown
-    assert (tmp_path / f"b/c/{name}.json").read_text() == (tmp_path / "a.json").read_text()
+    assert (tmp_path / f"b/c/{name}.json").read_text(encoding="utf-8") == (
+        tmp_path / "a.json"
+    ).read_text(encoding="utf-8")
     (tmp_path / "a.json").unlink()
     ended = ran("collect", name)
     assert ended.exit_code == 1 and "No such file" in ended.stderr
@@ -267,7 +275,7 @@ def test_collecting_shows_cards_and_copies_them(tmp_path, monkeypatch):
 
 def test_costs_are_those_on_record():
     run, kept = ran("costs"), ROOT / "data/benchmarks/grid_costs.json"
-    assert run.exit_code == 0 and run.stdout == kept.read_text()
+    assert run.exit_code == 0 and run.stdout == kept.read_text(encoding="utf-8")
 
 
 def test_costs_are_not_taken_from_nothing(tmp_path):
@@ -300,7 +308,7 @@ def test_make_calls_the_command_with_todays_variables(target, wanted):
     run = subprocess.run(
         ["make", "--no-print-directory", "-n", *target],
         cwd=ROOT,
-        text=True,
+        encoding="utf-8",
         capture_output=True,
         check=True,
     )
@@ -310,7 +318,9 @@ def test_make_calls_the_command_with_todays_variables(target, wanted):
 
 
 def test_make_help_names_the_command():
-    run = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        ["make", "help"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
+    )
     assert ".venv/bin/arq --help" in run.stdout
 
 
@@ -328,4 +338,4 @@ def test_the_old_ways_to_call_it_are_named_nowhere():
     ):
         texts += [path for path in (ROOT / top).rglob(kinds) if path.is_file()]
     for path in texts:
-        assert not old.search(path.read_text(errors="replace")), path.name
+        assert not old.search(path.read_text(errors="replace", encoding="utf-8")), path.name

@@ -29,7 +29,7 @@ def is_stub(function):
 
 def methods_of_classes():
     """All classes of the package by name, each with the names of its methods."""
-    trees = [ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")]
     return {c.name: {f.name for f in functions(c)} for tree in trees for c in classes(tree)}
 
 
@@ -53,7 +53,7 @@ def test_what_is_public_has_a_docstring(room):
     missing = [
         f"{path.relative_to(PACKAGE.parent)}:{line} {name}"
         for path in sorted((PACKAGE / room).rglob("*.py"))
-        for line, name in silent(ast.parse(path.read_text()), known)
+        for line, name in silent(ast.parse(path.read_text(encoding="utf-8")), known)
     ]
     assert not missing, "\n".join(missing)
 

@@ -1,6 +1,7 @@
 """The house: who may know whom, what comes without torch, what is public, and what no file does."""
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,7 @@ def modules():
 
 
 def run(*command, **more):
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, **more)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", **more)
 
 
 def test_the_layers_of_pyproject_hold():
@@ -57,15 +58,17 @@ def test_an_import_that_runs_upward_or_into_the_world_is_found(tmp_path, room, l
     for path in modules():
         copy = tmp_path / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_text(path.read_text())
-    (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+        copy.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "pyproject.toml").write_text(
+        (ROOT / "pyproject.toml").read_text(encoding="utf-8"), encoding="utf-8"
+    )
     broken = tmp_path / "arq_core" / room
-    broken.write_text(broken.read_text() + f"\n{line}\n")
+    broken.write_text(broken.read_text(encoding="utf-8") + f"\n{line}\n", encoding="utf-8")
     command = subprocess.run(
         [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
         cwd=tmp_path,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
     )
     assert command.returncode == 1 and "1 broken" in command.stdout, command.stdout
@@ -81,7 +84,10 @@ def test_the_paper_is_ten_files_and_the_package_eighteen_names():
     assert sorted(p.stem for p in (PACKAGE / "algorithm").glob("*.py")) == sorted(
         [*PAPER, "__init__"]
     )
-    lines = {p.name: len(p.read_text().splitlines()) for p in (PACKAGE / "algorithm").glob("*.py")}
+    lines = {
+        p.name: len(p.read_text(encoding="utf-8").splitlines())
+        for p in (PACKAGE / "algorithm").glob("*.py")
+    }
     assert max(lines.values()) <= 250 and sum(lines.values()) <= 1700, lines
     names = {p.name for p in PACKAGE.iterdir() if p.name != "__pycache__"}
     assert len(names) <= 18, names
@@ -89,7 +95,7 @@ def test_the_paper_is_ten_files_and_the_package_eighteen_names():
 
 def test_a_room_says_what_it_holds_and_holds_no_code_in_its_init():
     for path in PACKAGE.rglob("__init__.py"):
-        tree = ast.parse(path.read_text())
+        tree = ast.parse(path.read_text(encoding="utf-8"))
         assert ast.get_docstring(tree), path
         assert path.parent == PACKAGE or len(tree.body) == 1, path
 
@@ -114,14 +120,14 @@ def test_the_front_door_names_every_room():
 
 def test_imports_are_absolute():
     for path in modules():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}: relative import"
 
 
 def test_notebooks_name_modules_and_no_lazy_names():
     """The runner finds by dotted names what a page depends on; a lazy name would hide it."""
     for path in sorted((ROOT / "notebooks").rglob("*.ipynb")):
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         assert "import arq_core\\n" not in text and "import arq_core as" not in text, path.name
         for name in arq_core.__all__:
             assert f"from arq_core import {name}" not in text, path.name
@@ -129,7 +135,7 @@ def test_notebooks_name_modules_and_no_lazy_names():
 
 def test_nothing_loads_pickles_by_itself():
     for path in [*modules(), *sorted((ROOT / "benchmarks").glob("*.py"))]:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             call = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
             unsafe = {"torch.load", "pickle.load", "pickle.loads", "joblib.load", "eval", "exec"}
             assert call not in unsafe, f"{path.name}: {call}"
@@ -143,4 +149,65 @@ def test_no_path_of_a_machine_is_written_down():
     ]
     for path in [*modules(), *sorted(texts)]:
         for start in ("/root/", "/home/", "/work/", "/Users/", "/tmp/"):
-            assert start not in path.read_text(), f"{path.name}: {start}"
+            assert start not in path.read_text(encoding="utf-8"), f"{path.name}: {start}"
+
+
+def _texts_without_encoding(code: str) -> list[str]:
+    """Calls that open a text, or read a program's output as one, and do not say its encoding."""
+    found = []
+    for call in (node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)):
+        given = {word.arg for word in call.keywords}
+        function = call.func
+        name = getattr(function, "id", getattr(function, "attr", ""))
+        plain = isinstance(function, ast.Name)
+        owner = "" if plain else getattr(getattr(function, "value", None), "id", "")
+        if "encoding" in given or owner in ("os", "zipfile", "tarfile", "tokenize"):
+            continue
+        modes = [word.value for word in call.keywords if word.arg == "mode"]
+        modes += call.args[1:2] if plain or owner == "io" else call.args[:1]
+        binary = any("b" in str(getattr(mode, "value", "")) for mode in modes)
+        if (
+            (name == "open" and not binary)
+            or (name == "read_text" and not call.args and not plain)
+            or (name == "write_text" and len(call.args) < 2)
+            or {"text", "universal_newlines"} & given
+            and name in ("run", "Popen", "check_output")
+        ):
+            found.append(ast.unparse(call))
+    return found
+
+
+def test_texts_are_opened_with_their_encoding():
+    """A system's own encoding need not know Greek: German and Windows' do not."""
+    found = {
+        str(path.relative_to(ROOT)): lines
+        for folder in ("arq_core", "benchmarks", "workflow", "tests")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if (lines := _texts_without_encoding(path.read_text(encoding="utf-8")))
+    }
+    for path in sorted((ROOT / "notebooks").rglob("*.ipynb")):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            code = "".join(cell["source"])
+            if cell["cell_type"] == "code" and (lines := _texts_without_encoding(code)):
+                found[path.name] = lines
+    assert not found
+
+
+@pytest.mark.parametrize(
+    "code, missed",
+    [
+        ("open('x')", 1),
+        ("open('x', 'rb')", 0),
+        ("p.open('w')", 1),
+        ("p.read_text()", 1),
+        ("p.read_text('utf-8')", 0),
+        ("read_text(p)", 0),
+        ("p.write_text('a')", 1),
+        ("p.write_text('a', 'utf-8')", 0),
+        ("subprocess.run(x, text=True)", 1),
+        ("subprocess.run(x)", 0),
+        ("f'{p.read_text()}'", 1),
+    ],
+)
+def test_a_text_opened_without_its_encoding_is_found(code, missed):
+    assert len(_texts_without_encoding(code)) == missed

@@ -17,7 +17,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".github/workflows"
 FILES = sorted(FOLDER.glob("*.yml"))
-MAKEFILE = (ROOT / "Makefile").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 # what someone may have typed
 TYPED = re.compile(
     r"\b(inputs|github\.event\.(?!repository\b)|github\.(head_ref|ref_name|actor)|env)\b"
@@ -27,7 +27,7 @@ LINTER = ROOT / "tests/actionlint"
 
 def workflow(path):
     """A workflow as a dictionary; YAML 1.1 reads its key `on` as true."""
-    parsed = yaml.safe_load(path.read_text())
+    parsed = yaml.safe_load(path.read_text(encoding="utf-8"))
     return parsed | {"on": parsed.pop(True)}
 
 
@@ -148,7 +148,9 @@ def test_a_change_is_tested_as_the_readme_says_on_the_oldest_and_another_python(
     assert [s for s in scripts if s in wanted] == wanted and any("chrom" in s for s in scripts)
     oldest, newest = job["strategy"]["matrix"]["python"]
     assert (
-        tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+        tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+            "requires-python"
+        ]
         == f">={oldest}"
     )
     assert tuple(map(int, newest.split("."))) > tuple(map(int, oldest.split(".")))
@@ -202,7 +204,7 @@ def test_the_weekly_run_offers_the_profiles_that_there_are():
     inputs = workflow(FOLDER / "weekly.yml")["on"]["workflow_dispatch"]["inputs"]
     assert (
         inputs["profile"]["options"]
-        == list(tomllib.loads((ROOT / "data/profiles.toml").read_text()))
+        == list(tomllib.loads((ROOT / "data/profiles.toml").read_text(encoding="utf-8")))
         and inputs["profile"]["default"] == "ci"
     )
     assert inputs.keys() == {"profile", "tasks", "methods"}
@@ -220,17 +222,17 @@ def table(tmp_path, **typed):
     }
     fake = tmp_path / "bin/make"
     fake.parent.mkdir()
-    fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@" > got\n')
+    fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@" > got\n', encoding="utf-8")
     fake.chmod(0o755)
     given = {"PROFILE": "ci", "TASKS": "", "METHODS": ""} | typed
     script = tmp_path / "script.sh"
-    script.write_text(step["run"])
+    script.write_text(step["run"], encoding="utf-8")
     environment, got = (
         os.environ | given | {"PATH": f"{fake.parent}:{os.environ['PATH']}"},
         tmp_path / "got",
     )
     status = subprocess.run(["bash", "-e", str(script)], cwd=tmp_path, env=environment).returncode
-    return status, got.read_text().splitlines() if got.exists() else None
+    return status, got.read_text(encoding="utf-8").splitlines() if got.exists() else None
 
 
 def test_names_reach_make_as_they_were_typed(tmp_path):
@@ -291,7 +293,7 @@ def linter():
             ["npm", "ci", "--ignore-scripts"],
             cwd=LINTER,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             timeout=120,
         )
         if run.returncode:
@@ -309,17 +311,21 @@ def lint(tmp_path_factory):
     """
     folder, command = tmp_path_factory.mktemp("lint") / ".github/workflows", linter()
     folder.mkdir(parents=True)
-    ci = (FOLDER / "ci.yml").read_text()
-    texts = {path.stem: path.read_text() for path in FILES} | {
+    ci = (FOLDER / "ci.yml").read_text(encoding="utf-8")
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in FILES} | {
         f"error{i}": ci.replace(was, now) for i, (was, now, _) in enumerate(ERRORS)
     }
     for name, text in texts.items():
-        (folder / f"{name}.yml").write_text(text)
+        (folder / f"{name}.yml").write_text(text, encoding="utf-8")
     files = (
         [str(folder / "*.yml")] if command[0] == "node" else sorted(map(str, folder.glob("*.yml")))
     )
     out = subprocess.run(
-        [*command, *files], cwd=folder.parents[1], capture_output=True, text=True, timeout=120
+        [*command, *files],
+        cwd=folder.parents[1],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
     ).stdout
     said = re.findall(r"^\S*\.github/workflows/(\w+)\.yml:(\d+:\d+:? .*)", out, re.M)
     return {name: [text for where, text in said if where == name] for name in texts}
@@ -333,4 +339,6 @@ def test_actionlint_finds_nothing(name, lint):
 @pytest.mark.parametrize("place", range(len(ERRORS)))
 def test_actionlint_would_find_an_error(place, lint):
     was, _, said = ERRORS[place]
-    assert was in (FOLDER / "ci.yml").read_text() and said in " ".join(lint[f"error{place}"])
+    assert was in (FOLDER / "ci.yml").read_text(encoding="utf-8") and said in " ".join(
+        lint[f"error{place}"]
+    )

@@ -42,7 +42,7 @@ def main(stamp: Path, extras: str) -> None:
     options = ["--quiet", "--disable-pip-version-check", "-c", "constraints.txt"]
     lock = Path("_build/venv.lock")
     lock.parent.mkdir(exist_ok=True)
-    with open(lock, "w") as held:
+    with open(lock, "w", encoding="utf-8") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -30,7 +30,7 @@ PASSED_ON = ("PYTHONPATH", "XDG_CACHE_HOME", "ARQ_CACHE")
 def kubectl(*arguments: str, manifest: str | None = None) -> str:
     try:
         run = subprocess.run(
-            ["kubectl", *arguments], input=manifest, capture_output=True, text=True
+            ["kubectl", *arguments], input=manifest, capture_output=True, encoding="utf-8"
         )
     except FileNotFoundError:
         sys.exit(
@@ -46,7 +46,7 @@ def manifest(script: Path, cpus: int, mem_mb: int, minutes: int, gpus: int) -> d
 
     Memory and GPUs are limits as well as requests.
     """
-    job = yaml.safe_load(TEMPLATE.read_text())
+    job = yaml.safe_load(TEMPLATE.read_text(encoding="utf-8"))
     job["metadata"]["generateName"] = "arq-"
     job["spec"]["activeDeadlineSeconds"] = 60 * minutes
     container = job["spec"]["template"]["spec"]["containers"][0]

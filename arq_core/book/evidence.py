@@ -216,7 +216,7 @@ def notebook_page(path: Path) -> str:
     the code printed.
     """
     parts = []
-    for cell in json.loads(path.read_text())["cells"]:
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
         parts.append(f'<pre class="{cell["cell_type"]}">{escape("".join(cell["source"]))}</pre>')
         for output in cell.get("outputs", []):
             data = output.get("data", {})

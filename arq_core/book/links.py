@@ -176,10 +176,11 @@ def outside(
     chosen = FOLLOWING | settings | {"root_doc": "links", "exclude_patterns": ["out"]}
     (folder / "conf.py").write_text(
         "from arq_core.book.links import setup\n"
-        + "".join(f"{name} = {value!r}\n" for name, value in chosen.items())
+        + "".join(f"{name} = {value!r}\n" for name, value in chosen.items()),
+        encoding="utf-8",
     )
-    (folder / "links.rst").write_text("Links\n=====\n")
-    (folder / WANTED).write_text(json.dumps(list(wanted)))
+    (folder / "links.rst").write_text("Links\n=====\n", encoding="utf-8")
+    (folder / WANTED).write_text(json.dumps(list(wanted)), encoding="utf-8")
     command = [
         sys.executable,
         "-m",
@@ -193,7 +194,7 @@ def outside(
     ]
     (folder / "out/output.json").unlink(missing_ok=True)
     try:
-        run = subprocess.run(command, capture_output=True, text=True, timeout=longest)
+        run = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=longest)
     except subprocess.TimeoutExpired:
         raise LinksError(
             f"links: not all answered within {longest:.0f} s, see "
@@ -201,7 +202,8 @@ def outside(
         ) from None
     try:
         answers = [
-            json.loads(line) for line in (folder / "out/output.json").read_text().splitlines()
+            json.loads(line)
+            for line in (folder / "out/output.json").read_text(encoding="utf-8").splitlines()
         ]
     except OSError:
         raise LinksError(
@@ -218,7 +220,9 @@ def setup(app) -> None:
 
 
 def _refer(app, document: nodes.document) -> None:
-    for line, address in enumerate(json.loads((Path(app.srcdir) / WANTED).read_text()), 1):
+    for line, address in enumerate(
+        json.loads((Path(app.srcdir) / WANTED).read_text(encoding="utf-8")), 1
+    ):
         reference = nodes.reference("", address, refuri=address)
         reference.line = line
         document += nodes.paragraph("", "", reference)

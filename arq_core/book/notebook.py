@@ -118,7 +118,11 @@ def dependencies(root: Path, job: Job) -> list[Path]:
         names = set()
         for path in {p for n in new for p in _files(root, n)} - found:
             found.add(path)
-            names |= _mentioned(path.read_text(), True) if path.suffix == ".py" else set()
+            names |= (
+                _mentioned(path.read_text(encoding="utf-8"), True)
+                if path.suffix == ".py"
+                else set()
+            )
     return sorted(found | {p for p in (job.source, root / "constraints.txt") if p.is_file()})
 
 
@@ -136,7 +140,7 @@ def job_key(root: Path, job: Job) -> str:
 def is_done(job: Job, key: str) -> bool:
     """Whether the target holds a clean run for that key, with all figures that its code shows."""
     try:
-        run = json.loads(job.target.read_text())
+        run = json.loads(job.target.read_text(encoding="utf-8"))
         return run["metadata"]["arq"]["key"] == key and not kernel.figures_missing(
             [cell | {"source": "".join(cell["source"])} for cell in run["cells"]]
         )
@@ -232,7 +236,7 @@ def run(root: Path, job: Job, key: str) -> float:
         }
         # it holds this machine's paths
         notebook.metadata.pop("papermill", None)
-        partial.write_text(json.dumps(notebook, indent=1) + "\n")
+        partial.write_text(json.dumps(notebook, indent=1) + "\n", encoding="utf-8")
         os.replace(partial, job.target)
     except papermill.PapermillExecutionError as e:
         raise RunError(

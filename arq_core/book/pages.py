@@ -175,7 +175,11 @@ def build_pages(root: Path, held: Sequence[int] = ()) -> Path:
         root / "_build/pages.log",
     )
     key = _page_key(root)
-    if stamp.exists() and stamp.read_text() == key and (html / "index.html").exists():
+    if (
+        stamp.exists()
+        and stamp.read_text(encoding="utf-8") == key
+        and (html / "index.html").exists()
+    ):
         print("  kept  pages")
         return html / "index.html"
     shutil.rmtree(new, ignore_errors=True)
@@ -196,7 +200,7 @@ def build_pages(root: Path, held: Sequence[int] = ()) -> Path:
         "--all",
     ]
     print("  builds pages")
-    with open(log, "w") as f:
+    with open(log, "w", encoding="utf-8") as f:
         code = subprocess.run(
             command,
             cwd=root,
@@ -206,7 +210,7 @@ def build_pages(root: Path, held: Sequence[int] = ()) -> Path:
             env=surroundings.ours(root) | {"MPLBACKEND": "agg", "NO_COLOR": "1"},
         ).returncode
     if code or not (new / "_build/html/index.html").exists():
-        lines = log.read_text(errors="replace").splitlines()
+        lines = log.read_text(errors="replace", encoding="utf-8").splitlines()
         told = [line for line in lines if re.search(r"WARNING: |ERROR: |Error: ", line)] or lines[
             -40:
         ]
@@ -223,7 +227,7 @@ def build_pages(root: Path, held: Sequence[int] = ()) -> Path:
     shutil.rmtree(html, ignore_errors=True)
     os.replace(new / "_build/html", html)
     shutil.rmtree(new)
-    stamp.write_text(key)
+    stamp.write_text(key, encoding="utf-8")
     return html / "index.html"
 
 

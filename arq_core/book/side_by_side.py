@@ -66,7 +66,7 @@ def _run(
     signal.signal(signal.SIGINT, signal.default_int_handler)
     stop_with(head)
     os.environ.setdefault(THREADS, str(threads))
-    with open(log, "w", buffering=1) as f:
+    with open(log, "w", buffering=1, encoding="utf-8") as f:
         os.dup2(f.fileno(), 1)
         os.dup2(f.fileno(), 2)
         try:

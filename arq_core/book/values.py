@@ -63,7 +63,7 @@ class Status(SphinxDirective):
         runs, lines, versions = [], [], set()
         for path in files_in(Path(self.env.srcdir) / "executed", "*.ipynb"):
             self.env.note_dependency(str(path))
-            runs.append((json.loads(path.read_text())["metadata"].get("arq"), path))
+            runs.append((json.loads(path.read_text(encoding="utf-8"))["metadata"].get("arq"), path))
             if runs[-1][0] is None:
                 logger.warning(
                     "%s: saw no record of its run, expected a notebook run by `make book`",

@@ -61,7 +61,7 @@ SPREAD = Gait(0.3, 0.2, 0.2, 0.15, 0.8, 0.15, 0.7, 0.15)
 @cache
 def gait(path: Path = GAIT_FILE) -> Gait:
     """The gait that the collectors walk with."""
-    return Gait(**json.loads(path.read_text())["constants"])
+    return Gait(**json.loads(path.read_text(encoding="utf-8"))["constants"])
 
 
 def walk(
@@ -167,7 +167,7 @@ def main() -> None:
         ),
     )
     write_atomic(GAIT_FILE, (json.dumps(text, indent=1) + "\n").encode())
-    print(GAIT_FILE.read_text())
+    print(GAIT_FILE.read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ def record(recipe: Recipe) -> Path:
                 key=dict(recipe.key),
             )
         with replacing(path.with_suffix(".json")) as part:
-            part.write_text(json.dumps(card, indent=1, sort_keys=True) + "\n")
+            part.write_text(json.dumps(card, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         shutil.rmtree(folder)
     return path
 
@@ -131,14 +131,14 @@ def _alone(path: Path) -> Iterator[None]:
 
 def data_card(recipe: Recipe) -> dict:
     """What the card beside the recorded file says: hash, counts, statistics of returns, texts."""
-    return json.loads(record(recipe).with_suffix(".json").read_text())
+    return json.loads(record(recipe).with_suffix(".json").read_text(encoding="utf-8"))
 
 
 def _is_whole(recipe: Recipe) -> bool:
     path, card = recipe.path, recipe.path.with_suffix(".json")
     if not (path.is_file() and card.is_file()):
         return False
-    expected = json.loads(card.read_text())["sha256"]
+    expected = json.loads(card.read_text(encoding="utf-8"))["sha256"]
     if (seen := sha256_of(path)) != expected:
         raise DataError(
             f"{path}: saw SHA-256 {seen}, expected {expected}, as when it was recorded; "

@@ -26,5 +26,5 @@ def collect(names: Sequence[str], cards: Path | None = None) -> Iterator[tuple[P
         if cards:
             cards.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(card, cards / f"{name}.json")
-        said = json.loads(card.read_text())
+        said = json.loads(card.read_text(encoding="utf-8"))
         yield path, {key: value for key, value in said.items() if key != "key"}

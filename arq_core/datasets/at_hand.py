@@ -64,7 +64,7 @@ def data_card(name: str, folder: Path | None = None) -> dict | None:
     None where there is none yet.
     """
     path = (folder or DATA / "cards") / f"{name}.json"
-    return json.loads(path.read_text()) if path.is_file() else None
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def stand_ins(row: Task) -> list[str]:

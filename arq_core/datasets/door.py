@@ -85,13 +85,17 @@ def _rebuilt(demos: list[Demo]) -> dict[str, np.ndarray]:
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
     path = cache_folder() / "rebuilt" / f"door-human-{name}.safetensors"
     sidecar = path.with_suffix(".json")
-    if path.is_file() and sidecar.is_file() and sidecar.read_text() == _sidecar(key, path):
+    if (
+        path.is_file()
+        and sidecar.is_file()
+        and sidecar.read_text(encoding="utf-8") == _sidecar(key, path)
+    ):
         return load_file(path)
     arrays = rebuild(demos)
     with replacing(path) as part:
         part.write_bytes(save(arrays))
     with replacing(sidecar) as part:
-        part.write_text(_sidecar(key, path))
+        part.write_text(_sidecar(key, path), encoding="utf-8")
     return arrays
 
 
@@ -173,7 +177,7 @@ def render_frame(demo: int, step: int, width: int = 480, height: int = 480) -> n
                 [sys.executable, "-m", __name__, *map(str, (demo, step, width, height, part))],
                 env=inherited | dict(MUJOCO_GL=backend, PYTHONPATH=path),
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
             )
             if done.returncode == 0:
                 return np.load(part)

@@ -191,7 +191,7 @@ def _locked(name: str | None = None) -> dict:
     if not path.is_file():
         return {}
     try:
-        entries = json.loads(path.read_text())
+        entries = json.loads(path.read_text(encoding="utf-8"))
         entry = entries if name is None else entries.get(name, {})
         if name in entries and not (
             re.fullmatch("[0-9a-f]{64}", entry["sha256"])
@@ -211,4 +211,6 @@ def _lock(name: str, entry: dict) -> None:
     """Adds the entry; entries that other processes add at the same time are kept."""
     path = _lock_path()
     with _alone(path), replacing(path) as part:
-        part.write_text(json.dumps(_locked() | {name: entry}, indent=1, sort_keys=True) + "\n")
+        part.write_text(
+            json.dumps(_locked() | {name: entry}, indent=1, sort_keys=True) + "\n", encoding="utf-8"
+        )

@@ -197,6 +197,7 @@ def write_minari(folder: Path, arrays: Mapping[str, np.ndarray]) -> Path:
                 total_steps=int(ends[-1]),
                 **box,
             )
-        )
+        ),
+        encoding="utf-8",
     )
     return folder

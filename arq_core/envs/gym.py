@@ -414,7 +414,7 @@ def _registering(asked: str) -> list[str]:
         done = subprocess.run(
             [sys.executable, "-c", look, asked, *packages],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             timeout=SEARCH_SECONDS,
         )
     except (OSError, subprocess.TimeoutExpired):

@@ -53,7 +53,7 @@ def first_frame(environment: str, width: int = 480, height: int = 480) -> np.nda
             done = subprocess.run(
                 command,
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
                 env=inherited | dict(MUJOCO_GL=backend, PYTHONPATH=path, OMP_NUM_THREADS="1"),
             )
             if done.returncode == 0:

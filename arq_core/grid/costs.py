@@ -140,7 +140,7 @@ def _policy_weights(s: Size) -> float:
 @functools.cache
 def rates(root: Path) -> dict[str, float]:
     """Measured seconds a unit, by step."""
-    return json.loads((root / FILE).read_text())[RATES]
+    return json.loads((root / FILE).read_text(encoding="utf-8"))[RATES]
 
 
 def seconds(root: Path, name: str, profile: str, step: str, method: str, seeds: int = 0) -> float:
@@ -154,7 +154,7 @@ def gpu_rates(root: Path) -> tuple[float, float]:
 
     Of the measured GPU: the line through its two measured sizes.
     """
-    measured = json.loads((root / GPU_FILE).read_text())
+    measured = json.loads((root / GPU_FILE).read_text(encoding="utf-8"))
     line = next(line for line in measured["gpu_steps"] if line["title"] == GPU_LINE)["competitors"]
     small, large = GPU_NETWORKS
     seconds_of = {n: line[f"{n} seeds"]["milliseconds"] / 1e3 for n in GPU_NETWORKS}
@@ -235,9 +235,9 @@ def _at_the_data(root: Path, record: dict) -> float:
     That step leaves no tensors that could say.
     """
     cell = Cell(record["task"], record["method"], record["profile"], record["variant"])
-    return json.loads((root / f"{plan.place(cell, 'dataset')}.ipynb").read_text())["metadata"][
-        "arq"
-    ]["wall_s"]
+    return json.loads((root / f"{plan.place(cell, 'dataset')}.ipynb").read_text(encoding="utf-8"))[
+        "metadata"
+    ]["arq"]["wall_s"]
 
 
 def calibrate(root: Path) -> dict:
@@ -247,7 +247,7 @@ def calibrate(root: Path) -> dict:
     """
     found: dict[str, list[tuple[float, float]]] = {step: [] for step in plan.ORDER}
     for path in files_in(root / plan.GRID, "*/rows/*.run.json"):
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
         s = size(record["task"], record["profile"], len(record["seeds"]))
         for step in record["steps"]:
             spent = _at_the_data(root, record) if step["step"] == "dataset" else step["seconds"]

@@ -98,7 +98,7 @@ def configure(root: Path, request: Request) -> Path:
         indent=1,
     )
     path = root / plan.GRID / "config.json"
-    if not path.exists() or path.read_text() != text:
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
         write_atomic(path, text.encode())
     return path
 
@@ -159,7 +159,7 @@ def planned(root: Path, request: Request) -> list[tuple[str, Cell]]:
         command(root, request, "--dry-run"),
         cwd=root,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         env=environment(root, request),
     )
     if run.returncode:
@@ -220,13 +220,13 @@ def execute(root: Path, request: Request, total: int, held: int) -> int:
     """
     log = root / plan.GRID / "snakemake.log"
     with (
-        open(log, "w") as f,
+        open(log, "w", encoding="utf-8") as f,
         subprocess.Popen(
             command(root, request),
             cwd=root,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
             pass_fds=(held,),
             env=environment(root, request),
             preexec_fn=_end_with_parent,
@@ -258,7 +258,10 @@ def failures(root: Path, cells: Sequence[Cell]) -> list[dict]:
             if (p := root / f"{plan.place(cell, step)}.error.json").exists()
         ]
         if errors:
-            out.append(json.loads(errors[0].read_text()) | dict(task=cell.task, method=cell.method))
+            out.append(
+                json.loads(errors[0].read_text(encoding="utf-8"))
+                | dict(task=cell.task, method=cell.method)
+            )
         elif not plan.finished(root, cell):
             step = next(
                 (

@@ -67,7 +67,7 @@ def processor_counters(root: Path = RAPL) -> list[Counter]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text().strip()
+        return path.read_text(encoding="utf-8").strip()
     except OSError as e:
         raise Unreadable(f"{path}: {e.strerror}") from None
 

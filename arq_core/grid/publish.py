@@ -90,7 +90,7 @@ def publish(root: Path, cells: Sequence[Cell], folder: Path) -> dict[str, list[s
         except records.ResultsError as error:
             out["kept"].append(str(error))
             continue
-        records.write_run(target, json.loads(records.run_path(source).read_text()))
+        records.write_run(target, json.loads(records.run_path(source).read_text(encoding="utf-8")))
         for step in cell.steps():
             nbformat = notebook_format()
             notebook = nbformat.read(root / plan.notebook(cell, step), nbformat.NO_CONVERT)

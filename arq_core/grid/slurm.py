@@ -22,7 +22,7 @@ class QueueError(RuntimeError):
 
 def _ask(*command: str) -> str:
     try:
-        run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+        run = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=PATIENCE)
     except FileNotFoundError:
         raise QueueError(
             f"saw no command {command[0]!r}, expected Slurm's; start the run on a "

@@ -104,7 +104,7 @@ def receipt(
     before = {
         file["file"]
         for path in receipts
-        for file in json.loads((root() / path).read_text())["files"]
+        for file in json.loads((root() / path).read_text(encoding="utf-8"))["files"]
     }
     own = {
         path: seconds
@@ -162,7 +162,7 @@ def run_record(
     """From any number to everything behind it: configuration, seeds, data, steps with their files
     and notebooks, machine, time, energy.
     """
-    done = [json.loads((root() / path).read_text()) for path in receipts]
+    done = [json.loads((root() / path).read_text(encoding="utf-8")) for path in receipts]
     steps = [
         dict(
             step=r["step"],

@@ -54,7 +54,7 @@ def read_failures(path: str | Path = FAILED) -> list[dict]:
         return []
     wanted = {"task", "profile", "method", "variant", "step", "notebook", "error", "log"}
     try:
-        failures = json.loads(Path(path).read_text())
+        failures = json.loads(Path(path).read_text(encoding="utf-8"))
         missing = [sorted(wanted - f.keys()) for f in failures if wanted - f.keys()]
     except (json.JSONDecodeError, AttributeError, TypeError) as e:
         raise ResultsError(

@@ -224,7 +224,7 @@ def test_sampling_killed_twice_ends_with_every_block_once(tmp_path):
             [sys.executable, "-c", code],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            text=True,
+            encoding="utf-8",
         )
 
     kept = []

@@ -120,10 +120,12 @@ def test_roles_tables_and_evidence_are_built(made):
     file(folder / "book/conf.py", CONF)
     file(folder / "book/index.rst", PAGE.format(roles=text))
     assert sphinx(folder) == (0, "")
-    page = (folder / "out/index.html").read_text()
+    page = (folder / "out/index.html").read_text(encoding="utf-8")
     assert ">not run</span>" in page and "nan" not in page
     jobs = {(r["task"], r["profile"], r["method"], r["variant"]) for r in rows}
-    assert f"{len(jobs)} jobs of" in (folder / "out/evidence/index.html").read_text()
+    assert f"{len(jobs)} jobs of" in (folder / "out/evidence/index.html").read_text(
+        encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize("made", sorted(SETS.keys() - set(BUILT)), indirect=True)

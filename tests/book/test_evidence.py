@@ -97,7 +97,7 @@ def make_book(folder, page=PAGE):
     file(folder / "book/conf.py", "extensions = ['arq_core.book.values']\nhtml_theme = 'basic'\n")
     file(folder / "book/index.rst", page)
     for name in ("published.csv", "tasks.csv"):
-        file(folder / "data" / name, (ROOT / "data" / name).read_text())
+        file(folder / "data" / name, (ROOT / "data" / name).read_text(encoding="utf-8"))
     kept = folder / "data/results"
     write_rows(kept / NAME, rows([[10.0, 12.0], [8.0, 6.0]]))
     write_rows(kept / OLD, rows([[9.0], [9.5]], method="s_psi"))
@@ -114,13 +114,13 @@ def built(tmp_path_factory):
 
 
 def section(built, job):
-    text = (built / "evidence/door-human.html").read_text()
+    text = (built / "evidence/door-human.html").read_text(encoding="utf-8")
     found = re.search(rf'<section id="{re.escape(job)}">(.*?)</section>', text, re.S)
     return html.unescape(re.sub("<[^>]*>", " ", found[1])), found[1]
 
 
 def test_a_number_leads_to_its_job_in_one_click(built):
-    page = (built / "index.html").read_text()
+    page = (built / "index.html").read_text(encoding="utf-8")
     links = set(re.findall(r'href="(evidence/door-human\.html#[^"]+)"><b>', page))
     # the number in a sentence
     assert re.search(
@@ -133,12 +133,12 @@ def test_a_number_leads_to_its_job_in_one_click(built):
     assert links == {f"evidence/{evidence.address(Path(name).stem)}" for name in (NAME, OLD)}
     for link in links:
         path, anchor = link.split("#")
-        assert f'id="{anchor}"' in (built / path).read_text()
+        assert f'id="{anchor}"' in (built / path).read_text(encoding="utf-8")
 
 
 def test_every_link_of_the_results_and_of_the_evidence_leads_somewhere(built):
     for path in [built / "index.html", *sorted((built / "evidence").rglob("*.html"))]:
-        for link in re.findall(r'href="([^"#:]+)(?:#[^"]*)?"', path.read_text()):
+        for link in re.findall(r'href="([^"#:]+)(?:#[^"]*)?"', path.read_text(encoding="utf-8")):
             # the page of the book that this small one lacks
             if "results.html" not in link and "_static" not in link:
                 assert (path.parent / html.unescape(link)).exists(), (path.name, link)
@@ -193,7 +193,7 @@ def test_rows_without_a_record_of_their_run_say_so(built):
 
 
 def test_an_executed_notebook_can_be_read_and_taken_along(built):
-    text = (built / "evidence/door-human.ci/q.html").read_text()
+    text = (built / "evidence/door-human.ci/q.html").read_text(encoding="utf-8")
     for part in (
         "# Q &lt;b&gt;",
         "print(1 &lt; 2)",
@@ -202,12 +202,15 @@ def test_an_executed_notebook_can_be_read_and_taken_along(built):
         "evidence.css",
     ):
         assert part in text, part
-    assert json.loads((built / "evidence/door-human.ci/q.ipynb").read_text()) == NOTEBOOK
+    assert (
+        json.loads((built / "evidence/door-human.ci/q.ipynb").read_text(encoding="utf-8"))
+        == NOTEBOOK
+    )
 
 
 def test_the_tables_as_files_are_in_the_book(built):
     assert (
-        NAME in (built / "tables/table_a4.csv").read_text()
+        NAME in (built / "tables/table_a4.csv").read_text(encoding="utf-8")
         and (built / "tables/tables.tex").exists()
     )
 
@@ -224,7 +227,7 @@ def test_the_tables_as_files_are_in_the_book(built):
 )
 def test_a_touched_row_fails_the_build_by_file_and_line(tmp_path, touch, told):
     path = make_book(tmp_path, DOOR) / "data/results" / NAME
-    path.write_text(touch(path.read_text()))
+    path.write_text(touch(path.read_text(encoding="utf-8")), encoding="utf-8")
     status, said = sphinx(tmp_path)
     assert status != 0 and told in said, said
 
@@ -243,7 +246,7 @@ def test_a_failed_cell_is_marked_in_the_page(tmp_path):
     make_book(tmp_path, DOOR)
     file(tmp_path / "_build/grid/failed.json", json.dumps([failed]))
     assert sphinx(tmp_path) == (0, "")
-    page = (tmp_path / "out/index.html").read_text()
+    page = (tmp_path / "out/index.html").read_text(encoding="utf-8")
     assert (
         page.count('<td class="arq-failed">') == 1
         and "Out &lt;of&gt; memory" in page

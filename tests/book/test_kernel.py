@@ -32,7 +32,10 @@ def run(folder, *cells):
     )
     nbformat.write(made, folder / "n.ipynb")
     notebook.run(folder, Job(folder / "n.ipynb", folder / "done.ipynb"), "key")
-    return [c["outputs"] for c in json.loads((folder / "done.ipynb").read_text())["cells"]]
+    return [
+        c["outputs"]
+        for c in json.loads((folder / "done.ipynb").read_text(encoding="utf-8"))["cells"]
+    ]
 
 
 def texts(outputs):
@@ -47,7 +50,7 @@ def pictures(outputs):
 
 def write(path, text):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -164,11 +167,11 @@ def test_the_users_backend_takes_no_figure_away(tmp_path, monkeypatch, backend):
     ],
 )
 def test_fewer_figures_than_the_code_draws_is_a_failure(tmp_path, cell, seen, expected):
-    (tmp_path / "done.ipynb").write_text("the earlier run")
+    (tmp_path / "done.ipynb").write_text("the earlier run", encoding="utf-8")
     told = rf"n\.ipynb: cell 1: saw {seen} figures, expected {expected}"
     with pytest.raises(RunError, match=told):
         run(tmp_path, "print(1)", cell)
-    assert (tmp_path / "done.ipynb").read_text() == "the earlier run"
+    assert (tmp_path / "done.ipynb").read_text(encoding="utf-8") == "the earlier run"
 
 
 @pytest.mark.parametrize(
@@ -214,9 +217,9 @@ def test_a_kept_run_that_lacks_a_figure_is_run_again(tmp_path):
     run(tmp_path, DRAW + "plt.show()", "print(1)")
     job = Job(tmp_path / "n.ipynb", tmp_path / "done.ipynb")
     assert notebook.is_done(job, "key") and not notebook.is_done(job, "other")
-    kept = json.loads(job.target.read_text())
+    kept = json.loads(job.target.read_text(encoding="utf-8"))
     kept["cells"][0]["outputs"] = []
-    job.target.write_text(json.dumps(kept))
+    job.target.write_text(json.dumps(kept), encoding="utf-8")
     assert not notebook.is_done(job, "key")
 
 

@@ -9,7 +9,9 @@ from sphinx_books import ROOT, file, sphinx
 from arq_core.book import library
 
 PACKAGE = ROOT / "arq_core"
-PAGES = "".join((ROOT / "book" / name).read_text() for name in ("method.md", "score.md"))
+PAGES = "".join(
+    (ROOT / "book" / name).read_text(encoding="utf-8") for name in ("method.md", "score.md")
+)
 CONF = "extensions = ['myst_parser', 'arq_core.book.library']\nhtml_theme = 'basic'\n"
 ROOMS = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
 
@@ -28,7 +30,7 @@ def imported_rooms(room):
     """The rooms that the files of a room import, in whatever line."""
     found = set()
     for path in (PACKAGE / room).rglob("*.py"):
-        tree = ast.parse(path.read_text())
+        tree = ast.parse(path.read_text(encoding="utf-8"))
         ignored = of_type_checking(tree)
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.module and id(node) not in ignored:
@@ -42,7 +44,11 @@ def imported_rooms(room):
 
 def rooms_table():
     """{room: the rooms that the library's page says it may import}, in the table's order."""
-    rows = re.findall(r"^\* - `(\w+)`\n  - .*\n  - (.*)$", (ROOT / "book/api.md").read_text(), re.M)
+    rows = re.findall(
+        r"^\* - `(\w+)`\n  - .*\n  - (.*)$",
+        (ROOT / "book/api.md").read_text(encoding="utf-8"),
+        re.M,
+    )
     names = [name for name, _ in rows]
     below = {name: set(names[i + 1 :]) for i, name in enumerate(names)}
     return {
@@ -102,7 +108,7 @@ def book(tmp_path_factory):
 
 
 def test_a_room_is_described_from_its_docstrings_in_its_reading_order(book):
-    page = (book / "index.html").read_text()
+    page = (book / "index.html").read_text(encoding="utf-8")
     places = [
         page.index(f'id="arq_core.engine.{name}"')
         for name in ("streams.Streams", "machine.compiled", "train.train", "store.Store")
@@ -117,7 +123,9 @@ def test_a_room_is_described_from_its_docstrings_in_its_reading_order(book):
 
 
 def test_the_page_of_a_file_has_the_place_that_links_name(book):
-    assert 'id="Streams"' in (book / "_modules/arq_core/engine/streams.html").read_text()
+    assert 'id="Streams"' in (book / "_modules/arq_core/engine/streams.html").read_text(
+        encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def site(folder, body, **files):
         "sub/target.html": TARGET,
         "sub/data file.csv": "a",
     }.items():
-        (folder / name).write_text(text)
+        (folder / name).write_text(text, encoding="utf-8")
     return folder
 
 
@@ -70,14 +70,14 @@ def test_links_that_lead_somewhere_are_no_problem(tmp_path, link):
     ],
 )
 def test_a_link_that_leads_nowhere_is_named_with_its_page_and_line(tmp_path, link, why):
-    (tmp_path / "outside.html").write_text(TARGET)
+    (tmp_path / "outside.html").write_text(TARGET, encoding="utf-8")
     (problem,) = links.problems(site(tmp_path / "site", link))
     assert problem.startswith("index.html:2: ") and why in problem
 
 
 def test_the_themes_templates_are_no_pages(tmp_path):
     site(tmp_path, "").joinpath("_static").mkdir()
-    (tmp_path / "_static/macros.html").write_text('<a href="{{ pathto(1) }}">')
+    (tmp_path / "_static/macros.html").write_text('<a href="{{ pathto(1) }}">', encoding="utf-8")
     assert links.problems(tmp_path) == []
 
 
@@ -90,7 +90,8 @@ def test_the_readme_links_to_files_folders_and_headings(tmp_path):
     path = tmp_path / "README.md"
     path.write_text(
         "# Two words\n\n[a](#two-words) [b](README.md) [c](sub/) [d](#gone) "
-        "![e](gone.svg)\n\n| t |\n|---|\n| [f](https://example.org/f) |\n"
+        "![e](gone.svg)\n\n| t |\n|---|\n| [f](https://example.org/f) |\n",
+        encoding="utf-8",
     )
     site(tmp_path, "")
     page = links.readme(path)
@@ -112,7 +113,7 @@ def test_an_address_is_followed_once_and_names_the_pages_that_have_it(tmp_path):
         f'<a href="{a}">x</a><a href="{a}">x</a><a href="//example.org/b">x</a><a '
         'href="sub/target.html">',
     )
-    (tmp_path / "second.html").write_text(f'<a href="{a}">')
+    (tmp_path / "second.html").write_text(f'<a href="{a}">', encoding="utf-8")
     assert links.addresses(links.pages(tmp_path)) == {
         a: ["index.html", "second.html"],
         b: ["index.html"],
@@ -249,7 +250,7 @@ def test_hosts_that_hold_up_the_check_for_too_long_end_it(tmp_path, host):
 
 def test_the_check_prints_what_is_broken(tmp_path, host, capfd):
     home = f"http://127.0.0.1:{host.server_port}"
-    (tmp_path / "README.md").write_text(f"[a]({home}/gone)\n")
+    (tmp_path / "README.md").write_text(f"[a]({home}/gone)\n", encoding="utf-8")
     with pytest.raises(links.LinksError, match="make book"):
         links.check(tmp_path)
     site(tmp_path / "_build/html", "")
@@ -272,7 +273,7 @@ def test_make_links_checks_here_where_it_is_told_to():
             ["make", "--no-print-directory", "-n", "links", *arguments],
             cwd=ROOT,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=True,
         )
         assert run.stdout.strip().splitlines()[-1].strip().endswith(wanted)

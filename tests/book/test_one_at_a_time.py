@@ -36,14 +36,14 @@ def arq(folder, *arguments):
     """`arq` in a checkout in `folder`, whose work takes five minutes."""
     for name in ("data", "book"):
         (folder / name).mkdir(exist_ok=True)
-    (folder / "data/tasks.csv").write_text("task,loader\n")
+    (folder / "data/tasks.csv").write_text("task,loader\n", encoding="utf-8")
     code = f"{BEGIN}\ncommand.main({list(arguments)!r})"
     return subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         env=os.environ | {"ARQ_ROOT": str(folder)},
     )
 

@@ -106,7 +106,7 @@ def test_what_a_notebook_loads_is_found_from_any_folder(tmp_path, name, folder):
         [sys.executable, "-c", "\n".join(wanted)],
         cwd=ROOT / "notebooks" if folder == "notebooks" else tmp_path,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         env=os.environ | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "agg", "ARQ_ROOT": str(ROOT)},
     )
     assert run.returncode == 0, run.stderr
@@ -120,5 +120,8 @@ def test_a_step_that_is_opened_by_hand_writes_below_the_checkout(tmp_path, monke
     monkeypatch.setenv("ARQ_CACHE", str(tmp_path / "cache"))
     code = "\n".join(code_cells(ROOT / "notebooks/grid/dataset.ipynb"))
     exec(compile(code, "dataset.ipynb", "exec"), {})
-    assert json.loads((tmp_path / "_build/receipt.json").read_text())["step"] == "dataset"
+    assert (
+        json.loads((tmp_path / "_build/receipt.json").read_text(encoding="utf-8"))["step"]
+        == "dataset"
+    )
     assert not list((tmp_path / "opened").iterdir())

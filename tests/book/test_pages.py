@@ -93,7 +93,7 @@ def test_a_key_changes_with_what_the_notebook_reaches_and_nothing_else(project, 
     if path.suffix == ".ipynb":
         notebook(path, "from arq_core import used\nprint(1)", parameters='profile = "x"')
     else:
-        file(path, (path.read_text() if path.exists() else "") + "\n# changed\n")
+        file(path, (path.read_text(encoding="utf-8") if path.exists() else "") + "\n# changed\n")
     assert (runner.job_key(project, job) != before) is again
 
 
@@ -134,7 +134,7 @@ def test_what_is_large_is_neither_fetched_nor_collected_for_a_book(tmp_path, mon
             for name in asked
             if tasks.task(name).fidelity == "official" or name == "hopper-expert-recollected"
         ]
-        said = json.loads((tmp_path / "_build/missing.json").read_text())
+        said = json.loads((tmp_path / "_build/missing.json").read_text(encoding="utf-8"))
         assert (
             said.keys() == tasks.tasks().keys()
             and "collects it" in said["hopper-expert-recollected"]
@@ -147,7 +147,7 @@ def test_a_notebook_runs_once_and_holds_where_it_was_run(project, capfd):
         book.run_notebooks(project, "ci")
     told = capfd.readouterr().out
     assert told.count("  runs  n.ipynb") == 1 and told.count("  kept  n.ipynb") == 1
-    text = (project / "book/executed/page.ipynb").read_text()
+    text = (project / "book/executed/page.ipynb").read_text(encoding="utf-8")
     arq = json.loads(text)["metadata"]["arq"]
     assert (
         arq["parameters"] == {"profile": "ci"}
@@ -164,7 +164,10 @@ def test_a_failing_notebook_leaves_the_earlier_run_and_names_the_error(project):
     notebook(project / "n.ipynb", "print(1)", "raise ValueError('no such door')")
     with pytest.raises(RunError, match=r"(?s)n\.ipynb: cell .* raised ValueError: no such door"):
         book.run_notebooks(project, "ci")
-    assert target.read_text() == "the earlier run" and len(list(target.parent.iterdir())) == 1
+    assert (
+        target.read_text(encoding="utf-8") == "the earlier run"
+        and len(list(target.parent.iterdir())) == 1
+    )
 
 
 def test_a_kernel_that_dies_is_a_failure(project):
@@ -301,11 +304,11 @@ def pages(tmp_path):
 
 def test_an_edited_value_changes_the_page(pages):
     assert sphinx(pages) == (0, "")
-    assert "It took 1.2 minutes" in (pages / "out/index.html").read_text()
+    assert "It took 1.2 minutes" in (pages / "out/index.html").read_text(encoding="utf-8")
     file(pages / "data/costs.json", '{"book": {"minutes": 7}}')
     os.utime(pages / "data/costs.json", (time.time() + 5,) * 2)
     assert sphinx(pages) == (0, "")
-    assert "It took 7.0 minutes" in (pages / "out/index.html").read_text()
+    assert "It took 7.0 minutes" in (pages / "out/index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -322,7 +325,7 @@ def test_an_edited_value_changes_the_page(pages):
 def test_a_value_that_does_not_exist_fails_the_build(pages, text):
     file(pages / "book/index.rst", f"Title\n=====\n\n{text}\n")
     for name in ("published.csv", "tasks.csv", "profiles.toml"):
-        file(pages / "data" / name, (ROOT / "data" / name).read_text())
+        file(pages / "data" / name, (ROOT / "data" / name).read_text(encoding="utf-8"))
     status, told = sphinx(pages)
     assert status != 0 and "saw" in told
 
@@ -346,7 +349,7 @@ def test_the_status_page_is_read_from_the_executed_notebooks(pages):
     )
     run = file(pages / "book/executed/maze.ipynb", json.dumps({"metadata": {"arq": arq}}))
     assert sphinx(pages) == (0, "")
-    page = (pages / "out/index.html").read_text()
+    page = (pages / "out/index.html").read_text(encoding="utf-8")
     for text in (
         'href="executed/maze.html">01_maze<',
         "profile = &#34;ci&#34;",
@@ -375,31 +378,35 @@ def test_an_external_asset_fails_the_build(pages):
 
 def test_notebook_sources_have_no_outputs():
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        for cell in json.loads(path.read_text())["cells"]:
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
             assert not cell.get("outputs") and cell.get("execution_count") is None, path.name
 
 
 def test_every_dependency_is_pinned():
     pinned = set(
-        re.findall(r"^([A-Za-z0-9_.-]+)==\S+$", (ROOT / "constraints.txt").read_text(), re.M)
+        re.findall(
+            r"^([A-Za-z0-9_.-]+)==\S+$",
+            (ROOT / "constraints.txt").read_text(encoding="utf-8"),
+            re.M,
+        )
     )
     pinned = {p.lower().replace("_", "-") for p in pinned}
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = project["dependencies"] + [
         d for extra in project["optional-dependencies"].values() for d in extra
     ]
     assert {re.match(r"[A-Za-z0-9-]+", d)[0].lower() for d in wanted} <= pinned
     assert "+" not in "".join(
-        re.findall(r"^[^#\n]*==\S+$", (ROOT / "constraints.txt").read_text(), re.M)
+        re.findall(r"^[^#\n]*==\S+$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.M)
     )
 
 
 def test_equations_that_the_code_cites_are_on_a_page():
-    pages = "".join(p.read_text() for p in (ROOT / "book").glob("*.md"))
+    pages = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "book").glob("*.md"))
     tags = set(re.findall(r"\\tag\{(\w+)\}", pages)) | {
         f"Eq. {n}" for n in re.findall(r"\(eq-(\d)\)", pages)
     }
-    code = "".join(p.read_text() for p in (ROOT / "arq_core").rglob("*.py"))
+    code = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "arq_core").rglob("*.py"))
     cited = set(re.findall(r'"""(S\d|AWR)\b', code)) | set(
         re.findall(r"(?<![\d], )\b(Eq\. [456])\b", code)
     )
@@ -410,7 +417,7 @@ def test_a_page_needs_a_notebook_and_a_line_of_the_contents(project):
     """Without an entry in book/notebooks.toml; what has one comes after it."""
     notebook(project / "notebooks/07_walks.ipynb", "print(1)")
     toc = project / "book/_toc.yml"
-    file(toc, toc.read_text() + "- file: executed/walks\n")
+    file(toc, toc.read_text(encoding="utf-8") + "- file: executed/walks\n")
     plain = {"source": "notebooks/07_walks.ipynb", "page": "walks"}
     assert book.manifest(project)[0] == plain and book.manifest(project)[1]["page"] == "page"
     job = book.make_job(project, plain, "ci")

@@ -70,13 +70,13 @@ def test_two_run_at_the_same_time_each_on_its_share_of_the_cores(tmp_path, capfd
         "  assert time.time() < end, 'alone'\n    time.sleep(.05)\nprint('met')"
     )
     side_by_side.run(tmp_path, jobs(tmp_path, meets, meets), 2, tmp_path / "logs")
-    assert [(tmp_path / f"here{n}").read_text() for n in (0, 1)] == ["3", "3"]
+    assert [(tmp_path / f"here{n}").read_text(encoding="utf-8") for n in (0, 1)] == ["3", "3"]
     for n in (0, 1):
         # libzmq may add a line: a process that ends can fail its assertion in signaler.cpp, with
         # all done
-        said = (tmp_path / f"logs/n{n}.log").read_text()
+        said = (tmp_path / f"logs/n{n}.log").read_text(encoding="utf-8")
         assert (
-            "met" in (tmp_path / f"done/n{n}.ipynb").read_text()
+            "met" in (tmp_path / f"done/n{n}.ipynb").read_text(encoding="utf-8")
             and said.splitlines()[0] == "met"
             and said.count("met") == 1
         ), said
@@ -109,29 +109,31 @@ def test_one_that_fails_and_one_whose_process_dies_leave_the_others_done_and_are
 def test_a_run_that_is_stopped_leaves_the_earlier_copies_and_no_kernel(tmp_path, workers, how):
     (tmp_path / "book").mkdir()
     (tmp_path / "data").mkdir()
-    (tmp_path / "data/profiles.toml").write_text("[ci]\n")
-    (tmp_path / "data/tasks.csv").write_text("task,loader\n")
+    (tmp_path / "data/profiles.toml").write_text("[ci]\n", encoding="utf-8")
+    (tmp_path / "data/tasks.csv").write_text("task,loader\n", encoding="utf-8")
     (tmp_path / "book/_toc.yml").write_text(
-        "root: a\nchapters:\n" + "".join(f"- file: executed/n{n}\n" for n in range(workers))
+        "root: a\nchapters:\n" + "".join(f"- file: executed/n{n}\n" for n in range(workers)),
+        encoding="utf-8",
     )
     (tmp_path / "book/notebooks.toml").write_text(
-        "".join(f'[[notebook]]\nsource = "n{n}.ipynb"\npage = "n{n}"\n' for n in range(workers))
+        "".join(f'[[notebook]]\nsource = "n{n}.ipynb"\npage = "n{n}"\n' for n in range(workers)),
+        encoding="utf-8",
     )
     jobs(tmp_path, *[NOTE_PID + "import time; time.sleep(300)"] * workers)
     earlier = tmp_path / "book/executed/n0.ipynb"
     earlier.parent.mkdir()
-    earlier.write_text("the earlier run")
+    earlier.write_text("the earlier run", encoding="utf-8")
     code = (
         "from arq_core import __main__ as command\nfrom arq_core.book import pages\n"
         "pages.note_missing = lambda root: None\n"
         f"if __name__ == '__main__':\n    command.main(['book', '--jobs', '{workers}'])"
     )
-    (tmp_path / "go.py").write_text(code)
+    (tmp_path / "go.py").write_text(code, encoding="utf-8")
     running = subprocess.Popen(
         [sys.executable, tmp_path / "go.py"],
         cwd=ROOT,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         start_new_session=True,
         env=os.environ | {"ARQ_ROOT": str(tmp_path)},
         # a background shell ignores it
@@ -142,10 +144,10 @@ def test_a_run_that_is_stopped_leaves_the_earlier_copies_and_no_kernel(tmp_path,
             running.poll() is None and all((tmp_path / f"pid{n}").exists() for n in range(workers))
         )
     )
-    kernels = [int((tmp_path / f"pid{n}").read_text()) for n in range(workers)]
+    kernels = [int((tmp_path / f"pid{n}").read_text(encoding="utf-8")) for n in range(workers)]
     os.killpg(running.pid, signal.SIGINT) if how == "Ctrl-C" else running.kill()
     _, told = running.communicate(timeout=120)
     assert (running.returncode == 130 and "stopped" in told) or how == "kill -9"
     until(lambda: all(gone(k) for k in kernels), 60)
     until(lambda: [p.name for p in earlier.parent.iterdir()] == ["n0.ipynb"], 60)
-    assert earlier.read_text() == "the earlier run"
+    assert earlier.read_text(encoding="utf-8") == "the earlier run"

@@ -50,7 +50,7 @@ def build(folder):
         "results.md": PAGE,
         "_toc.yml": "format: jb-book\nroot: results\n",
     }.items():
-        (folder / "book" / name).write_text(text)
+        (folder / "book" / name).write_text(text, encoding="utf-8")
     kept = folder / "data/results"
     kept.mkdir(parents=True)
     for name in ("published.csv", "tasks.csv"):
@@ -77,7 +77,7 @@ def build(folder):
         ),
     )
     (folder / "_build/grid").mkdir(parents=True)
-    (folder / "_build/grid/failed.json").write_text(json.dumps([FAILED]))
+    (folder / "_build/grid/failed.json").write_text(json.dumps([FAILED]), encoding="utf-8")
     command = [
         sys.executable,
         "-c",
@@ -93,7 +93,7 @@ def build(folder):
         "--keep-going",
     ]
     run = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"}
+        command, cwd=ROOT, capture_output=True, encoding="utf-8", env=os.environ | {"NO_COLOR": "1"}
     )
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     return folder / "_build/html"

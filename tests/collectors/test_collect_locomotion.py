@@ -182,7 +182,7 @@ def test_card_says_what_differs(tiny):
     card = json.loads(
         record(locomotion.recipe("hopper-medium-replay-recollected"))
         .with_suffix(".json")
-        .read_text()
+        .read_text(encoding="utf-8")
     )
     assert (
         "not the replay buffer" in card["card"]["differences"]
@@ -215,7 +215,7 @@ def test_medium_of_a_training_that_stays_below_is_its_best():
 
 
 def test_harvest_says_how_its_policies_were_trained(policies):
-    card = json.loads((policies / "hopper" / "ladder.json").read_text())
+    card = json.loads((policies / "hopper" / "ladder.json").read_text(encoding="utf-8"))
     assert (
         card["settings"]["steps"] == SETTINGS.steps
         and card["trained_steps"] == 600

@@ -178,7 +178,7 @@ def test_interrupted_training_takes_the_same_steps(tmp_path, update):
     assert 130 <= killed.taken < 240
     killed.settings = replace(chosen, state_every=10_000)
     killed.run_episode()  # whose state is never kept
-    killed.log.write_text(killed.log.read_text() + "lost\n")
+    killed.log.write_text(killed.log.read_text(encoding="utf-8") + "lost\n", encoding="utf-8")
     Training("hopper", chosen, tmp_path / "halves").run()
     whole, halves = (
         safetensors.torch.load_file(tmp_path / name / "state.safetensors")
@@ -203,7 +203,10 @@ def test_time_limit_is_no_terminal(tmp_path):
     training = Training("bandit", replace(TINY, steps=20), tmp_path, Bandit())
     training.run()
     assert training.taken == 20 and not training.learner.replay[:, 1 + 2 + 1].any()
-    lines = [json.loads(line) for line in (tmp_path / "episodes.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line)
+        for line in (tmp_path / "episodes.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert [line["steps"] for line in lines] == [5, 10, 15, 20]
 
 

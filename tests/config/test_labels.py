@@ -10,7 +10,7 @@ from arq_core.grid import plan
 
 
 def test_a_label_belongs_to_a_method_of_ours_or_of_the_paper():
-    with open(DATA / "published.csv", newline="") as f:
+    with open(DATA / "published.csv", newline="", encoding="utf-8") as f:
         published = {row["method"] for row in csv.DictReader(f) if row["table"] == "a4"}
     assert set(METHODS) == published and set(LABELS) <= published | set(methods.METHODS)
 

@@ -24,7 +24,7 @@ HOLDS = (
 def holder(folder, how):
     """(process that holds the lock, its child)."""
     running = subprocess.Popen(
-        [sys.executable, "-c", HOLDS, folder, how], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLDS, folder, how], stdout=subprocess.PIPE, encoding="utf-8"
     )
     return running, int(running.stdout.readline())
 

@@ -19,7 +19,7 @@ def test_cores_are_those_of_the_affinity():
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); "
         "from arq_core.config import processes; print(processes.cores())"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
     assert run.stdout == "1\n" and 1 <= processes.cores() <= os.cpu_count()
 
 

@@ -22,7 +22,7 @@ PAPER = {  # row of the paper's tables -> how our field is read
 
 
 def test_hyperparameters_are_those_of_tables_a1_to_a3():
-    with open(paths.DATA / "hyperparameters_published.csv", newline="") as f:
+    with open(paths.DATA / "hyperparameters_published.csv", newline="", encoding="utf-8") as f:
         rows = {(r["table"], r["parameter"]): r for r in csv.DictReader(f)}
     for name, read in PAPER.items():
         for group in COLUMNS:
@@ -39,8 +39,10 @@ def test_every_profile_gives_every_group_a_whole_budget(profile, group):
 
 def test_a_profile_that_sets_more_than_a_budget_is_refused(tmp_path, monkeypatch):
     for file in ("profiles.toml", "hyperparameters.toml"):
-        (tmp_path / file).write_text((paths.DATA / file).read_text())
-    with open(tmp_path / "profiles.toml", "a") as f:
+        (tmp_path / file).write_text(
+            (paths.DATA / file).read_text(encoding="utf-8"), encoding="utf-8"
+        )
+    with open(tmp_path / "profiles.toml", "a", encoding="utf-8") as f:
         f.write("alpha_arq = 3.0\n")
     monkeypatch.setattr(settings, "DATA", tmp_path)
     with pytest.raises(UnknownName, match=r"profiles.toml \[paper\]: saw alpha_arq, expected only"):

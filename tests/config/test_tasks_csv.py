@@ -26,7 +26,7 @@ D4RL_GROUPS = ("locomotion", "adroit", "antmaze", "kitchen")
 
 
 def paper_names():
-    with open(DATA / "published.csv", newline="") as f:
+    with open(DATA / "published.csv", newline="", encoding="utf-8") as f:
         return list(dict.fromkeys(r["dataset"] for r in csv.DictReader(f) if r["table"] == "a4"))
 
 
@@ -100,14 +100,14 @@ def test_no_two_rows_share_a_file_or_a_hash():
         if "://" in a
     ]
     hashes = [row.sha256 for row in tasks.tasks().values() if row.sha256]
-    with open(DATA / "known_files.csv", newline="") as f:
+    with open(DATA / "known_files.csv", newline="", encoding="utf-8") as f:
         hashes += [r["sha256"] for r in csv.DictReader(f)]
     assert len(set(addresses)) == len(addresses) and len(set(hashes)) == len(hashes)
 
 
 def test_every_file_known_by_hash_is_another_version_of_some_row():
     named = {o.split("=")[0] for row in tasks.tasks().values() for o in row.other_versions.split()}
-    with open(DATA / "known_files.csv", newline="") as f:
+    with open(DATA / "known_files.csv", newline="", encoding="utf-8") as f:
         for r in csv.DictReader(f):
             assert (
                 r["name"] in named
@@ -191,7 +191,7 @@ def test_nothing_is_decided_by_a_part_of_a_name():
         r"""|\.(?:task|published_name)\.(?:startswith|endswith|split)\("""
     )
     for path in sorted((DATA.parent / "arq_core/datasets").rglob("*.py")):
-        assert not asked.search(path.read_text()), path
+        assert not asked.search(path.read_text(encoding="utf-8")), path
 
 
 def defined(place):
@@ -199,7 +199,7 @@ def defined(place):
     need the simulator.
     """
     module, name = place.split(":")
-    tree = ast.parse((DATA.parent / (module.replace(".", "/") + ".py")).read_text())
+    tree = ast.parse((DATA.parent / (module.replace(".", "/") + ".py")).read_text(encoding="utf-8"))
     imported = {
         alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
     }

@@ -64,7 +64,7 @@ def with_picture(folder):
     picture = dict(type="Box", dtype="uint8", shape=[8, 8, 3], low=0, high=255)
     parts = dict(camera=picture, joints=vector, tip=vector)
     meta["observation_space"] = json.dumps(dict(type="Dict", subspaces=parts))
-    (folder / "metadata.json").write_text(json.dumps(meta))
+    (folder / "metadata.json").write_text(json.dumps(meta), encoding="utf-8")
     with h5py.File(path, "a") as file:
         for episode in file.values():
             x = episode["observations"][()]
@@ -108,7 +108,7 @@ def test_an_action_space_is_not_answered_with_keys_of_observations(tmp_path):
     path = fuzzing.write("minari", tmp_path / "main_data.hdf5")
     meta = json.loads(fuzzing.METADATA)
     meta["action_space"] = json.dumps(dict(type="Discrete", dtype="int64", start=0, n=4))
-    path.with_name("metadata.json").write_text(json.dumps(meta))
+    path.with_name("metadata.json").write_text(json.dumps(meta), encoding="utf-8")
     with pytest.raises(DataError, match=r"actions: saw the space Discrete.*convert the dataset\.$"):
         arq.read_own(tmp_path)
 

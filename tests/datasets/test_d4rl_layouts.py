@@ -407,7 +407,7 @@ def test_two_million_steps_need_at_most_twice_the_memory_of_the_file_s_arrays(tm
     out = subprocess.run(
         [sys.executable, "-c", READ, str(tmp_path / "large.hdf5")],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     ).stdout
     used, transitions, episodes = map(int, out.split())

@@ -140,7 +140,7 @@ def half(places):
     part.write_bytes(RIGHT[:12_000])
 
     def of(address, validator='"1"'):
-        part.with_suffix(".origin").write_text(f"{address}\n{validator}\n")
+        part.with_suffix(".origin").write_text(f"{address}\n{validator}\n", encoding="utf-8")
         return part
 
     return of
@@ -159,7 +159,7 @@ def test_without_a_hash_a_part_from_elsewhere_is_not_used(server, places, half, 
     part = half(origin)
     if origin is None:
         # killed while it was written
-        part.with_suffix(".origin").write_text(f'{server.address}/right\n"1')
+        part.with_suffix(".origin").write_text(f'{server.address}/right\n"1', encoding="utf-8")
     assert fetch_locked(NAME, [server.address + "/right"]).read_bytes() == RIGHT
     assert server.hits == [("/right", None)]
 
@@ -351,7 +351,7 @@ def test_a_name_that_is_a_path_is_refused(places, name):
 def test_first_use_records_the_hash_and_later_uses_ask_nobody(server, places):
     final, _ = places
     assert fetch_locked(NAME, [server.address + "/right"]) == fetch_locked(NAME, []) == final
-    entry = json.loads(lock_file(final).read_text())[NAME]
+    entry = json.loads(lock_file(final).read_text(encoding="utf-8"))[NAME]
     assert (entry["sha256"], entry["bytes"], entry["source"]) == (
         SHA,
         len(RIGHT),
@@ -365,7 +365,7 @@ def test_a_file_put_there_by_hand_is_recorded_too(places):
     final.parent.mkdir(parents=True)
     final.write_bytes(RIGHT)
     assert fetch_locked(NAME, []) == final
-    assert json.loads(lock_file(final).read_text())[NAME]["source"] == str(final)
+    assert json.loads(lock_file(final).read_text(encoding="utf-8"))[NAME]["source"] == str(final)
 
 
 def test_publisher_changes_a_locked_file(server, places):
@@ -374,7 +374,7 @@ def test_publisher_changes_a_locked_file(server, places):
     final.unlink()
     with pytest.raises(FetchError) as error:
         fetch_locked(NAME, [server.address + "/wrong"])
-    when = json.loads(lock_file(final).read_text())[NAME]["locked"]
+    when = json.loads(lock_file(final).read_text(encoding="utf-8"))[NAME]["locked"]
     for text in (
         f"locked on {when} from {server.address}/right",
         SHA,
@@ -427,7 +427,7 @@ def test_entries_recorded_at_the_same_time_are_all_kept(server, places):
     names = [f"file{i}.bin" for i in range(12)]
     with ThreadPoolExecutor(12) as pool:
         list(pool.map(lambda n: fetch_locked(n, [server.address + "/right"]), names))
-    assert sorted(json.loads(lock_file(places[0]).read_text())) == sorted(names)
+    assert sorted(json.loads(lock_file(places[0]).read_text(encoding="utf-8"))) == sorted(names)
 
 
 # Two processes, full disks, folders that cannot be written to

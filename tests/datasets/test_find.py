@@ -105,7 +105,7 @@ def test_folders_of_the_environment_are_filled_in(here, monkeypatch, variable, a
 def test_the_checkout_too(here, monkeypatch):
     (here / "home/arq/book").mkdir(parents=True)
     (here / "home/arq/data").mkdir()
-    (here / "home/arq/data/tasks.csv").write_text("task\n")
+    (here / "home/arq/data/tasks.csv").write_text("task\n", encoding="utf-8")
     monkeypatch.setenv("ARQ_ROOT", "~/arq")
     assert paths.root() == (here / "home/arq").resolve()
 
@@ -205,7 +205,7 @@ def minari(folder, name, seed):
     box = dict(type="Box", dtype="float32", shape=[2], low=[-1, -1], high=[1, 1])
     said = dict(observation_space=json.dumps(box), action_space=json.dumps(box))
     said |= dict(total_episodes=1, total_steps=60, dataset_id=name, data_format="hdf5")
-    (folder / "metadata.json").write_text(json.dumps(said))
+    (folder / "metadata.json").write_text(json.dumps(said), encoding="utf-8")
     x = arrays(seed)
     with h5py.File(folder / "main_data.hdf5", "w") as file:
         group = file.create_group("episode_0")

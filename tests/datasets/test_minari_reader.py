@@ -309,7 +309,9 @@ def rewritten(folder, change):
 
 def remetadata(folder, **changes):
     path = folder / "data" / "metadata.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(
+        json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8"
+    )
 
 
 def replace(file, name, x):

@@ -159,7 +159,7 @@ def test_every_published_hash_is_recognised_as_its_own():
     for name, row in tasks().items():
         if row.fidelity == "official" and row.sha256:
             assert official.looks_like(official.Seen(row.sha256)) == f"; this is {name}"
-    with open(DATA / "known_files.csv", newline="") as f:
+    with open(DATA / "known_files.csv", newline="", encoding="utf-8") as f:
         for r in csv.DictReader(f):
             assert official.looks_like(official.Seen(r["sha256"])) == f"; this is {r['name']}"
     assert official.looks_like(official.Seen("0" * 64)) == ""
@@ -182,7 +182,7 @@ def test_where_nothing_can_be_had_the_error_names_what_lies_there(folders, table
 
 def test_what_is_no_hdf5_is_refused(tmp_path):
     path = tmp_path / "page.hdf5"
-    path.write_text("<html>")
+    path.write_text("<html>", encoding="utf-8")
     with pytest.raises(DataError, match="page.hdf5: saw SHA-256 .*, expected 12 steps"):
         read_official(like("hopper-medium-v2"), path)
 

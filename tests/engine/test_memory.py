@@ -42,7 +42,7 @@ def start(states, folder):
         [sys.executable, "-c", textwrap.dedent(SCRIPT), str(states), str(folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        text=True,
+        encoding="utf-8",
     )
 
 

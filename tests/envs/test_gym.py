@@ -93,7 +93,7 @@ def in_a_fresh_process(name):
     )
     root = str(Path(__file__).parents[2])
     done = subprocess.run(
-        [sys.executable, "-c", code, root, name], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, root, name], capture_output=True, encoding="utf-8", check=True
     )
     return done.stdout
 

@@ -201,12 +201,12 @@ envs.reset([4, 5, 6])     # left open: the end of the script closes it
 
 
 def test_a_script_without_guard_starts_workers_beside_torch_threads_and_ctrl_c_ends_them(tmp_path):
-    (tmp_path / "script.py").write_text(SCRIPT)
+    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "script.py"],
         cwd=tmp_path,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=60,
         start_new_session=True,
     )

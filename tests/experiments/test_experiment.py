@@ -171,12 +171,12 @@ def test_a_spoilt_file_is_refused_before_training_and_earlier_rows_stay(
     cache, never_trains, spoilt, message
 ):
     (cache / "results").mkdir()
-    (cache / "results" / "earlier.jsonl").write_text("kept")
+    (cache / "results" / "earlier.jsonl").write_text("kept", encoding="utf-8")
     with pytest.raises(DataError, match=message):
         experiment.prepare(
             _write(cache / "bad.hdf5", **spoilt), "toy", group="maze", environment="maze"
         )
-    assert (cache / "results" / "earlier.jsonl").read_text() == "kept"
+    assert (cache / "results" / "earlier.jsonl").read_text(encoding="utf-8") == "kept"
 
 
 def test_every_task_names_a_group_and_keeps_its_own_scale():
@@ -193,7 +193,7 @@ def test_every_task_names_a_group_and_keeps_its_own_scale():
 def test_the_hash_of_the_task_table_is_the_one_that_is_verified():
     from arq_core.datasets.door import DEMOS
 
-    with open(experiment.settings.DATA / "tasks.csv", newline="") as f:
+    with open(experiment.settings.DATA / "tasks.csv", newline="", encoding="utf-8") as f:
         hashes = {r["task"]: r["sha256"] for r in csv.DictReader(f)}
     assert hashes["door-human"] == DEMOS["sha256"]
 

@@ -195,7 +195,7 @@ def test_every_published_number_names_a_statistic_a_number_and_a_source():
 
 
 def test_cards_are_read_by_their_names(tmp_path):
-    (tmp_path / "x-recollected.json").write_text(json.dumps({"episodes": 1}))
+    (tmp_path / "x-recollected.json").write_text(json.dumps({"episodes": 1}), encoding="utf-8")
     assert catalogue.cards(tmp_path) == {"x-recollected": {"episodes": 1}}
 
 

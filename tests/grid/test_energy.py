@@ -23,7 +23,7 @@ def zone(root, name, label, microjoules, limit=RANGE):
         "energy_uj": microjoules,
         "max_energy_range_uj": limit,
     }.items():
-        (folder / file).write_text(f"{text}\n")
+        (folder / file).write_text(f"{text}\n", encoding="utf-8")
     return folder / "energy_uj"
 
 
@@ -103,20 +103,20 @@ ENERGY = "nvmlDeviceGetTotalEnergyConsumption"
 def test_joules_are_those_of_the_packages_alone(rapl):
     root, first, second = rapl
     with energy.meter(root, none) as m:
-        first.write_text("8500000")
-        second.write_text("2000000")
+        first.write_text("8500000", encoding="utf-8")
+        second.write_text("2000000", encoding="utf-8")
         for other in set(root.glob("*/energy_uj")) - {first, second}:
-            other.write_text("99000000")
+            other.write_text("99000000", encoding="utf-8")
     assert m.joules == pytest.approx(3.5 + 2) and m.source == "processor: package-0, package-1"
 
 
 def test_a_counter_that_starts_again_loses_nothing(rapl):
     root, first, _ = rapl
-    first.write_text(str(RANGE - 1_000_000))
+    first.write_text(str(RANGE - 1_000_000), encoding="utf-8")
     with energy.meter(root, none) as m:
         # over the end twice; readings in between see both
         for reading in (2_000_000, RANGE - 3_000_000, 4_000_000):
-            first.write_text(str(reading))
+            first.write_text(str(reading), encoding="utf-8")
             m.read()
     assert m.joules == pytest.approx(1 + RANGE / 1e6 + 4)
 
@@ -124,7 +124,7 @@ def test_a_counter_that_starts_again_loses_nothing(rapl):
 def test_work_that_was_partly_done_before_has_no_joules(rapl):
     root, first, _ = rapl
     with energy.meter(root, none) as m:
-        first.write_text("7000000")
+        first.write_text("7000000", encoding="utf-8")
     assert m.of(m.seconds) == (m.joules, m.source) and m.joules == pytest.approx(2)
     joules, why = m.of(m.seconds + 60)
     assert joules is None and why.startswith("not known: of 60.")
@@ -133,7 +133,7 @@ def test_work_that_was_partly_done_before_has_no_joules(rapl):
 def test_it_reads_by_itself_while_the_work_runs_and_stops_after_it(rapl):
     root, first, _ = rapl
     with energy.meter(root, none, every=0.01) as m:
-        first.write_text("7000000")
+        first.write_text("7000000", encoding="utf-8")
         deadline = time.monotonic() + 10
         while m.joules != pytest.approx(2) and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -144,7 +144,7 @@ def test_it_reads_by_itself_while_the_work_runs_and_stops_after_it(rapl):
 def test_joules_are_counted_up_to_an_error_in_the_work(rapl):
     root, first, _ = rapl
     with pytest.raises(KeyError), energy.meter(root, none) as m:
-        first.write_text("6000000")
+        first.write_text("6000000", encoding="utf-8")
         raise KeyError
     assert m.joules == pytest.approx(1)
 
@@ -162,8 +162,8 @@ def test_no_counter_is_none_and_says_so(tmp_path):
     "damage, reason",
     [
         (lambda file: file.unlink(), "No such file"),
-        (lambda file: file.write_text(""), "expected microjoules"),
-        (lambda file: file.write_text("-1"), "expected microjoules"),
+        (lambda file: file.write_text("", encoding="utf-8"), "expected microjoules"),
+        (lambda file: file.write_text("-1", encoding="utf-8"), "expected microjoules"),
         (lambda file: (file.unlink(), file.mkdir()), "Is a directory"),
     ],
 )
@@ -173,7 +173,7 @@ def test_an_unreadable_counter_is_none_with_its_reason(rapl, damage, reason, dur
     if not during:
         damage(second)
     with energy.meter(root, none) as m:
-        first.write_text("6000000")
+        first.write_text("6000000", encoding="utf-8")
         if during:
             damage(second)
     assert m.joules is None and reason in m.source and str(second) in m.source
@@ -188,7 +188,7 @@ def test_a_counter_for_root_only_is_none_with_its_reason(rapl, monkeypatch):
     def refuse(self, *arguments, **named):
         if self.name == "energy_uj":
             raise PermissionError(13, os.strerror(13), str(self))
-        return open(self).read()
+        return open(self, encoding="utf-8").read()
 
     monkeypatch.setattr("pathlib.Path.read_text", refuse)
     with energy.meter(rapl[0], none) as m:
@@ -205,7 +205,7 @@ def test_devices_are_added_to_the_processor(rapl, monkeypatch):
     root, first, _ = rapl
     driver = Driver(1_000, 50_000)
     with energy.meter(root, driver) as m:
-        first.write_text("6000000")
+        first.write_text("6000000", encoding="utf-8")
         driver.millijoules = [4_000, 50_500]
     assert (
         m.joules == pytest.approx(1 + 3 + 0.5)
@@ -217,7 +217,7 @@ def test_a_device_without_counter_is_named_as_not_counted(rapl, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     root, first, _ = rapl
     with energy.meter(root, Driver(1_000, refuses=ENERGY)) as m:
-        first.write_text("6000000")
+        first.write_text("6000000", encoding="utf-8")
     assert m.joules == pytest.approx(1)
     assert m.source.endswith(
         f"; not counted: gpu: {ENERGY} of the NVIDIA driver answered: Not Supported"

@@ -31,7 +31,7 @@ def checkout(folder, stand_ins):
     venv.create(root / ".venv", symlinks=True)
     python = root / ".venv/bin/python"
     at = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    own = subprocess.run([python, "-c", at], capture_output=True, text=True, check=True)
+    own = subprocess.run([python, "-c", at], capture_output=True, encoding="utf-8", check=True)
     outer = sysconfig.get_path("purelib") + "\n"
     Path(own.stdout.strip(), "outer.pth").write_text(outer, encoding="utf-8")
     return root, python
@@ -42,7 +42,7 @@ def arq(root, python, *arguments):
         [python, "-m", "arq_core", *arguments],
         cwd=root,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         env=os.environ
         | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "ARQ_CACHE": str(root / "data/cache")},
     )
@@ -66,7 +66,7 @@ def test_notebooks_run_in_a_folder_of_any_name(tmp_path):
     path = root / "data/results/maze.toy.random.released.jsonl"
     assert {row["seed"] for row in results.read_file(path)} == {5}
     for kept in (root / "data/results/evidence").rglob("*.ipynb"):
-        assert str(root) not in json.loads(kept.read_text()).__str__()
+        assert str(root) not in json.loads(kept.read_text(encoding="utf-8")).__str__()
     path.unlink()
     run = arq(root, python, "row", "maze", *asked, "--method", "random")
     assert run.returncode == 0, run.stdout + run.stderr
@@ -94,7 +94,7 @@ def test_a_step_without_an_answer_can_be_continued_only_where_it_was_stopped(tmp
     if log is not None:
         path = tmp_path / f"{plan.place(cell, 'dataset')}.log"
         path.parent.mkdir(parents=True)
-        path.write_text(log)
+        path.write_text(log, encoding="utf-8")
     (failed,) = driver.failures(tmp_path, [cell])
     assert failed["error"].endswith(told) and failed["step"] == "dataset"
     assert ("goes on from there" in failed["error"]) is ("goes on" in (log or ""))
@@ -149,13 +149,13 @@ def test_two_that_install_at_once_do_it_once(tmp_path):
     for name in (*install.NEEDS, "_build/venv.lock", ".venv/old"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    with open(tmp_path / "_build/venv.lock") as first:
+    with open(tmp_path / "_build/venv.lock", encoding="utf-8") as first:
         fcntl.flock(first, fcntl.LOCK_EX)
         second = subprocess.Popen(
             [sys.executable, ROOT / "workflow/install.py", ".venv/.installed", "dev"],
             cwd=tmp_path,
             stdout=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
         )
         assert "another make is making it" in second.stdout.readline()
         (tmp_path / ".venv/.installed").touch()
@@ -168,7 +168,8 @@ def test_make_passes_the_name_of_a_file_as_it_was_typed(tmp_path, task):
     python = tmp_path / ".venv/bin/python"
     python.parent.mkdir(parents=True)
     python.write_text(
-        f"#!/bin/sh\nexec {sys.executable} -c 'import sys; print(sys.argv[-1])' \"$@\"\n"
+        f"#!/bin/sh\nexec {sys.executable} -c 'import sys; print(sys.argv[-1])' \"$@\"\n",
+        encoding="utf-8",
     )
     python.chmod(0o755)
     for name in ("Makefile", "constraints.txt", "pyproject.toml"):
@@ -178,7 +179,7 @@ def test_make_passes_the_name_of_a_file_as_it_was_typed(tmp_path, task):
         ["make", "--no-print-directory", "row", f"TASK={task}"],
         cwd=tmp_path,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
     assert run.stdout == f"{task}\n"

@@ -126,11 +126,11 @@ def finished(tmp_path_factory):
 def _again(root, change):
     """The steps that would be done again after `change` (file, old, new)."""
     path, old, new = root / change[0], *change[1:]
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert old in text
-    path.write_text(text.replace(old, new))
+    path.write_text(text.replace(old, new), encoding="utf-8")
     plan_ = grid(root, "--plan", "--list", "--profile", "toy", "--tasks", "maze", "--methods", FOUR)
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     assert plan_.returncode == 0, plan_.stderr
     return sorted(line for line in plan_.stdout.splitlines() if line.split(" ")[0] in plan.ORDER)
 
@@ -225,7 +225,7 @@ def test_a_cell_that_lacks_a_notebook_is_not_finished_and_not_published(finished
 
 
 def test_a_broken_dataset_leaves_all_other_cells_done_and_is_named(finished):
-    (finished / "broken.txt").write_text("bridge")
+    (finished / "broken.txt").write_text("bridge", encoding="utf-8")
     run = grid(
         finished, "--profile", "toy", "--tasks", "maze bridge", "--methods", "bc", "--no-book"
     )
@@ -240,20 +240,21 @@ def test_a_broken_dataset_leaves_all_other_cells_done_and_is_named(finished):
         and (finished / log).exists()
         and "1 of 2 cells finished" in run.stdout
     )
-    failed = json.loads((finished / "_build/grid/failed.json").read_text())
+    failed = json.loads((finished / "_build/grid/failed.json").read_text(encoding="utf-8"))
     assert [(f["task"], f["method"], f["step"]) for f in failed] == [("bridge", "bc", "dataset")]
     (finished / "broken.txt").unlink()
     run = grid(
         finished, "--profile", "toy", "--tasks", "maze bridge", "--methods", "bc", "--no-book"
     )
     assert (
-        run.returncode == 0 and json.loads((finished / "_build/grid/failed.json").read_text()) == []
+        run.returncode == 0
+        and json.loads((finished / "_build/grid/failed.json").read_text(encoding="utf-8")) == []
     )
     steps_done(finished)
 
 
 def test_a_second_run_at_the_same_time_is_told_of_the_first(finished):
-    with open(finished / "_build/grid/lock", "a") as f:
+    with open(finished / "_build/grid/lock", "a", encoding="utf-8") as f:
         fcntl.flock(f, fcntl.LOCK_EX)
         run = grid(finished, "--profile", "toy", "--tasks", "maze", "--methods", "bc", "--no-book")
     assert (
@@ -277,7 +278,7 @@ def test_a_step_stops_when_the_run_it_belongs_to_has_ended():
         [sys.executable, "-c", waits.format(head=head.pid)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
     )
     assert step.stdout.readline() == "waits\n" and step.poll() is None
     head.kill()
@@ -307,14 +308,16 @@ def test_unknown_names_are_refused_with_what_comes_near(arguments, message):
 
 def test_a_row_edited_by_hand_stops_publishing_and_is_named(finished):
     path = finished / "data/results/maze.toy.bc.released.jsonl"
-    before = path.read_text()
-    path.write_text(before.replace('"length": 1', '"length": 0', 1))
+    before = path.read_text(encoding="utf-8")
+    path.write_text(before.replace('"length": 1', '"length": 0', 1), encoding="utf-8")
     rows = finished / "_build/grid/toy.released/rows/maze.toy.bc.released.jsonl"
-    rows.write_text(rows.read_text().replace('"wall_s": 1.0', '"wall_s": 2.0'))
+    rows.write_text(
+        rows.read_text(encoding="utf-8").replace('"wall_s": 1.0', '"wall_s": 2.0'), encoding="utf-8"
+    )
     rows.with_suffix(".run.json").touch()
     run = grid(finished, "--profile", "toy", "--tasks", "maze", "--methods", "bc", "--no-book")
     assert run.returncode == 1 and f"{path}:1: field 'length': saw 0" in run.stderr
-    path.write_text(before)
+    path.write_text(before, encoding="utf-8")
 
 
 def test_estimates_grow_with_the_work():
@@ -344,7 +347,7 @@ def test_the_gpus_rates_give_back_the_steps_that_were_measured():
     rate, each = costs.gpu_rates(ROOT)
     line = next(
         x
-        for x in json.loads((ROOT / costs.GPU_FILE).read_text())["gpu_steps"]
+        for x in json.loads((ROOT / costs.GPU_FILE).read_text(encoding="utf-8"))["gpu_steps"]
         if x["title"] == costs.GPU_LINE
     )
     for n in costs.GPU_NETWORKS:
@@ -398,7 +401,7 @@ def test_what_a_killed_write_left_is_removed_after_a_day_and_nothing_else(tmp_pa
         )
     old, fresh = (next((tmp_path / "steps").glob(f"{name}.*.tmp")) for name in ("old", "fresh"))
     files.write_atomic(tmp_path / "steps/finished", b"whole")
-    (other := tmp_path / "steps/notes.tmp").write_text("somebody else's")
+    (other := tmp_path / "steps/notes.tmp").write_text("somebody else's", encoding="utf-8")
     for path in (old, other, tmp_path / "steps/finished"):
         os.utime(path, times=(0, time.time() - files.ABANDONED - 1))
     driver.room(ROOT, costs.Estimate(steps=1, hours=0, gpu_hours=0, gigabytes=0))
@@ -448,7 +451,10 @@ def test_a_real_cell_from_data_to_rows_with_its_evidence(tmp_path):
     run = grid(root, *arguments, ARQ_CACHE=str(tmp_path / "cache"))
     assert run.returncode == 0, run.stderr + run.stdout
     path = root / "data/results/maze.toy.s_psi.released.jsonl"
-    rows, record = results.read_file(path), json.loads(path.with_suffix(".run.json").read_text())
+    rows, record = (
+        results.read_file(path),
+        json.loads(path.with_suffix(".run.json").read_text(encoding="utf-8")),
+    )
     assert [r["seed"] for r in rows] == [3] * settings.budget("toy", "maze").episodes
     assert (
         record["seeds"] == [3]
@@ -459,7 +465,7 @@ def test_a_real_cell_from_data_to_rows_with_its_evidence(tmp_path):
         "steps"
     ][1]["files"][0]["seconds"] > 0
     for step in record["steps"]:
-        kept = json.loads((path.parent / step["notebook"]).read_text())
+        kept = json.loads((path.parent / step["notebook"]).read_text(encoding="utf-8"))
         assert any(cell.get("outputs") for cell in kept["cells"]) and str(
             tmp_path
         ) not in json.dumps(kept)

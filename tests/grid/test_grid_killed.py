@@ -105,7 +105,7 @@ def test_twenty_kills_at_random_moments_change_no_row(tmp_path):
     assert (
         not list(disturbed.rglob("*.tmp"))
         and not list((disturbed / "_build/grid").rglob(".*.ipynb"))
-        and json.loads((disturbed / "_build/grid/failed.json").read_text()) == []
+        and json.loads((disturbed / "_build/grid/failed.json").read_text(encoding="utf-8")) == []
     )
     print(f"killed: {killed}")
 

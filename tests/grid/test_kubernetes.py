@@ -59,7 +59,7 @@ STEPS = sorted(
 @pytest.fixture
 def kubectl(tmp_path, monkeypatch):
     """The stand-in, first in PATH; its folder."""
-    (tmp_path / "kubectl").write_text(KUBECTL.format(python=sys.executable))
+    (tmp_path / "kubectl").write_text(KUBECTL.format(python=sys.executable), encoding="utf-8")
     (tmp_path / "kubectl").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     return tmp_path
@@ -69,7 +69,7 @@ def test_a_step_asks_for_its_memory_time_and_gpus_and_keeps_what_the_template_sa
     tmp_path, monkeypatch
 ):
     monkeypatch.setenv("ARQ_CACHE", "/shared/cache")
-    template = yaml.safe_load(kubernetes_job.TEMPLATE.read_text())
+    template = yaml.safe_load(kubernetes_job.TEMPLATE.read_text(encoding="utf-8"))
     made = kubernetes_job.manifest(tmp_path / "job.sh", 2, 5000, 30, 1)
     pod, before = (x["spec"]["template"]["spec"]["containers"][0] for x in (made, template))
     assert made["spec"]["activeDeadlineSeconds"] == 30 * 60 and pod["command"] == [
@@ -151,7 +151,9 @@ def test_after_a_kill_of_the_head_its_jobs_are_taken_up_again(kubectl, tmp_path)
     until(
         "a job whose name was noted",
         lambda: any(
-            p.read_text() for p in (root / ".snakemake/incomplete").glob("*") if p.is_file()
+            p.read_text(encoding="utf-8")
+            for p in (root / ".snakemake/incomplete").glob("*")
+            if p.is_file()
         ),
     )
     Checkout(root).kill_head(head)

@@ -37,10 +37,13 @@ def constant(x):
 def results_of(root: Path) -> dict[str, list]:
     """Rows and provenance of every job, by the name of the file."""
     found = {
-        p.name: [json.loads(line) for line in p.read_text().splitlines()]
+        p.name: [json.loads(line) for line in p.read_text(encoding="utf-8").splitlines()]
         for p in (root / "data/results").glob("*.jsonl")
     }
-    found |= {p.name: json.loads(p.read_text()) for p in (root / "data/results").glob("*.run.json")}
+    found |= {
+        p.name: json.loads(p.read_text(encoding="utf-8"))
+        for p in (root / "data/results").glob("*.run.json")
+    }
     return {name: constant(x) for name, x in sorted(found.items())}
 
 
@@ -78,7 +81,7 @@ def table_of(root: Path) -> dict[str, str]:
         command,
         cwd=root,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         env=os.environ | {"PYTHONPATH": str(root)},
     )
     assert run.returncode == 0, run.stdout + run.stderr
@@ -86,7 +89,7 @@ def table_of(root: Path) -> dict[str, str]:
         hashlib.sha256(p.read_bytes()).hexdigest() for p in (root / "data/results").glob("*.jsonl")
     ]
     return {
-        p.name: re.sub("|".join(hashes), "HASH", p.read_text())
+        p.name: re.sub("|".join(hashes), "HASH", p.read_text(encoding="utf-8"))
         for p in sorted((root / "tables").iterdir())
     }
 
@@ -224,11 +227,12 @@ def queue(tmp_path, monkeypatch):
     else's making.
     """
     for name in ("squeue", "scancel"):
-        (tmp_path / name).write_text(FAKE.format(python=sys.executable))
+        (tmp_path / name).write_text(FAKE.format(python=sys.executable), encoding="utf-8")
         (tmp_path / name).chmod(0o755)
     (tmp_path / "queue").write_text(
         f"7|arq_5f|{tmp_path}\n8|arq_5f|{tmp_path.parent}\n"
-        f"9|other|{tmp_path}\n11|arq_60|{tmp_path}\n"
+        f"9|other|{tmp_path}\n11|arq_60|{tmp_path}\n",
+        encoding="utf-8",
     )
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     return tmp_path
@@ -236,7 +240,7 @@ def queue(tmp_path, monkeypatch):
 
 def test_only_jobs_of_this_folder_and_of_the_grid_are_cancelled(queue):
     assert cancel_left_over(queue) == ["7", "11"] and left_over(queue) == []
-    assert [line.split("|")[0] for line in (queue / "queue").open()] == ["8", "9"]
+    assert [line.split("|")[0] for line in (queue / "queue").open(encoding="utf-8")] == ["8", "9"]
 
 
 def test_a_cluster_that_does_not_answer_is_an_error_that_says_so(queue, monkeypatch):
@@ -269,6 +273,9 @@ def test_a_cluster_that_does_not_answer_is_an_error_that_says_so(queue, monkeypa
 )
 def test_the_script_says_what_it_expects(arguments, message, tmp_path):
     run = subprocess.run(
-        [ROOT / "workflow/slurm_here.sh", *arguments], cwd=tmp_path, capture_output=True, text=True
+        [ROOT / "workflow/slurm_here.sh", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        encoding="utf-8",
     )
     assert run.returncode and re.search(message, run.stderr), run.stderr

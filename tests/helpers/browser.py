@@ -222,12 +222,13 @@ def build_book(folder: Path) -> Path:
     """
     source = folder / "book"
     shutil.copytree(ROOT / "book/_static", source / "_static")
-    (source / "references.bib").write_text("")
+    (source / "references.bib").write_text("", encoding="utf-8")
     names = [name for name, _, _ in WIDGETS]
     for page, shown in [("all", names + names[:1]), *((name, [name]) for name in names)]:
         nbformat.write(notebook(shown), source / f"{page}.ipynb")
     (source / "_toc.yml").write_text(
-        "format: jb-book\nroot: all\nchapters:\n" + "".join(f"- file: {name}\n" for name in names)
+        "format: jb-book\nroot: all\nchapters:\n" + "".join(f"- file: {name}\n" for name in names),
+        encoding="utf-8",
     )
     command = [
         sys.executable,
@@ -244,7 +245,7 @@ def build_book(folder: Path) -> Path:
         "--keep-going",
     ]
     run = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"}
+        command, cwd=ROOT, capture_output=True, encoding="utf-8", env=os.environ | {"NO_COLOR": "1"}
     )
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     return folder / "_build/html"

@@ -59,7 +59,7 @@ class Slurm:
         run = subprocess.run(
             [ROOT / "workflow/slurm_here.sh", command, self.folder, *more],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             timeout=PATIENCE,
         )
         assert run.returncode == 0, run.stderr
@@ -70,7 +70,11 @@ class Slurm:
 
     def ask(self, *command: str) -> list[str]:
         return subprocess.run(
-            command, capture_output=True, text=True, check=True, env=os.environ | self.environment()
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            check=True,
+            env=os.environ | self.environment(),
         ).stdout.splitlines()
 
     def queue(self) -> set[str]:
@@ -96,7 +100,7 @@ def processes_of(cluster: Slurm) -> list[str]:
     for process in filter(lambda p: p.name.isdecimal(), Path("/proc").iterdir()):
         try:
             if marks & set(_read(process, "environ")):
-                found.append((process / "comm").read_text().strip())
+                found.append((process / "comm").read_text(encoding="utf-8").strip())
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             # it ended meanwhile, or is the system's own
             continue
@@ -193,7 +197,7 @@ class Checkout:
             "--engine",
             "slurm" if self.slurm else "laptop",
         ]
-        with open(self.root / "output.txt", "w") as output:
+        with open(self.root / "output.txt", "w", encoding="utf-8") as output:
             return subprocess.Popen(
                 command,
                 cwd=self.root,
@@ -205,7 +209,7 @@ class Checkout:
     def finish(self, begun: subprocess.Popen | None = None) -> str:
         """Wait for a run that was begun, or for a new one, to end well; what it said."""
         status = (begun or self.begin()).wait(timeout=3 * PATIENCE)
-        said = (self.root / "output.txt").read_text()
+        said = (self.root / "output.txt").read_text(encoding="utf-8")
         assert status == 0, said
         return said
 
@@ -213,7 +217,9 @@ class Checkout:
         """kill -9 of Snakemake and of the process above it: neither can tidy up, and what they sent
         to the cluster stays there.
         """
-        below = Path(f"/proc/{head.pid}/task/{head.pid}/children").read_text().split()
+        below = (
+            Path(f"/proc/{head.pid}/task/{head.pid}/children").read_text(encoding="utf-8").split()
+        )
         for pid in [*map(int, below), head.pid]:
             os.kill(pid, signal.SIGKILL)
         head.wait()

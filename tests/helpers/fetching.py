@@ -46,7 +46,7 @@ def own_disk(folder, options, *then):
         ("uid_map", f"0 {user} 1"),
         ("gid_map", f"0 {group} 1"),
     ):
-        with open(f"/proc/self/{name}", "w") as file:
+        with open(f"/proc/self/{name}", "w", encoding="utf-8") as file:
             file.write(text)
     for command in (
         ["mount", "--make-rprivate", "/"],

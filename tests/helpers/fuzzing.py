@@ -277,7 +277,9 @@ def watching():
 def memory(name):
     """Bytes: of addresses (VmSize), in memory now (VmRSS), in memory at most so far (VmHWM)."""
     return next(
-        int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(name)
+        int(line.split()[1]) * 1024
+        for line in open("/proc/self/status", encoding="utf-8")
+        if line.startswith(name)
     )
 
 

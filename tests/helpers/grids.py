@@ -64,7 +64,7 @@ def scratch(folder: Path, stand_ins: bool = True) -> Path:
     for name in ("constraints.txt", "pyproject.toml", "_config.yml", "Makefile"):
         shutil.copy(ROOT / name, folder / name)
     if stand_ins:
-        (folder / "arq_core/grid/job.py").write_text(STAND_IN)
+        (folder / "arq_core/grid/job.py").write_text(STAND_IN, encoding="utf-8")
     return folder
 
 
@@ -74,7 +74,7 @@ def grid(root: Path, *arguments: str, **environment: str) -> subprocess.Complete
         [sys.executable, "-m", "arq_core", "table", *arguments],
         cwd=root,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"} | environment,
     )
 
@@ -82,6 +82,6 @@ def grid(root: Path, *arguments: str, **environment: str) -> subprocess.Complete
 def steps_done(root: Path) -> list[str]:
     """The steps that were run, sorted; and forgotten."""
     path = root / "steps.txt"
-    lines = sorted(path.read_text().splitlines()) if path.exists() else []
+    lines = sorted(path.read_text(encoding="utf-8").splitlines()) if path.exists() else []
     path.unlink(missing_ok=True)
     return lines

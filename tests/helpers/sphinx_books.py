@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def file(path, text=""):
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -28,7 +28,7 @@ def sphinx(folder, *options):
             str(folder / "out"),
         ],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         cwd=ROOT,
     )
     return run.returncode, run.stderr

@@ -55,7 +55,7 @@ def exported(tmp_path_factory):
 
 
 def lines(folder, name):
-    return list(csv.DictReader(io.StringIO((folder / f"{name}.csv").read_text())))
+    return list(csv.DictReader(io.StringIO((folder / f"{name}.csv").read_text(encoding="utf-8"))))
 
 
 def test_a_number_in_the_csv_leads_to_its_rows(exported):
@@ -66,7 +66,7 @@ def test_a_number_in_the_csv_leads_to_its_rows(exported):
     )
     for line in found:
         path = results / line["job_file"]
-        written = [json.loads(text) for text in path.read_text().splitlines()]
+        written = [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
         assert line["rows_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
         assert (
             line["dataset_sha256"] == written[0]["dataset_sha256"]
@@ -100,9 +100,11 @@ def test_every_cell_of_ours_is_in_the_csv_and_only_a_value_has_a_number(exported
 
 def test_markdown_has_one_width_and_names_the_files(exported):
     for name in CAPTIONS:
-        text = (exported[0] / f"{name}.md").read_text()
+        text = (exported[0] / f"{name}.md").read_text(encoding="utf-8")
         assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
-    text = re.sub(" +", " ", (exported[0] / "table_a4.md").read_text())  # all fill their columns
+    text = re.sub(
+        " +", " ", (exported[0] / "table_a4.md").read_text(encoding="utf-8")
+    )  # all fill their columns
     assert (
         "9.0 ± 2.8 (c)" in text
         and "| failed |" in text
@@ -113,7 +115,7 @@ def test_markdown_has_one_width_and_names_the_files(exported):
 
 def test_latex_has_one_width_and_nothing_unescaped(exported):
     for name in CAPTIONS:
-        text = (exported[0] / f"{name}.tex").read_text()
+        text = (exported[0] / f"{name}.tex").read_text(encoding="utf-8")
         body = [line for line in text.splitlines() if not line.startswith("%")]
         assert (
             len(
@@ -127,12 +129,13 @@ def test_latex_has_one_width_and_nothing_unescaped(exported):
         )
         plain = re.sub(r"\$[^$]*\$|\\[&%$#_{}]", "", "\n".join(body))
         assert not re.search(r"[%#_^~±×−–ψβϕπ]", plain), name
-    assert (
-        "% " + NAME in (exported[0] / "table_a4.tex").read_text()
-        and "tool\\_hang-ph" in (exported[0] / "table_a4.tex").read_text()
+    assert "% " + NAME in (exported[0] / "table_a4.tex").read_text(
+        encoding="utf-8"
+    ) and "tool\\_hang-ph" in (exported[0] / "table_a4.tex").read_text(encoding="utf-8")
+    assert r"\textit{D4RL Adroit} & " in (exported[0] / "table_a4.tex").read_text(encoding="utf-8")
+    assert r"9.0 $\pm$ 2.8\textsuperscript{c}" in (exported[0] / "table_a4.tex").read_text(
+        encoding="utf-8"
     )
-    assert r"\textit{D4RL Adroit} & " in (exported[0] / "table_a4.tex").read_text()
-    assert r"9.0 $\pm$ 2.8\textsuperscript{c}" in (exported[0] / "table_a4.tex").read_text()
 
 
 def test_latex_shows_a_name_as_it_is():
@@ -163,7 +166,7 @@ def test_latex_compiles_by_itself(exported, tmp_path):
         ],
         cwd=exported[0],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         errors="replace",
     )
     assert run.returncode == 0 and (tmp_path / "tables.pdf").stat().st_size > 10_000, run.stdout[
@@ -185,7 +188,8 @@ def test_the_command_refuses_an_edited_row_and_writes_nothing(exported, tmp_path
     results = shutil.copytree(exported[1], tmp_path / "results")
     records.write_run(results / NAME, {})
     (results / NAME).write_text(
-        (results / NAME).read_text().replace('"score": 12.0', '"score": 99.0')
+        (results / NAME).read_text(encoding="utf-8").replace('"score": 12.0', '"score": 99.0'),
+        encoding="utf-8",
     )
     run = CliRunner().invoke(arq, ["export", str(tmp_path / "out"), "--results", str(results)])
     said = f"{NAME}:2: saw a line that is not the one its run wrote"

@@ -27,10 +27,10 @@ def job(tmp_path):
 
 
 def edit(path, line, old, new):
-    lines = path.read_text().splitlines(keepends=True)
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     assert old in lines[line - 1]
     lines[line - 1] = lines[line - 1].replace(old, new)
-    path.write_text("".join(lines))
+    path.write_text("".join(lines), encoding="utf-8")
 
 
 def test_rows_are_read_beside_their_provenance(job):
@@ -83,15 +83,17 @@ def test_a_valid_row_edited_by_hand_is_named_by_file_and_line(job):
     ],
 )
 def test_a_row_taken_away_is_named_with_the_count(job, change, line):
-    job.write_text("".join(change(job.read_text().splitlines(keepends=True))))
+    job.write_text(
+        "".join(change(job.read_text(encoding="utf-8").splitlines(keepends=True))), encoding="utf-8"
+    )
     with pytest.raises(ResultsError, match=re.escape(f"{NAME}:{line}: ") + ".*3 lines, expected 4"):
         read_file(job)
 
 
 def test_a_provenance_that_knows_only_the_whole_file_notices_too(job):
-    run = json.loads(records.run_path(job).read_text())
+    run = json.loads(records.run_path(job).read_text(encoding="utf-8"))
     del run["rows_crc32"]
-    records.run_path(job).write_text(json.dumps(run))
+    records.run_path(job).write_text(json.dumps(run), encoding="utf-8")
     assert len(read_file(job)) == 4
     edit(job, 2, '"length": 200', '"length": 201')
     with pytest.raises(
@@ -109,7 +111,7 @@ def test_a_provenance_that_knows_only_the_whole_file_notices_too(job):
     ],
 )
 def test_a_broken_provenance_is_named(job, text, message):
-    records.run_path(job).write_text(text)
+    records.run_path(job).write_text(text, encoding="utf-8")
     with pytest.raises(ResultsError, match=message):
         read_file(job)
 
@@ -138,7 +140,7 @@ def test_a_replacement_that_is_stopped_leaves_rows_that_can_be_read(job, monkeyp
 
 
 def test_a_damaged_file_is_replaced_by_running_the_job_again(job):
-    job.write_text(job.read_text()[:-30])
+    job.write_text(job.read_text(encoding="utf-8")[:-30], encoding="utf-8")
     with pytest.raises(ResultsError, match=f"{re.escape(NAME)}:4"):
         read_file(job)
     write_rows(job, rows([[1.0, 2.5], [-3.0, 4.5]]))

@@ -259,7 +259,7 @@ def test_what_cannot_be_compared_is_refused(tmp_path):
         (ran(without, stored), "saw none of bc"),
         (ran(stored, tmp_path / "nowhere"), "new rows at ci: saw none"),
     ]
-    (tmp_path / "stored" / "broken.jsonl").write_text("{")
+    (tmp_path / "stored" / "broken.jsonl").write_text("{", encoding="utf-8")
     for run, message in [*refused, (ran(stored, stored), "broken.jsonl:1")]:
         assert run.exit_code == 2 and run.stderr.startswith("error: ") and message in run.stderr
 

@@ -60,7 +60,7 @@ def test_rows_come_back_as_they_were_written(tmp_path):
 
 def test_a_broken_line_is_named_by_file_and_line(tmp_path):
     path = write_rows(tmp_path / NAME, rows([[1.0, 2.0]]))
-    path.write_text(path.read_text()[:-20])
+    path.write_text(path.read_text(encoding="utf-8")[:-20], encoding="utf-8")
     with pytest.raises(ResultsError, match=f"{NAME.replace('+', '.')}:2"):
         read_rows(tmp_path)
 

@@ -95,7 +95,8 @@ def test_recollected_datasets_have_a_table_without_the_paper(tmp_path):
     listed.write_text(
         "task,suite,fidelity\nlift-ph-recollected,recollected-robomimic,recollected\n"
         "maze,ours,recollected\n"
-        "hopper-medium-recollected,recollected-locomotion,recollected\nx,other,own\n"
+        "hopper-medium-recollected,recollected-locomotion,recollected\nx,other,own\n",
+        encoding="utf-8",
     )
     ours = [
         row | dict(fidelity="recollected", task=task)
@@ -294,7 +295,7 @@ def test_a_broken_list_of_failures_is_named(tmp_path):
         ('[{"task": "x"}]', "without error"),
         ('{"a": 1}', "expected a list"),
     ):
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         with pytest.raises(ResultsError, match=message):
             read_failures(path)
 
@@ -323,4 +324,4 @@ def test_tasks_name_datasets_of_the_paper():
 
 def test_no_number_of_the_paper_is_typed_into_a_page():
     for page in sorted((paths.DATA.parent / "book").glob("*.md")):
-        assert not re.search(r"\d ± \d", page.read_text()), page
+        assert not re.search(r"\d ± \d", page.read_text(encoding="utf-8")), page

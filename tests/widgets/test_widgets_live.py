@@ -75,7 +75,7 @@ def jupyterlab(folder):
         f"--ServerApp.root_dir={folder}",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     ]
-    with open(folder / "log", "w") as log:
+    with open(folder / "log", "w", encoding="utf-8") as log:
         server = subprocess.Popen(
             command,
             cwd=folder,
@@ -90,7 +90,7 @@ def jupyterlab(folder):
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/api", timeout=5).close()
                 break
             except urllib.error.URLError:
-                assert server.poll() is None, (folder / "log").read_text()[-2000:]
+                assert server.poll() is None, (folder / "log").read_text(encoding="utf-8")[-2000:]
                 time.sleep(0.1)
         yield f"http://127.0.0.1:{port}/lab/workspaces/"
     finally:

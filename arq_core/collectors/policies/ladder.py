@@ -160,7 +160,7 @@ def harvest(env: str, training: Path, target: Path) -> Path:
             "training; run arq_core.collectors.policies.sac first."
         )
     scores_file = training / "scores.json"
-    scores = json.loads(scores_file.read_text()) if scores_file.exists() else {}
+    scores = json.loads(scores_file.read_text(encoding="utf-8")) if scores_file.exists() else {}
     envs = KINDS[env](EPISODES)
     for steps, path in tqdm(files.items(), desc=f"score {env}"):
         if str(steps) not in scores:
@@ -175,7 +175,7 @@ def harvest(env: str, training: Path, target: Path) -> Path:
         for k, v in safetensors.torch.load_file(files[steps]).items()
     }
     write_atomic(target / "ladder.safetensors", safetensors.torch.save(tensors))
-    said = json.loads((training / "settings.json").read_text())
+    said = json.loads((training / "settings.json").read_text(encoding="utf-8"))
     card = dict(
         said,
         algorithm="soft actor-critic (arq_core.collectors.policies.sac)",
@@ -202,7 +202,7 @@ def load_ladder(env: str, folder: Path | None = None) -> tuple[list[Rung], int, 
             f"-m arq_core.collectors.policies.sac --env {env}) and harvest them (python "
             f"-m arq_core.collectors.policies.ladder --env {env})."
         )
-    data, card = path.read_bytes(), json.loads((folder / "ladder.json").read_text())
+    data, card = path.read_bytes(), json.loads((folder / "ladder.json").read_text(encoding="utf-8"))
     if (seen := hashlib.sha256(data).hexdigest()) != card["sha256"]:
         raise DataError(
             f"{path}: saw SHA-256 {seen}, expected {card['sha256']}, that of "

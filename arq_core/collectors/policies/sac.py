@@ -62,9 +62,10 @@ class Training:
 
     def _resume(self) -> None:
         path = self.folder / "settings.json"
-        if path.exists() and json.loads(path.read_text()) != self.said:
+        told = path.read_text(encoding="utf-8") if path.exists() else ""
+        if told and json.loads(told) != self.said:
             raise DataError(
-                f"{path}: saw {path.read_text()}, expected {json.dumps(self.said)}; use "
+                f"{path}: saw {told}, expected {json.dumps(self.said)}; use "
                 "another folder, or the same settings and versions."
             )
         write_atomic(path, json.dumps(self.said, indent=1).encode())
@@ -79,7 +80,7 @@ class Training:
         self.learner.draws.restore(saved["draws"])
         self.taken, self.episode = saved["counts"].tolist()
         self.kept = self.taken
-        lines = self.log.read_text().splitlines(keepends=True)
+        lines = self.log.read_text(encoding="utf-8").splitlines(keepends=True)
         # what was taken after the state was kept is taken again
         write_atomic(self.log, "".join(lines[: self.episode]).encode())
 
@@ -118,7 +119,7 @@ class Training:
                 before = self.taken
                 result = self.run_episode()
                 bar.update(self.taken - before)
-                with open(self.log, "a") as log:
+                with open(self.log, "a", encoding="utf-8") as log:
                     log.write(json.dumps(dict(steps=self.taken, **result)) + "\n")
                 if self.taken - self.kept >= self.settings.state_every or self.taken >= until:
                     self.save()

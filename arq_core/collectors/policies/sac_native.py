@@ -40,19 +40,21 @@ def library() -> ctypes.CDLL:
             "it (Debian: apt-get install g++), or train with --update torch."
         )
     version = subprocess.run(
-        [compiler, "--version"], capture_output=True, text=True, check=True
+        [compiler, "--version"], capture_output=True, encoding="utf-8", check=True
     ).stdout
     ask = [compiler, "-march=native", "-dM", "-E", "-x", "c++", os.devnull]
-    cpu = subprocess.run(ask, capture_output=True, text=True, check=True).stdout
+    cpu = subprocess.run(ask, capture_output=True, encoding="utf-8", check=True).stdout
     digest = hashlib.sha256(
-        "\n".join([SOURCE.read_text(), *FLAGS, version, cpu]).encode()
+        "\n".join([SOURCE.read_text(encoding="utf-8"), *FLAGS, version, cpu]).encode()
     ).hexdigest()[:12]
     target = cache_folder() / "compiled" / f"sac_update-{digest}.so"
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f"{target.name}.{uuid4().hex}.tmp")
         made = subprocess.run(
-            [compiler, *FLAGS, str(SOURCE), "-o", str(temporary)], capture_output=True, text=True
+            [compiler, *FLAGS, str(SOURCE), "-o", str(temporary)],
+            capture_output=True,
+            encoding="utf-8",
         )
         if made.returncode:
             raise DataError(
