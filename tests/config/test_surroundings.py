@@ -9,7 +9,7 @@ import pytest
 
 from arq_core.config import paths, surroundings
 
-ASK = """
+ASK = r"""
 import getpass, os, pathlib
 from arq_core.config.surroundings import settle
 settle()
