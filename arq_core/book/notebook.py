@@ -13,7 +13,7 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -188,10 +188,41 @@ def refuse_unknown(source: Path, parameters: Iterable[str]) -> None:
         )
 
 
-def run(root: Path, job: Job, key: str) -> float:
+@dataclass(frozen=True)
+class Cell:
+    """A cell that begins: its number among those of code, from 1, and the heading above it."""
+
+    number: int
+    count: int
+    heading: str
+
+    def __str__(self) -> str:
+        return f"cell {self.number} of {self.count}, {self.heading}".removesuffix(", ")
+
+
+def _watched(source: Path, watch: Callable[[Cell], object]) -> Callable:
+    """What nbclient calls when a cell begins. Cells are known by their ids: papermill adds one."""
+    cells = json.loads(read_text(source))["cells"]
+    count, known, heading = sum(cell["cell_type"] == "code" for cell in cells), {}, ""
+    for cell in cells:
+        if cell["cell_type"] == "markdown":
+            found = re.findall(r"^#+ +(.+)$", "".join(cell["source"]), re.M)
+            heading = re.sub(r"[`*$]|\{\w+\}", "", found[-1])[:50] if found else heading
+        elif cell["cell_type"] == "code":
+            known[cell.get("id")] = Cell(len(known) + 1, count, heading)
+
+    def begins(cell, **_):
+        if found := known.get(cell.get("id")):
+            watch(found)
+
+    return begins
+
+
+def run(root: Path, job: Job, key: str, watch: Callable[[Cell], object] = lambda _: None) -> float:
     """Run the notebook; only a clean return replaces the target.
 
-    Returns seconds. What the notebook prints is shown as it runs.
+    Returns seconds. What the notebook prints is shown as it runs; `watch` is told of each cell of
+    code that begins.
     """
     papermill = _papermill()
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -217,6 +248,7 @@ def run(root: Path, job: Job, key: str) -> float:
             stderr_file=sys.stderr,
             # of the kernel itself: its warnings are about transports
             extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+            on_cell_start=_watched(job.source, watch),
         )
         seconds = time.time() - start
         if missing := kernel.figures_missing(notebook.cells):

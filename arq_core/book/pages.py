@@ -16,13 +16,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from arq_core.book import links, notebook, side_by_side
+from arq_core.book import board, links, notebook, side_by_side
 from arq_core.book.notebook import Job, RunError
 from arq_core.config import lock, settings, surroundings
 from arq_core.config.files import files_in, read_text, read_toml, sha256_of
 from arq_core.config.tasks import tasks
 
 MISSING = "_build/missing.json"
+COSTS = "data/benchmarks/book_costs.json"  # seconds of each page at profile ci
 LOCK = "_build/book.lock"
 ENTRY = {"source", "page", "parameters", "profiles", "inputs", "row", "collect"}
 PAGE_INPUTS = (
@@ -138,12 +139,10 @@ def run_notebooks(root: Path, profile: str, workers: int = 0) -> None:
             print(f"  kept  {job.source.name}")
         else:
             todo.append((job, key))
-    if (workers := min(workers or side_by_side.here(), len(todo))) > 1:
-        side_by_side.run(root, todo, workers, root / "_build/notebooks")
-        return
-    for job, key in todo:
-        print(f"  runs  {job.source.name}  {job.parameters}")
-        print(f"        done in {notebook.run(root, job, key):.0f} s")
+    if todo:
+        workers = min(workers or side_by_side.here(), len(todo))
+        costs = board.measured(root / COSTS)
+        side_by_side.run(root, todo, workers, root / "_build/notebooks", costs)
 
 
 def _page_key(root: Path) -> str:

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import re
 import signal
-import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from tqdm import tqdm
 
 from arq_core.book import notebook
-from arq_core.book.notebook import Job, RunError
+from arq_core.book.board import Board
+from arq_core.book.notebook import Cell, Job, RunError
 from arq_core.config import processes
 
 MOST = 4  # notebooks at a time; beyond it, more threads each
@@ -70,25 +69,22 @@ def _run(
         os.dup2(f.fileno(), 1)
         os.dup2(f.fileno(), 2)
         try:
-            answer.send(notebook.run(root, job, key))
+            answer.send(notebook.run(root, job, key, answer.send))
         except RunError as error:
             answer.send(str(error))
         except KeyboardInterrupt:
             pass
 
 
-def _last_words(log: Path) -> str:
-    """What a notebook printed last, such as a progress bar's share."""
-    try:
-        text = log.read_bytes()[-400:].decode(errors="ignore")
-    except FileNotFoundError:
-        return ""
-    said = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
-    return re.sub(r"\|.*", "", said[-1])[:40] if said else ""
-
-
-def run(root: Path, jobs: Sequence[tuple[Job, str]], workers: int, logs: Path) -> None:
-    """Run (job, key) in this order, `workers` at a time; print each as it begins and ends.
+def run(
+    root: Path,
+    jobs: Sequence[tuple[Job, str]],
+    workers: int,
+    logs: Path,
+    costs: Mapping[str, float] | None = None,
+) -> None:
+    """Run (job, key) in this order, `workers` at a time; print each as it begins and ends, and
+    meanwhile what each is at. `costs` are seconds of earlier runs by the stem of the target.
 
     A failure leaves the others going; all failures are in the RunError at the end. Ctrl-C stops all
     of them and leaves no kernel.
@@ -96,15 +92,10 @@ def run(root: Path, jobs: Sequence[tuple[Job, str]], workers: int, logs: Path) -
     context, waiting, running, failed = multiprocessing.get_context("spawn"), list(jobs), {}, []
     threads = max(1, processes.cores() // workers)
     logs.mkdir(parents=True, exist_ok=True)
-    # in the log of a server a bar is a line each time
-    quiet = not sys.stderr.isatty()
+    board = Board(len(waiting), workers, costs or {})
     try:
-        with tqdm(
-            total=len(waiting),
-            desc="notebooks",
-            unit="notebook",
-            mininterval=30 if quiet else LOOK_EVERY,
-        ) as bar:
+        with board:
+            board.expect([job.target.stem for job, _ in waiting])
             while waiting or running:
                 while waiting and len(running) < workers:
                     job, key = waiting.pop(0)
@@ -119,29 +110,29 @@ def run(root: Path, jobs: Sequence[tuple[Job, str]], workers: int, logs: Path) -
                     # so that a process that dies ends the pipe
                     theirs.close()
                     running[ours] = job, log, process
+                    board.begin(job.target.stem, log)
                     tqdm.write(f"  runs  {job.source.name}  {job.parameters}")
-                for done in wait(list(running), timeout=LOOK_EVERY):
-                    job, log, process = running.pop(done)
+                for heard in wait(list(running), timeout=LOOK_EVERY):
+                    job, log, process = running[heard]
                     try:
-                        said = done.recv()
+                        said = heard.recv()
                     except EOFError:
                         said = (
                             f"{job.source}: saw its process end without an answer, expected "
                             "a clean run; is there enough memory?"
                         )
+                    if isinstance(said, Cell):
+                        board.tell(job.target.stem, str(said))
+                        continue
+                    del running[heard]
                     process.join()
+                    board.end(job.target.stem)
                     if isinstance(said, str):
                         failed.append(f"{said}\n(all it printed: {os.path.relpath(log, root)})")
                         tqdm.write(f"  fails {job.source.name} ({job.target.stem})")
                     else:
                         tqdm.write(f"  done  {job.source.name} ({job.target.stem}) in {said:.0f} s")
-                    bar.update()
-                bar.set_postfix_str(
-                    ", ".join(
-                        f"{job.target.stem}: {_last_words(log)}" for job, log, _ in running.values()
-                    ),
-                    refresh=not quiet,
-                )
+                board.look()
     finally:
         for _, _, process in running.values():
             if process.is_alive():
