@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from arq_core.book import own_ipykernel_launcher as launcher
+from arq_core.book import ready
 from arq_core.config import surroundings
 
 PYPLOT = ("matplotlib.pyplot", "pylab")
@@ -49,6 +50,10 @@ def manager(root: Path) -> type:
             )
 
         async def _async_pre_start_kernel(self, **more):
+            if (forked := ready.provisioner()) and not self.provisioner:
+                self.provisioner = forked(
+                    kernel_id=self.kernel_id, kernel_spec=self.kernel_spec, parent=self
+                )
             return await super()._async_pre_start_kernel(**{"env": environment} | more)
 
         pre_start_kernel = _async_pre_start_kernel

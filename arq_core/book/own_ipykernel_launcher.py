@@ -39,6 +39,14 @@ class After(MetaPathFinder):
         return spec
 
 
+def after(name: str, call) -> None:
+    """Call a function with a module, now if it has been imported already, or else just then."""
+    if name in sys.modules:
+        call(sys.modules[name])
+    else:
+        sys.meta_path.insert(0, After(name, call))
+
+
 class Figures:
     """Counts the figures that each cell draws to be seen: those that are open when `pyplot.show`
     is called, and those that the cell leaves open, which its end shows too.
@@ -91,8 +99,8 @@ def main() -> None:
     application.SYSTEM_CONFIG_DIRS[:] = application.ENV_CONFIG_DIRS[:] = []
     figures = Figures()
     # a matplotlibrc in the folder where we work would come before every other
-    sys.meta_path.insert(0, After("matplotlib", lambda matplotlib: matplotlib.rcdefaults()))
-    sys.meta_path.insert(0, After("matplotlib.pyplot", figures.watch))
+    after("matplotlib", lambda matplotlib: matplotlib.rcdefaults())
+    after("matplotlib.pyplot", figures.watch)
     app = IPKernelApp.instance()
     app.initialize()
     app.shell.events.register("post_execute", figures.end)

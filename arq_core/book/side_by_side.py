@@ -6,7 +6,6 @@ about the time of one.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import threading
@@ -17,10 +16,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from arq_core.book import notebook
+from arq_core.book import notebook, ready
 from arq_core.book.board import Board
 from arq_core.book.notebook import Cell, Job, RunError
-from arq_core.config import processes
+from arq_core.config import processes, surroundings
 
 MOST = 4  # notebooks at a time; beyond it, more threads each
 MEMORY = 2e9  # bytes that a notebook may need
@@ -60,11 +59,13 @@ def _run(
     It is interrupted by the process that began it, once, and not by the terminal as well: a second
     interrupt would break into the first one's tidying.
     """
+    os.environ.setdefault(THREADS, str(threads))
+    if ready.POSSIBLE:
+        ready.prepare()  # first: it forks
     os.setsid()
     # a shell's background jobs inherit one that is ignored
     signal.signal(signal.SIGINT, signal.default_int_handler)
     stop_with(head)
-    os.environ.setdefault(THREADS, str(threads))
     with open(log, "w", buffering=1, encoding="utf-8") as f:
         os.dup2(f.fileno(), 1)
         os.dup2(f.fileno(), 2)
@@ -89,12 +90,14 @@ def run(
     A failure leaves the others going; all failures are in the RunError at the end. Ctrl-C stops all
     of them and leaves no kernel.
     """
-    context, waiting, running, failed = multiprocessing.get_context("spawn"), list(jobs), {}, []
+    waiting, running, failed = list(jobs), {}, []
     threads = max(1, processes.cores() // workers)
     logs.mkdir(parents=True, exist_ok=True)
     board = Board(len(waiting), workers, costs or {})
+    given = surroundings.ours(root)
+    given.setdefault(THREADS, str(threads))
     try:
-        with board:
+        with board, ready.context(given) as context:
             board.expect([job.target.stem for job, _ in waiting])
             while waiting or running:
                 while waiting and len(running) < workers:
