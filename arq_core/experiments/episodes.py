@@ -13,7 +13,7 @@ from tqdm import tqdm
 from arq_core.algorithm.types import DataError, Policy
 from arq_core.engine.machine import replayed
 from arq_core.engine.streams import Streams, derive_seed
-from arq_core.envs.layout import Layout, text
+from arq_core.envs.layout import Layout, said_by, text
 from arq_core.envs.vector import EnvError, VectorEnv
 
 
@@ -36,7 +36,7 @@ def check_layout(envs: VectorEnv, layout: Layout) -> None:
     """Refuse an environment that joins its states from other parts than the data, or in another
     order, where both say from which; before training too.
     """
-    seen = getattr(envs, "layout", ())
+    seen = said_by(envs)
     if seen and layout and seen != layout:
         raise DataError(
             f"environment: saw states of {text(seen)}, expected {text(layout)}, as in the "
