@@ -100,22 +100,22 @@ def box_of(low, high, width: int, where: str = "bounds") -> Box:
     return Box(*(tuple(side.tolist()) for side in sides))
 
 
-def given(bounds: Bounds, width: int) -> Box | str | None:
+def given(bounds: Bounds, width: int, where: str = "bounds") -> Box | str | None:
     """What a user says of the box: a Box, NORMALIZED, or None for nothing."""
     if bounds is None or isinstance(bounds, str) and bounds in ("", NORMALIZED):
         return bounds or None
     if isinstance(bounds, Box):
-        return box_of(bounds.low, bounds.high, width)
+        return box_of(bounds.low, bounds.high, width, where)
     pair = (bounds.low, bounds.high) if hasattr(bounds, "low") else bounds
     if isinstance(pair, str) and pair.count(":") == 1:  # of a command line
         pair = [[x.strip() for x in side.split(",")] for side in pair.split(":")]
     if isinstance(pair, str) or not isinstance(pair, Sequence | np.ndarray) or len(pair) != 2:
         raise DataError(
-            f"bounds: saw {str(bounds)[:80]!r}, expected a pair (low, high) of numbers or of "
+            f"{where}: saw {str(bounds)[:80]!r}, expected a pair (low, high) of numbers or of "
             f"{width} numbers each, such as (-2, 2), or '{NORMALIZED}' for actions that are in "
             "[-1, 1] already; on a command line low:high, such as -2:2 or -0.4,0:0.4,3."
         )
-    return box_of(*pair, width)
+    return box_of(*pair, width, where)
 
 
 def to_unit(actions: np.ndarray, box: Box) -> np.ndarray:

@@ -11,12 +11,12 @@ import numpy as np
 from arq_core.algorithm.types import DataError
 from arq_core.config import settings
 from arq_core.config.tasks import Task, for_own_data, tasks
-from arq_core.datasets.boxes import Bounds, Box, box_of, fitted, says_of_actions, unit, with_bounds
+from arq_core.datasets.boxes import Bounds, Box, fitted, given, says_of_actions, unit, with_bounds
 from arq_core.datasets.dataset import Dataset
 from arq_core.envs.gym import PREFIX
 from arq_core.envs.layout import Layout, said_by, text
 from arq_core.envs.own import label, vectors
-from arq_core.envs.vector import EnvError, VectorEnv
+from arq_core.envs.vector import EnvError, VectorEnv, close
 from arq_core.experiments.episodes import check_layout, usable_states, usable_step
 
 UNNAMED = "the simulator does not say"  # how a note begins
@@ -96,8 +96,8 @@ def tried(make: Callable[[int], VectorEnv], n: int = TRIED) -> tuple[int, Box | 
         step = envs.step(np.zeros((n, envs.action_dim), np.float32))
         usable_step(step, n, width, live, "at the trial's first step")
         said = getattr(envs, "action_box", None)
-        box = said and box_of(*said, envs.action_dim, "environment: action_box")
-        return int(envs.horizon), box
+        box = given(said, envs.action_dim, "environment: action_box")
+        return int(envs.horizon), box if isinstance(box, Box) else None
     except (EnvError, DataError):
         raise
     except Exception as error:  # whatever a user's simulator raises
@@ -106,8 +106,7 @@ def tried(make: Callable[[int], VectorEnv], n: int = TRIED) -> tuple[int, Box | 
             f"({doing}), expected a reset and a step before training; mend the environment."
         ) from error
     finally:
-        if hasattr(envs, "close"):
-            envs.close()
+        close(envs)
 
 
 def suited(chosen: Task, dataset: Dataset, bounds: Bounds) -> tuple[Task, Dataset]:
@@ -131,8 +130,7 @@ def suited(chosen: Task, dataset: Dataset, bounds: Bounds) -> tuple[Task, Datase
                     )
                     dataset = replace(dataset, notes=(*dataset.notes, note))
             finally:
-                if hasattr(envs, "close"):
-                    envs.close()
+                close(envs)
         box = chosen.box
     if box is None and chosen.environment:
         box = unit(chosen.action_dim or dataset.action_dim)

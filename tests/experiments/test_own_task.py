@@ -577,3 +577,30 @@ def test_an_id_without_its_sign_is_told_how_to_write_it(name):
 
 def test_no_simulator_is_nothing_or_none():
     assert not prepared(arrays(-1, 1), None).task.environment
+
+
+@pytest.mark.parametrize(
+    "said", [(-2, 2), np.float32([[-2, -2], [2, 2]]), Box(-2, 2, (2,)), (np.full(2, -2.0), [2, 2])]
+)
+def test_a_box_of_actions_is_read_in_any_of_its_forms(said):
+    ours = type("Boxed", (Ours,), dict(action_box=said, close=None))
+    assert tried(ours)[1].same(tried(vectors(limited(low=-2.0, high=2.0)))[1])
+
+
+@pytest.mark.parametrize("said", [(-2,), 3, (2, -2), "wide"])
+def test_a_box_of_actions_that_is_none_is_named(said):
+    with pytest.raises(DataError, match="environment: action_box: saw"):
+        tried(type("Boxed", (Ours,), dict(action_box=said)))
+
+
+@pytest.mark.parametrize(
+    "simulator",
+    [
+        limited(paid=lambda x: np.ma.masked),
+        limited(success=np.ma.array([1.0], mask=[True])),
+        lambda n: Ours(n, rewards=np.ma.array(np.ones(n), mask=np.arange(n) == 1)),
+    ],
+)
+def test_what_a_simulator_masks_is_no_number(simulator):
+    with pytest.raises(EnvError, match="environment: saw"):
+        prepared(arrays(-1, 1), simulator)
