@@ -250,8 +250,8 @@ def row_job(
     """
     from arq_core.datasets.find import find
     from arq_core.datasets.own import no_such_path
-    from arq_core.envs.gym import PREFIX
     from arq_core.experiments.methods import METHODS
+    from arq_core.experiments.own_task import check_simulator
 
     settings.pick("profile", profile, dict.fromkeys(settings.profiles()))
     if not task:
@@ -279,12 +279,7 @@ def row_job(
         )
         more |= {"task": source.own, "group": group}
         if environment:
-            if not environment.startswith(PREFIX):
-                settings.pick(
-                    f"environment (the task in whose simulator to score, or {PREFIX}<id>)",
-                    environment,
-                    tasks(),
-                )
+            check_simulator(environment)
             more["environment"] = environment
         if bounds:
             more["bounds"] = bounds

@@ -26,6 +26,9 @@ NORMALIZED = "normalized"
 # taken to be the wrong one. People move farther out where their hand's commands are recorded: 5.6%
 # of the entries of D4RL's human door, whose box is known, so a file that states its own box may.
 MOST_OUTSIDE, MOST_OUTSIDE_STATED = 0.08, 0.10
+# Ours: of one dimension's entries, where nobody states the box. A gripper's commands of 0 and 255
+# are few among those of a hand.
+MOST_OF_ONE = 1 / 3
 # beyond 1 by no more than this is rounding
 ROUNDING = 1e-3
 SCALED, UNSAID = "scaled actions", "nobody said"  # how notes begin
@@ -97,22 +100,22 @@ def box_of(low, high, width: int, where: str = "bounds") -> Box:
     return Box(*(tuple(side.tolist()) for side in sides))
 
 
-def given(bounds: Bounds, width: int) -> Box | str | None:
+def given(bounds: Bounds, width: int, where: str = "bounds") -> Box | str | None:
     """What a user says of the box: a Box, NORMALIZED, or None for nothing."""
     if bounds is None or isinstance(bounds, str) and bounds in ("", NORMALIZED):
         return bounds or None
     if isinstance(bounds, Box):
-        return box_of(bounds.low, bounds.high, width)
+        return box_of(bounds.low, bounds.high, width, where)
     pair = (bounds.low, bounds.high) if hasattr(bounds, "low") else bounds
     if isinstance(pair, str) and pair.count(":") == 1:  # of a command line
         pair = [[x.strip() for x in side.split(",")] for side in pair.split(":")]
     if isinstance(pair, str) or not isinstance(pair, Sequence | np.ndarray) or len(pair) != 2:
         raise DataError(
-            f"bounds: saw {str(bounds)[:80]!r}, expected a pair (low, high) of numbers or of "
+            f"{where}: saw {str(bounds)[:80]!r}, expected a pair (low, high) of numbers or of "
             f"{width} numbers each, such as (-2, 2), or '{NORMALIZED}' for actions that are in "
             "[-1, 1] already; on a command line low:high, such as -2:2 or -0.4,0:0.4,3."
         )
-    return box_of(*pair, width)
+    return box_of(*pair, width, where)
 
 
 def to_unit(actions: np.ndarray, box: Box) -> np.ndarray:
@@ -150,6 +153,11 @@ def with_bounds(dataset: Dataset, bounds: Bounds) -> Dataset:
         return replace(dataset, bounds=NORMALIZED, recorded=None)  # scaled already
     box = unit(dataset.action_dim) if said == NORMALIZED else said
     assert isinstance(box, Box)
+    if dataset.bounds == NORMALIZED and said != NORMALIZED:
+        raise DataError(
+            f"bounds: saw {box} for data whose actions were said to be in [-1, 1] already "
+            f"('{NORMALIZED}'), expected one of both; leave out the wrong one."
+        )
     if isinstance(dataset.bounds, Box) and not box.same(dataset.bounds):
         raise DataError(
             f"bounds: saw {box}, but the data state the box {dataset.bounds} themselves; leave "
@@ -179,7 +187,8 @@ def fitted(dataset: Dataset, simulator: Box | None) -> Dataset:
                 f"actions: saw data recorded in the box {dataset.bounds}, expected that of the "
                 f"simulator, {box}: an action would act as another one; evaluate in the "
                 "simulator that the data came from, wrap it to the data's box, or write "
-                f"bounds='{NORMALIZED}' where both boxes mean the same motion."
+                f"bounds='{NORMALIZED}' where both boxes mean the same motion (arrays and files "
+                "that do not state their box: scale their actions to [-1, 1] before)."
             )
         _check_share(dataset, dataset.bounds, str(dataset.bounds), MOST_OUTSIDE_STATED)
         return dataset
@@ -218,13 +227,25 @@ def _check_share(dataset: Dataset, box: Box, whose: str, most: float) -> None:
     actions = _recorded(dataset)
     slack = ROUNDING * (torch.tensor(box.high) - torch.tensor(box.low)) / 2
     low, high = torch.tensor(box.low) - slack, torch.tensor(box.high) + slack
-    outside = int(((actions < low) | (actions > high)).sum())
+    each = ((actions < low) | (actions > high)).sum(0)
+    outside, rows = int(each.sum()), len(actions)
+    stated = isinstance(dataset.bounds, Box)
+    do = "" if stated else f"{TO_SAY}; "
+    do += "clip them first where the simulator that they were recorded in did so."
     if outside > most * actions.numel():
         raise DataError(
             f"actions: saw entries {_range(dataset)}, {outside:,} of {actions.numel():,} "
             f"({outside / actions.numel():.1%}) outside of the box {whose}; expected at most "
-            f"{most:.0%}, which would be clipped; {TO_SAY}; clip them first where the simulator "
-            "that they were recorded in did so."
+            f"{most:.0%}, which would be clipped; {do}"
+        )
+    worst = int(each.argmax())
+    if not stated and each[worst] > MOST_OF_ONE * rows:
+        column = actions[:, worst]
+        raise DataError(
+            f"actions: saw entries of dimension {worst} that fill [{float(column.min()):g}, "
+            f"{float(column.max()):g}], {int(each[worst]):,} of {rows:,} "
+            f"({int(each[worst]) / rows:.1%}) outside of the box {whose}; expected at most "
+            f"{MOST_OF_ONE:.0%} of one dimension's, which would be clipped; {do}"
         )
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from arq_core.algorithm.types import DataError
 from arq_core.config.paths import given
@@ -26,6 +29,17 @@ HDF5 = (".hdf5", ".hdf", ".h5", ".hd5", ".he5", ".h5py")
 MINARI = "minari:"
 # a field at a file's root, and the layout that has it
 SIGNS = {"observations": "d4rl", "data": "robomimic"}
+# what a choice of read_own can be, in words and as a test
+KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = dict(
+    cuts=("a rule in words, such as 'lengths:1000'", lambda x: isinstance(x, str)),
+    filter_key=("the name of a filter key", lambda x: isinstance(x, str)),
+    observation_keys=("names of parts", lambda x: all(isinstance(key, str) for key in x)),
+    horizon=(
+        "an integer of steps, at least 1",
+        lambda x: isinstance(x, int | np.integer) and not isinstance(x, bool) and x >= 1,
+    ),
+    success_only=("True or False", lambda x: isinstance(x, bool | np.bool_) or x in (0, 1)),
+)
 NAMES = dict(d4rl="D4RL's", robomimic="robomimic's", minari="Minari's")
 
 
@@ -129,12 +143,12 @@ def read_own(
     Minari's; None is what the reader does by itself. With a choice the hash is that of the
     transitions, since the same file holds other data too. `bounds` as for `from_arrays`.
     """
+    if isinstance(observation_keys, str):
+        observation_keys = [observation_keys]
     choices = dict(
         cuts=cuts,
         filter_key=filter_key,
-        observation_keys=[observation_keys]
-        if isinstance(observation_keys, str)
-        else observation_keys,
+        observation_keys=observation_keys and list(observation_keys),
         horizon=horizon,
         success_only=success_only,
     )
@@ -152,6 +166,10 @@ def _chosen(layout: str, where: str | Path, choices: dict) -> Dataset:
     """What the layout's reader makes of it, with those of the choices that are not None."""
     read = dict(d4rl=read_d4rl, robomimic=read_robomimic, minari=read_minari)[layout]
     made = {name: value for name, value in choices.items() if value is not None}
+    for name, value in made.items():
+        kind, fits = KINDS[name]
+        if not fits(value):
+            raise DataError(f"{name}: saw {value!r}, expected {kind}; give that, or leave it out.")
     known = [name for name in choices if name in signature(read).parameters]
     if unfit := [name for name in made if name not in known]:
         raise DataError(
@@ -188,6 +206,8 @@ def from_arrays(
     notes. The hash is that of the transitions. `name` is what rows call the data, before the
     beginning of that hash.
     """
+    if not isinstance(name, str):
+        raise DataError(f"name: saw {name!r}, expected a text, or '' for none; write it in quotes.")
     arrays = dict(
         observations=observations,
         actions=actions,

@@ -28,7 +28,7 @@ def one_number(x, what: str) -> float:
     not finite.
     """
     try:
-        array = np.asarray(x)
+        array = np.array(None) if np.ma.is_masked(x) else np.asarray(x)
     except (TypeError, ValueError, RuntimeError):  # a ragged list, a tensor that needs grad
         array = np.array(None)
     if array.size != 1 or array.dtype.kind not in "fiub" or not np.isfinite(array).all():

@@ -27,6 +27,19 @@ def text(layout: Layout) -> str:
     return ", ".join(f"{name} ({n})" for name, n in layout) or "one vector without names"
 
 
+def said_by(envs) -> Layout:
+    """The layout of a VectorEnv's states; () where it says none. What else a simulator calls its
+    layout, such as the plan of a maze, is none.
+    """
+    said = getattr(envs, "layout", ())
+    try:
+        parts = tuple((name, n) for name, n in said)
+        fits = all(isinstance(name, str) for name, _ in parts) and width(parts) == envs.state_dim
+    except (TypeError, ValueError):
+        return ()
+    return parts if fits else ()
+
+
 def joined(parts: Mapping[str, np.ndarray], layout: Layout) -> np.ndarray:
     """States [T S] from the parts [T width] by name, in the layout's order."""
     return np.concatenate([parts[name] for name, _ in layout], axis=1)
@@ -61,12 +74,21 @@ def of_space(space) -> Layout:
 
 def of_environment(env) -> Layout:
     """The layout of a Gymnasium environment's flattened observations, also where its wrapper
-    FlattenObservation has joined them already.
+    FlattenObservation has joined them already and others have changed them one by one since.
     """
-    from gymnasium.wrappers import FlattenObservation
+    from gymnasium.wrappers import (
+        DtypeObservation,
+        FlattenObservation,
+        NormalizeObservation,
+        RescaleObservation,
+    )
 
-    inner = wrapper(env, FlattenObservation)
-    if inner is not None and inner.observation_space == env.observation_space:
+    inner, outer = wrapper(env, FlattenObservation), env
+    while outer is not inner and isinstance(
+        outer, DtypeObservation | NormalizeObservation | RescaleObservation
+    ):
+        outer = outer.env
+    if inner is not None and inner.observation_space == outer.observation_space:
         return of_space(inner.env.observation_space)
     return of_space(env.observation_space)
 

@@ -87,7 +87,7 @@ class MazeEnvs:
     state_dim, action_dim, horizon = 2, 2, 40
 
     def __init__(self, n: int):
-        self.layout = maze_layout()
+        self.ground = maze_layout()
         self.n, self.position = n, np.zeros((n, 2), np.float32)
 
     def place(self, states: np.ndarray) -> np.ndarray:
@@ -102,7 +102,7 @@ class MazeEnvs:
         check_count("MazeEnvs.reset", len(seeds), self.n)
         return self.place(
             np.concatenate(
-                [near(self.layout["start"][None], np.random.default_rng(s)) for s in seeds]
+                [near(self.ground["start"][None], np.random.default_rng(s)) for s in seeds]
             )
         )
 
@@ -116,8 +116,8 @@ class MazeEnvs:
         # [n CHECKS 2]
         points = self.position[:, None] + share[:, None] * move[:, None]
         met = np.stack(
-            [~inside(points, self.layout["floor"])]
-            + [inside(points, self.layout[k]) for k in ("lure", "goal", "doors")]
+            [~inside(points, self.ground["floor"])]
+            + [inside(points, self.ground[k]) for k in ("lure", "goal", "doors")]
         )
         event = met.any(0)
         terminated = event.any(1)

@@ -74,8 +74,8 @@ def _is(x, *path: str) -> bool:
 
 
 def _of_number(make: Callable) -> Callable[[int], Any]:
-    """A maker as a function of the number of episodes, by what it can be called with: that number,
-    `num_envs`, or nothing (one environment at each call).
+    """A maker as a function of the number of episodes, by what it can be called with: `num_envs` or
+    `n`, that number, or nothing (one environment at each call).
     """
     alone = lambda n: make()
     inner = make
@@ -96,23 +96,40 @@ def _of_number(make: Callable) -> Callable[[int], Any]:
         signature = inspect.signature(make)
     except (TypeError, ValueError):  # written in C
         return make
-    if _takes(signature, 1):
-        return make
     given = getattr(make, "keywords", {})
     for name in ("num_envs", "n"):
-        if name in signature.parameters and name not in given:
+        if name in signature.parameters and name not in given and _takes(signature, **{name: 1}):
             return lambda n: make(**{name: n})
-    if _takes(signature, 0):
-        return alone
+    counts, without = _takes(signature, 1), _takes(signature)
+    if counts or without:
+        return _either(make) if counts and without else make if counts else alone
     raise EnvError(
         f"environment: saw {label(make)}{signature}, expected a function of one argument, the "
         "number of episodes; wrap it: lambda n: ..."
     )
 
 
-def _takes(signature: inspect.Signature, arguments: int) -> bool:
+def _either(make: Callable) -> Callable[[int], Any]:
+    """A maker that takes an argument and needs none: where a number of episodes does not suit it,
+    or makes one environment, that argument is another thing, such as an id, a seed or a time limit.
+    """
+
+    def made(n: int):
+        try:
+            found = make(n)
+        except Exception:  # of whatever a user's function makes of a number
+            return make()
+        if not _is(found, "Env"):
+            return found
+        found.close()
+        return make()
+
+    return made
+
+
+def _takes(signature: inspect.Signature, *arguments, **named) -> bool:
     try:
-        signature.bind(*range(arguments))
+        signature.bind(*arguments, **named)
     except TypeError:
         return False
     return True

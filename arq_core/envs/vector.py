@@ -38,6 +38,12 @@ class VectorEnv(Protocol):
         ...
 
 
+def close(envs) -> None:
+    """Close a simulator that can be closed; one without `close`, or none, is left."""
+    if callable(how := getattr(envs, "close", None)):
+        how()
+
+
 def check_count(who: str, seen: int, most: int, what: str = "seeds") -> None:
     """Refuse no episodes, and more than a simulator was made for."""
     if not 0 < seen <= most:

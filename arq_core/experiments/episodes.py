@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing, nullcontext
 
 import numpy as np
 import torch
@@ -13,8 +12,8 @@ from tqdm import tqdm
 from arq_core.algorithm.types import DataError, Policy
 from arq_core.engine.machine import replayed
 from arq_core.engine.streams import Streams, derive_seed
-from arq_core.envs.layout import Layout, text
-from arq_core.envs.vector import EnvError, VectorEnv
+from arq_core.envs.layout import Layout, said_by, text
+from arq_core.envs.vector import EnvError, VectorEnv, close
 
 
 def check_dimensions(envs: VectorEnv, state_dim: int, action_dim: int) -> None:
@@ -36,7 +35,7 @@ def check_layout(envs: VectorEnv, layout: Layout) -> None:
     """Refuse an environment that joins its states from other parts than the data, or in another
     order, where both say from which; before training too.
     """
-    seen = getattr(envs, "layout", ())
+    seen = said_by(envs)
     if seen and layout and seen != layout:
         raise DataError(
             f"environment: saw states of {text(seen)}, expected {text(layout)}, as in the "
@@ -80,7 +79,7 @@ def usable_step(step, n: int, width: int, live: np.ndarray, when: str) -> tuple[
 
 def _numbers(x, name: str, n: int, size: int, shape: tuple[int, ...], when: str) -> np.ndarray:
     try:
-        array = np.asarray(x)
+        array = np.array(None) if np.ma.is_masked(x) else np.asarray(x)
     except (TypeError, ValueError, RuntimeError):  # ragged lists, tensors that need grad
         array = np.array(None)
     if array.dtype.kind not in "fiub" or array.size != size or array.shape[:1] != (n,):
@@ -111,8 +110,10 @@ def evaluate(
     `horizon` steps. Success is success at any step. `envs` are closed at the end, and after an
     error or Ctrl-C too, where they can be closed.
     """
-    with closing(envs) if hasattr(envs, "close") else nullcontext():
+    try:
         return _episodes(policy, envs, episodes, rng, horizon)
+    finally:
+        close(envs)
 
 
 def _episodes(

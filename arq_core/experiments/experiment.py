@@ -101,8 +101,8 @@ def prepare(
     `bounds` is the box in which the actions of your own data were recorded, where they do not say
     it and the simulator's is another (datasets.boxes).
     """
-    source = find(name)
-    if source.task and (group or environment):
+    source, environment = find(name), "" if environment is None else environment
+    if source.task and (group or label(environment)):
         raise settings.UnknownName(
             f"group, environment: saw {group!r}, {environment!r} with task {name!r}, "
             "expected none: data/tasks.csv says them."
@@ -118,7 +118,7 @@ def prepare(
     seeds = _seeds(seeds, budget)
     dataset = source.load()
     if not source.task:
-        tried = (group, label(environment)) if environment else ()
+        tried = (group, simulator) if (simulator := label(environment)) else ()
         chosen = replace(chosen, task=row_name(source.title, dataset, *tried))
         chosen, dataset = suited(chosen, dataset, bounds)
     device = _device(device)

@@ -10,13 +10,13 @@ import numpy as np
 
 from arq_core.algorithm.types import DataError
 from arq_core.config import settings
-from arq_core.config.tasks import Task, for_own_data
-from arq_core.datasets.boxes import Bounds, Box, box_of, fitted, says_of_actions, unit, with_bounds
+from arq_core.config.tasks import Task, for_own_data, tasks
+from arq_core.datasets.boxes import Bounds, Box, fitted, given, says_of_actions, unit, with_bounds
 from arq_core.datasets.dataset import Dataset
 from arq_core.envs.gym import PREFIX
-from arq_core.envs.layout import Layout, text
+from arq_core.envs.layout import Layout, said_by, text
 from arq_core.envs.own import label, vectors
-from arq_core.envs.vector import EnvError, VectorEnv
+from arq_core.envs.vector import EnvError, VectorEnv, close
 from arq_core.experiments.episodes import check_layout, usable_states, usable_step
 
 UNNAMED = "the simulator does not say"  # how a note begins
@@ -35,7 +35,7 @@ class OwnTask(Task):
     def environments(self, n: int) -> VectorEnv:
         envs = self.make(n)
         arrange = getattr(envs, "arrange", None)
-        if self.layout and arrange and getattr(envs, "layout", ()):
+        if self.layout and arrange and said_by(envs):
             arrange(self.layout)
         return envs
 
@@ -57,11 +57,22 @@ def own_task(name: str, group: str, environment: Simulator) -> Task:
     """
     settings.hyper(group)
     if isinstance(environment, str) and not environment.startswith(PREFIX):
+        if environment:
+            check_simulator(environment)
         return for_own_data(name, group, environment)
     make = vectors(environment)
     horizon, box = tried(make, min(TRIED, getattr(environment, "num_envs", TRIED)))
     said = dict(environment=label(environment), horizon=horizon)
     return OwnTask(**vars(for_own_data(name, group)) | said, make=make, box=box)
+
+
+def check_simulator(name: str) -> None:
+    """Refuse a text that names neither a task nor, with PREFIX in front, an environment of
+    Gymnasium's.
+    """
+    if not name.startswith(PREFIX):
+        kind = f"environment (the task in whose simulator to score, or {PREFIX}ID)"
+        settings.pick(kind, name, tasks())
 
 
 def tried(make: Callable[[int], VectorEnv], n: int = TRIED) -> tuple[int, Box | None]:
@@ -85,8 +96,8 @@ def tried(make: Callable[[int], VectorEnv], n: int = TRIED) -> tuple[int, Box | 
         step = envs.step(np.zeros((n, envs.action_dim), np.float32))
         usable_step(step, n, width, live, "at the trial's first step")
         said = getattr(envs, "action_box", None)
-        box = said and box_of(*said, envs.action_dim, "environment: action_box")
-        return int(envs.horizon), box
+        box = given(said, envs.action_dim, "environment: action_box")
+        return int(envs.horizon), box if isinstance(box, Box) else None
     except (EnvError, DataError):
         raise
     except Exception as error:  # whatever a user's simulator raises
@@ -95,8 +106,7 @@ def tried(make: Callable[[int], VectorEnv], n: int = TRIED) -> tuple[int, Box | 
             f"({doing}), expected a reset and a step before training; mend the environment."
         ) from error
     finally:
-        if hasattr(envs, "close"):
-            envs.close()
+        close(envs)
 
 
 def suited(chosen: Task, dataset: Dataset, bounds: Bounds) -> tuple[Task, Dataset]:
@@ -113,15 +123,14 @@ def suited(chosen: Task, dataset: Dataset, bounds: Bounds) -> tuple[Task, Datase
             envs = chosen.environments(1)
             try:
                 check_layout(envs, dataset.layout)
-                if not getattr(envs, "layout", ()):
+                if not said_by(envs):
                     note = (
                         f"{UNNAMED} how its states are joined: those of the data are "
                         f"{text(dataset.layout)}, in this order"
                     )
                     dataset = replace(dataset, notes=(*dataset.notes, note))
             finally:
-                if hasattr(envs, "close"):
-                    envs.close()
+                close(envs)
         box = chosen.box
     if box is None and chosen.environment:
         box = unit(chosen.action_dim or dataset.action_dim)

@@ -159,3 +159,24 @@ def test_every_argument_that_a_message_of_the_room_names_exists():
             seen.add(name)
             assert name in known or others.get(name, "\0") in text, (file, name, text)
     assert {"cuts", "filter_key", "observation_keys", "changes", "data_format"} <= seen
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        dict(horizon="3"),
+        dict(horizon=2.5),
+        dict(horizon=True),
+        dict(filter_key=0),
+        dict(observation_keys=[0]),
+        dict(success_only="yes"),
+        dict(cuts=7),
+    ],
+    ids=str,
+)
+def test_a_choice_of_another_kind_is_named_and_no_file_is_blamed(choice, tmp_path):
+    path = tmp_path / "mine.hdf5"
+    with h5py.File(path, "w") as file:
+        file.create_group("data")
+    with pytest.raises(DataError, match=f"^{next(iter(choice))}: saw .* expected"):
+        arq.read_own(path, **choice)

@@ -2,6 +2,7 @@
 its field.
 """
 
+import datetime
 import warnings
 
 import numpy as np
@@ -40,6 +41,14 @@ WRONG = {
     "float8": (lambda x: tensor(x).to(torch.float8_e4m3fn), r"float8.*\.float\(\)"),
     "sparse": (lambda x: tensor(x).to_sparse(), r"sparse_coo.*\.to_dense\(\)"),
     "another device": (lambda x: tensor(x).to("meta"), r"device meta.*\.cpu\(\)"),
+    "rows that need grad": (
+        lambda x: list(tensor(x).requires_grad_()),
+        r"give torch\.stack\((\w+)\)\.detach\(\)",
+    ),
+    "dates in a table": (
+        lambda x: table(x).astype(object).map(lambda _: datetime.date(2024, 1, 1)),
+        "saw object .*an entry is date",
+    ),
     "two faults": (
         lambda x: tensor(x).bfloat16().requires_grad_(),
         r"grad and .*bfloat16.*\.detach\(\)\.float\(\)",
@@ -134,3 +143,15 @@ def test_the_caller_s_arrays_stay_as_they_were():
     from_arrays(**given)
     for name, x in given.items():
         np.testing.assert_array_equal(x, before[name])
+
+
+@pytest.mark.parametrize("columns", [2, 4])
+def test_observations_before_and_after_a_step_have_the_same_columns(columns):
+    with pytest.raises(DataError, match=f"next_observations: saw {columns} .* expected 3"):
+        from_arrays(**arrays() | dict(next_observations=np.zeros((M, columns))))
+
+
+@pytest.mark.parametrize("name", [None, 3, b"mine"])
+def test_a_name_is_a_text(name):
+    with pytest.raises(DataError, match="name: saw"):
+        from_arrays(**arrays(), name=name)

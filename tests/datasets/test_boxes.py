@@ -1,5 +1,7 @@
 """The box of recorded actions is a property of the data: kept with them, whatever their layout."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -56,10 +58,12 @@ def robomimic(path, keys=("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_q
 def test_a_file_of_any_layout_is_scaled_from_the_box_of_whoever_says_it(tmp_path, write):
     path = write(tmp_path / "mine.hdf5")
     expected = to_unit(arrays()["actions"], box_of(LOW, HIGH, 2))
-    said = read_own(path, (LOW, HIGH)).transitions.actions.numpy()
+    said = read_own(path, bounds=(LOW, HIGH)).transitions.actions.numpy()
     decided = fitted(read_own(path), box_of(LOW, HIGH, 2)).transitions.actions.numpy()
     assert np.array_equal(said, decided)
-    hashes = {read_own(path, bounds).sha256 for bounds in (None, (LOW, HIGH), (LOW - 1, HIGH))}
+    hashes = {
+        read_own(path, bounds=bounds).sha256 for bounds in (None, (LOW, HIGH), (LOW - 1, HIGH))
+    }
     assert len(hashes) == 3
     rows = [i for i in range(STEPS) if (expected[i] == said[:, None]).all(-1).any()]
     assert len(rows) == len(said)  # each transition's action is that of a step
@@ -127,3 +131,28 @@ def test_keys_of_a_robot_are_compared_with_the_simulators(tmp_path):
     ):
         with pytest.raises(DataError, match="the same numbers would mean other things"):
             check_layout(simulator, layout)
+
+
+@pytest.mark.parametrize("dimension, far", [(0, 255.0), (16, -1.5)])
+def test_one_dimension_that_lies_outside_is_no_few_percent(dimension, far):
+    few = np.random.default_rng(0).uniform(-1, 1, (STEPS, 20)).astype(np.float32)
+    many = few.copy()
+    few[:12, dimension], many[:18, dimension] = far, far
+    assert fitted(from_arrays(**arrays() | dict(actions=few)), None).action_dim == 20
+    with pytest.raises(DataError, match=rf"of dimension {dimension} .* 18 of \d+ .*outside"):
+        fitted(from_arrays(**arrays() | dict(actions=many)), None)
+
+
+def test_what_two_say_of_one_box_is_never_taken_twice():
+    data = from_arrays(**arrays(-1, 1), bounds="normalized")
+    with pytest.raises(DataError, match="expected one of both"):
+        with_bounds(data, (-2, 2))
+    assert with_bounds(data, "normalized").transitions is data.transitions
+
+
+def test_a_stated_box_is_not_answered_with_bounds_that_are_refused():
+    data = from_arrays(**arrays(-1, 1))
+    far = replace(data, recorded=2 * data.transitions.actions, bounds=unit(2))
+    with pytest.raises(DataError, match="would be clipped; clip them first") as error:
+        fitted(far, None)
+    assert "bounds=" not in str(error.value)

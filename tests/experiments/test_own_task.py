@@ -19,6 +19,7 @@ from gymnasium.wrappers import FlattenObservation  # noqa: E402
 from gymnasium.wrappers.vector import FlattenObservation as FlattenVector  # noqa: E402
 
 from arq_core.algorithm.types import DataError  # noqa: E402
+from arq_core.config.settings import UnknownName  # noqa: E402
 from arq_core.datasets.own import from_arrays, read_own  # noqa: E402
 from arq_core.datasets.readers.minari import read_minari  # noqa: E402
 from arq_core.engine import train  # noqa: E402
@@ -26,6 +27,7 @@ from arq_core.envs.gym import GymEnvs  # noqa: E402
 from arq_core.envs.own import label, vectors  # noqa: E402
 from arq_core.envs.vector import EnvError  # noqa: E402
 from arq_core.experiments import experiment  # noqa: E402
+from arq_core.experiments.episodes import check_layout  # noqa: E402
 from arq_core.experiments.own_task import tried  # noqa: E402
 
 LENGTH = 5
@@ -507,3 +509,98 @@ def test_a_count_of_seeds_that_no_simulator_was_made_for_is_refused(seeds):
     for simulator in (limited(), lambda n: SyncVectorEnv([limited()] * n)):
         with pytest.raises(EnvError, match=f"saw {len(seeds)} seeds, expected 1 to 2"):
             vectors(simulator)(2).reset(seeds)
+
+
+def by_limit(max_steps=7):
+    return gymnasium.wrappers.TimeLimit(limited()(), max_steps)
+
+
+def by_id(env_id="drawn"):
+    return dict(drawn=limited())[env_id]()
+
+
+def vector_by_id(env_id="drawn", num_envs=1):
+    return SyncVectorEnv([lambda: by_id(env_id)] * num_envs)
+
+
+class Empty:
+    """A maker that is false where a truth is asked for."""
+
+    def __call__(self, seed=None):
+        assert seed is None
+        return limited()()
+
+    def __len__(self):
+        return 0
+
+
+@pytest.mark.parametrize("maker", [by_limit, by_id, vector_by_id, Empty(), lambda *a: by_id(*a)])
+def test_an_argument_that_is_no_count_keeps_its_own_value(maker):
+    envs = vectors(maker)(3)
+    assert envs.reset([0, 1, 2]).shape == (3, 3)
+    assert envs.horizon == (7 if maker is by_limit else LENGTH) or maker is by_limit
+    setup = prepared(arrays(-1, 1), maker)
+    assert setup.task.task.endswith(re.sub(r"[^A-Za-z0-9_+]+", "-", label(maker)).strip("-"))
+
+
+def test_a_plan_of_a_maze_is_no_layout_of_states():
+    data = recorded(limited(space=Dict(position=FREE(1), velocity=FREE(1))), "ours/plan-v0")
+    assert prepared(data, "maze").task.environments(1).state_dim == 2
+    check_layout(prepared(data, "maze").task.environments(1), (("position", 1), ("velocity", 1)))
+    for plan in ("#..#", np.ones((3, 3)), dict(start=1), [("a", "b")], None, 3):
+        ours = type("Planned", (Ours,), dict(layout=plan))
+        check_layout(ours(1), (("position", 1), ("velocity", 2)))
+        assert prepared(arrays(-1, 1), ours).task.horizon == LENGTH
+
+
+@pytest.mark.parametrize(
+    "outer",
+    [
+        lambda env: gymnasium.wrappers.DtypeObservation(env, np.float32),
+        gymnasium.wrappers.NormalizeObservation,
+    ],
+)
+def test_states_that_were_joined_and_then_changed_have_the_order_of_the_join(outer):
+    space = SPACES["unsorted"]
+    data = recorded(limited(space=space), "ours/joined-v0")
+    other = Dict({name: space[name] for name in sorted(space.spaces)})
+    maker = limited(space=other, wrap=lambda env: outer(FlattenObservation(env)))
+    layout = prepared(data, maker).task.environments(1).layout
+    assert layout == prepared(data, limited(space=space)).task.environments(1).layout != ()
+
+
+@pytest.mark.parametrize("name", ["Pendulum-v1", "Walker2d-v5"])
+def test_an_id_without_its_sign_is_told_how_to_write_it(name):
+    with pytest.raises(UnknownName, match="^environment .*or gymnasium:ID"):
+        prepared(arrays(-1, 1), name)
+
+
+def test_no_simulator_is_nothing_or_none():
+    assert not prepared(arrays(-1, 1), None).task.environment
+
+
+@pytest.mark.parametrize(
+    "said", [(-2, 2), np.float32([[-2, -2], [2, 2]]), Box(-2, 2, (2,)), (np.full(2, -2.0), [2, 2])]
+)
+def test_a_box_of_actions_is_read_in_any_of_its_forms(said):
+    ours = type("Boxed", (Ours,), dict(action_box=said, close=None))
+    assert tried(ours)[1].same(tried(vectors(limited(low=-2.0, high=2.0)))[1])
+
+
+@pytest.mark.parametrize("said", [(-2,), 3, (2, -2), "wide"])
+def test_a_box_of_actions_that_is_none_is_named(said):
+    with pytest.raises(DataError, match="environment: action_box: saw"):
+        tried(type("Boxed", (Ours,), dict(action_box=said)))
+
+
+@pytest.mark.parametrize(
+    "simulator",
+    [
+        limited(paid=lambda x: np.ma.masked),
+        limited(success=np.ma.array([1.0], mask=[True])),
+        lambda n: Ours(n, rewards=np.ma.array(np.ones(n), mask=np.arange(n) == 1)),
+    ],
+)
+def test_what_a_simulator_masks_is_no_number(simulator):
+    with pytest.raises(EnvError, match="environment: saw"):
+        prepared(arrays(-1, 1), simulator)

@@ -4,6 +4,7 @@ read right, or refused by one DataError that begins with its name.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ import torch
 from arq_core.algorithm.types import DataError
 from arq_core.datasets.readers.narrow import narrowed
 
+# what tables hold besides numbers and their ways to say "missing"
+NO_NUMBERS = (str, bytes, datetime.date, datetime.timedelta, np.datetime64, np.timedelta64)
 FLAGS = ("terminals", "timeouts")
 # number of axes; of all others 2
 VECTORS = ("rewards", *FLAGS)
@@ -37,6 +40,12 @@ def checked(given: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], list[str]]
                 f"axes and {steps:,} rows, one per action{_advice(x)}."
             )
         arrays[name] = _flags(name, x) if name in FLAGS else _numbers(name, x, notes)
+    after, before = arrays.get("next_observations"), arrays["observations"]
+    if after is not None and after.shape != before.shape:
+        raise DataError(
+            f"next_observations: saw {after.shape[1]} numbers a row, expected "
+            f"{before.shape[1]}, as in observations; give the same columns in both."
+        )
     return arrays, notes
 
 
@@ -99,7 +108,7 @@ def _array(name: str, x: Any) -> np.ndarray:
                 f"{name}: saw None at row {i}, expected a number or a row of numbers; drop the row."
             )
         if isinstance(part, torch.Tensor):
-            _tensor(f"{name}: row {i}", part)
+            _tensor(f"{name}: row {i}", part, f"torch.stack({name})")
     try:
         if any(isinstance(part, np.ma.MaskedArray) for part in parts):
             # numpy alone would forget the masks
@@ -107,7 +116,7 @@ def _array(name: str, x: Any) -> np.ndarray:
         out = np.ma.asarray(x) if isinstance(x, np.ma.MaskedArray) else np.asarray(x)
         if out.dtype.kind == "O" and hasattr(x, "to_numpy"):
             # a table of pandas' with columns of several types, or with its own way to say "missing"
-            numeric = not any(isinstance(value, str | bytes) for value in out.flat)
+            numeric = not any(isinstance(value, NO_NUMBERS) for value in out.flat)
             out = x.to_numpy(dtype=np.float64, na_value=np.nan) if numeric else out
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:
         lengths = sorted({len(part) for part in parts if hasattr(part, "__len__")})
@@ -119,7 +128,7 @@ def _array(name: str, x: Any) -> np.ndarray:
             ) from error
         raise DataError(
             f"{name}: saw {type(x).__name__}, of which numpy makes no array ({error}), expected "
-            "an array of numbers; convert it with numpy.asarray(..., 'float32') first."
+            "an array of numbers; make one of it first."
         ) from error
     if isinstance(out, np.ma.MaskedArray):
         masked = int(np.ma.getmaskarray(out).sum())
@@ -139,8 +148,10 @@ def _array(name: str, x: Any) -> np.ndarray:
     return out
 
 
-def _tensor(name: str, x: torch.Tensor) -> np.ndarray:
-    """A tensor's numbers; refused where numpy would need a copy that the caller has to choose."""
+def _tensor(name: str, x: torch.Tensor, whole: str = "") -> np.ndarray:
+    """A tensor's numbers; refused where numpy would need a copy that the caller has to choose.
+    `whole` is how the tensor is called of which it is a row.
+    """
     if x.is_nested:
         raise DataError(
             f"{name}: saw a nested tensor, expected rows of one length; cut or fill the rows "
@@ -159,7 +170,7 @@ def _tensor(name: str, x: torch.Tensor) -> np.ndarray:
         raise DataError(
             f"{name}: saw {' and '.join(fault[1] for fault in faults)}, expected numbers in this "
             "machine's memory that numpy can read; give "
-            f"{name.partition(':')[0]}{''.join(fault[2] for fault in faults)}."
+            f"{whole or name}{''.join(fault[2] for fault in faults)}."
         )
     return x.numpy()
 

@@ -217,7 +217,7 @@ def _check_steps(demo, steps, where) -> None:
     told = demo.attrs.get("num_samples", steps)
     if np.size(told) != 1 or np.ravel(told)[0] != steps:
         raise DataError(
-            f"{where}: saw {steps:,} actions and the attribute num_samples {told}, "
+            f"{where}: saw {steps:,} actions and the attribute num_samples {told!r}, "
             "expected the same number; copy or extract the file again."
         )
     for name in ("rewards", "dones"):
