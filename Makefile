@@ -30,7 +30,8 @@ export PYTHONUTF8 := 1
 
 help:
 	@echo "These call the command arq of $(VENV), which has more: $(VENV)/bin/arq --help"
-	@echo "make book [PROFILE=ci] [JOBS=1]             run the notebooks that changed (JOBS at a time) and build the book"
+	@echo "make book [PROFILE=ci] [JOBS=1]             run the notebooks that changed (JOBS at a time) and build the book;"
+	@echo "                                            PROFILE=ci trains all seeds of the maze and the bridge again (20 minutes)"
 	@echo "make test                                   run the tests"
 	@echo "make check                                  what a change must pass besides: ruff, lint-imports, pyright"
 	@echo "make row TASK=door-human PROFILE=lite       train and evaluate one row of Table A.4"
@@ -52,7 +53,7 @@ $(STAMP): constraints.txt pyproject.toml
 	$(PYTHON) workflow/install.py $@ sim,book,grid,dev
 
 book: $(STAMP)
-	@$(ARQ) book --profile "$(PROFILE)" --jobs "$(JOBS)"
+	@$(ARQ) book --profile "$(if $(filter file,$(origin PROFILE)),page,$(PROFILE))" --jobs "$(JOBS)"
 
 test: $(STAMP)
 	@test ! -e _build/peers/.installed || export ARQ_D4RL_INFOS="$$PWD/_build/peers/d4rl/infos.py" ARQ_ROBOMIMIC="$$PWD/_build/peers" \

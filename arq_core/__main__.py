@@ -26,7 +26,7 @@ def arq():
 
 
 @arq.command("book", epilog="Example: arq book --profile ci --jobs 2")
-@profile("ci")
+@profile("page")
 @click.option("--jobs", default=0, help="Notebooks at a time; 0: as many as this machine can.")
 def make_book(profile, jobs):
     """Run the notebooks whose inputs changed, then build the pages."""

@@ -259,7 +259,7 @@ def row_job(
             "task: saw none, expected a name of data/tasks.csv, or a file or folder of yours."
         )
     source = find(task)
-    more: dict = {"results": "data/results"}
+    more: dict = {"results": "data/results", "train": True, "profile": profile}
     if source.task:
         more["task"] = task
         for kind, name in (("group", group), ("environment", environment), ("bounds", bounds)):

@@ -80,10 +80,14 @@ def hyper(group: str) -> Hyper:
 
 def budget(profile: str, group: str) -> Budget:
     """What a profile affords for a task group; a profile that sets anything but a budget is
-    refused.
+    refused. What a profile that is `like` another does not set is the other's.
     """
-    values = pick("profile", profile, _table("profiles.toml"))
-    merged = {k: v for k, v in values.items() if not isinstance(v, dict)} | values.get(group, {})
+    every, merged = _table("profiles.toml"), {}
+    own = pick("profile", profile, every)
+    like = pick("profiles.toml: like", own["like"], every) if "like" in own else {}
+    for values in (like, own):
+        plain = {k: v for k, v in values.items() if k != "like" and not isinstance(v, dict)}
+        merged |= plain | values.get(group, {})
     steps = pick("group", group, _table("hyperparameters.toml"))["steps"]
     for name, paper in steps.items():
         if merged[f"{name}_steps"] == "paper":

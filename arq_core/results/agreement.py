@@ -1,0 +1,58 @@
+"""Rows of a run made just now, beside the committed rows of the same seeds: are they the same?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from arq_core.config.paths import DATA
+from arq_core.results.rows import read_rows
+
+# the budgets of a profile that are those of another, but for the number of seeds
+SAME = {"page": "ci"}
+ALIKE = 1e-6  # of two returns; a sum of rewards in another order
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How many episodes were committed too, and how many of them ended with the same return."""
+
+    episodes: int
+    same: int
+
+    @property
+    def share(self) -> float:
+        """The part that is the same; 1 where nothing was committed."""
+        return self.same / self.episodes if self.episodes else 1.0
+
+    def __str__(self) -> str:
+        if not self.episodes:
+            return "no committed rows to compare with"
+        return (
+            f"{self.same:,} of {self.episodes:,} episodes returned what they did when the "
+            "committed rows were made"
+        )
+
+
+def beside(live: Sequence[dict], folder: Path | None = None) -> tuple[list[dict], Agreement]:
+    """The committed rows of the task, profile and methods of `live`, and those of `live` that were
+    not committed; and how far the two agree.
+
+    An episode is known by its method, variant, seed and number.
+    """
+    known = lambda row: (row["method"], row["variant"], row["seed"], row["episode"])
+    settings = {
+        (r["task"], SAME.get(r["profile"], r["profile"]), r["dataset_sha256"]) for r in live
+    }
+    methods = {row["method"] for row in live}
+    committed = {
+        known(row): row
+        for row in read_rows(folder or DATA / "results")
+        if (row["task"], row["profile"], row["dataset_sha256"]) in settings
+        and row["method"] in methods
+    }
+    both = [(row, committed[known(row)]) for row in live if known(row) in committed]
+    same = sum(abs(new["return_"] - old["return_"]) <= ALIKE for new, old in both)
+    rest = [row for row in live if known(row) not in committed]
+    return [*committed.values(), *rest], Agreement(len(both), same)
