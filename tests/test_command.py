@@ -214,7 +214,7 @@ def test_the_checkout_is_the_one_that_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "build", lambda *given: asked.append(given))
     assert ran("book", "--jobs", "3", ARQ_ROOT=str(tmp_path)).exit_code == 0
     assert ran("book", "--profile", "toy").exit_code == 0
-    assert asked == [(tmp_path, "ci", 3), (ROOT, "toy", 0)]
+    assert asked == [(tmp_path, "page", 3), (ROOT, "toy", 0)]
 
 
 def test_where_names_folders_and_variables_and_what_is_not_ours(tmp_path):
@@ -289,7 +289,7 @@ def test_costs_are_not_taken_from_nothing(tmp_path):
 @pytest.mark.parametrize(
     "target, wanted",
     [
-        (["book"], 'book --profile "ci" --jobs "0"'),
+        (["book"], 'book --profile "page" --jobs "0"'),
         (
             ["row", "TASK=my data.hdf5", "GROUP=adroit"],
             'row --profile "ci" --method "" --seeds "" --group "adroit" --environment "" '
