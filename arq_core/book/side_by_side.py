@@ -21,12 +21,11 @@ from tqdm import tqdm
 
 from arq_core.book import notebook
 from arq_core.book.notebook import Job, RunError
-from arq_core.config import processes
+from arq_core.config import processes, surroundings
 
 MOST = 4  # notebooks at a time; beyond it, more threads each
 MEMORY = 2e9  # bytes that a notebook may need
 LOOK_EVERY = 1.0  # seconds
-THREADS = "OMP_NUM_THREADS"
 
 
 def how_many(cores: int, memory: float) -> int:
@@ -53,7 +52,7 @@ def stop_with(head: int) -> None:
 
 
 def _run(
-    root: Path, job: Job, key: str, log: Path, threads: int, head: int, answer: Connection
+    root: Path, job: Job, key: str, log: Path, threads: str, head: int, answer: Connection
 ) -> None:
     """In the process of its own: all that is printed goes to the log; the answer is seconds, or
     what went wrong.
@@ -65,7 +64,7 @@ def _run(
     # a shell's background jobs inherit one that is ignored
     signal.signal(signal.SIGINT, signal.default_int_handler)
     stop_with(head)
-    os.environ.setdefault(THREADS, str(threads))
+    os.environ[surroundings.THREADS] = threads
     with open(log, "w", buffering=1, encoding="utf-8") as f:
         os.dup2(f.fileno(), 1)
         os.dup2(f.fileno(), 2)
@@ -94,7 +93,7 @@ def run(root: Path, jobs: Sequence[tuple[Job, str]], workers: int, logs: Path) -
     of them and leaves no kernel.
     """
     context, waiting, running, failed = multiprocessing.get_context("spawn"), list(jobs), {}, []
-    threads = max(1, processes.cores() // workers)
+    threads = surroundings.threads_of_each(workers)
     logs.mkdir(parents=True, exist_ok=True)
     # in the log of a server a bar is a line each time
     quiet = not sys.stderr.isatty()

@@ -61,3 +61,18 @@ def test_without_a_checkout_the_home_is_a_temporary_folder(tmp_path, monkeypatch
     monkeypatch.setenv("ARQ_ROOT", str(tmp_path))
     surroundings.settle()
     assert os.path.isdir(os.environ["HOME"]) and "arq-home-" in os.environ["HOME"]
+
+
+@pytest.mark.parametrize("given, each", [(None, "2"), ("", "2"), ("6", "6"), ("1", "1")])
+def test_several_programs_share_the_cores_of_a_container(monkeypatch, given, each):
+    """And one alone has all of them, unless the user said how many threads."""
+    monkeypatch.setattr(surroundings, "_bounded", [])
+    monkeypatch.setenv("PYTHONUTF8", "1")
+    monkeypatch.setattr(surroundings.processes, "cores", lambda: 6)
+    monkeypatch.setattr(surroundings.processes, "affinity", lambda: 64)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    surroundings.settle()
+    assert os.environ["OMP_NUM_THREADS"] == (given or "6")
+    assert surroundings.threads_of_each(3) == each
