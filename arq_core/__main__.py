@@ -219,6 +219,8 @@ def where():
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; it ends the process with its exit status."""
+    if arguments is None:
+        surroundings.begin_in_utf8()
     surroundings.settle()
     arq.main(arguments, prog_name="arq")
 

@@ -121,6 +121,18 @@ def test_an_unknown_name_ends_with_1_and_with_what_comes_near(arguments, message
     assert run.exit_code == 1 and re.match(f"error: {message}", run.stderr), run.output
 
 
+@pytest.mark.parametrize("name", [b"caf\xe9.hdf5", b"\xff \xfe.h5"])
+def test_a_file_whose_name_is_no_text_is_refused_before_anything_is_run(tmp_path, name):
+    path = os.fsdecode(os.path.join(os.fsencode(tmp_path), name))
+    try:
+        open(path, "wb").close()
+    except OSError:
+        pytest.skip("no file system that takes such a name")
+    run = ran("row", path, "--group", "adroit")
+    assert run.exit_code == 1 and run.stderr.count("\n") == 1
+    assert "no text in UTF-8" in run.stderr and "rename the file" in run.stderr
+
+
 def test_names_of_errors_are_those_of_the_classes():
     """They are compared as texts, so that no module is imported to name them."""
     for name in command.ERRORS:

@@ -275,6 +275,11 @@ def row_job(
                 f"task: saw {task!r}, expected a file that exists (or the name of a task): "
                 f"{no_such_path(str(source.own))}"
             )
+        if (shown := str(source.own).encode(errors="replace").decode()) != str(source.own):
+            raise RunError(
+                f"task: saw {shown!r}, with bytes that are no text in UTF-8 (each a ? here), "
+                "expected a name that a notebook can hold; rename the file, or give a link to it."
+            )
         settings.pick(
             "group (whose hyperparameters your data take)", group, dict.fromkeys(settings.groups())
         )

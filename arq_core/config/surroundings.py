@@ -33,7 +33,6 @@ KEPT = {
     "PYTHONUNBUFFERED",
     "PYTHONDONTWRITEBYTECODE",
     "PYTHONPYCACHEPREFIX",
-    "PYTHONIOENCODING",
     "PYTHONUTF8",
     "PYTHONCOERCECLOCALE",
 }
@@ -84,6 +83,19 @@ def ours(root: Path) -> dict[str, str]:
         | {name: str(find().absolute()) for name, find in given.items() if os.environ.get(name)}
         | {"MPLBACKEND": BACKEND, "DOCUTILSCONFIG": os.devnull, "PYTHONUTF8": "1"}
     )
+
+
+def begin_in_utf8() -> None:
+    """Begin this command anew in Python's UTF-8 mode, where the terminal's language is another: the
+    name of a file would else be other characters here than in a notebook.
+
+    What it prints stays in the terminal's language.
+    """
+    if sys.getfilesystemencoding() == "utf-8" or "utf8" in sys._xoptions:
+        return
+    if encoding := getattr(sys.stdout, "encoding", None):
+        os.environ.setdefault("PYTHONIOENCODING", encoding)
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def settle() -> None:
