@@ -164,7 +164,6 @@ def check_links(context, offline):
 @click.argument("name")
 def task(name):
     """Show what a dataset is, whether it is here, and how to get it."""
-    paths.root()
     from arq_core.config.tasks import tasks
     from arq_core.datasets import at_hand, passports
     from arq_core.datasets.find import find
