@@ -164,7 +164,6 @@ def check_links(context, offline):
 @click.argument("name")
 def task(name):
     """Show what a dataset is, whether it is here, and how to get it."""
-    paths.root()
     from arq_core.config.tasks import tasks
     from arq_core.datasets import at_hand, passports
     from arq_core.datasets.find import find
@@ -219,6 +218,8 @@ def where():
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; it ends the process with its exit status."""
+    if arguments is None:
+        surroundings.begin_in_utf8()
     surroundings.settle()
     arq.main(arguments, prog_name="arq")
 

@@ -1,5 +1,6 @@
 """The command `arq`: help with examples, near misses, exit statuses, what it needs."""
 
+import errno
 import os
 import pkgutil
 import re
@@ -119,6 +120,28 @@ def test_what_cannot_be_read_ends_with_2_and_with_what_comes_near(arguments, mes
 def test_an_unknown_name_ends_with_1_and_with_what_comes_near(arguments, message):
     run = ran(*arguments)
     assert run.exit_code == 1 and re.match(f"error: {message}", run.stderr), run.output
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.hdf5", b"\xff \xfe.h5"])
+def test_a_file_whose_name_is_no_text_is_refused_before_anything_is_run(tmp_path, name):
+    path = os.fsdecode(os.path.join(os.fsencode(tmp_path), name))
+    try:
+        open(path, "wb").close()
+    except OSError:
+        pytest.skip("no file system that takes such a name")
+    run = ran("row", path, "--group", "adroit")
+    assert run.exit_code == 1 and run.stderr.count("\n") == 1
+    assert "no text in UTF-8" in run.stderr and "rename the file" in run.stderr
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+@pytest.mark.parametrize("named", ["/a/_build", None])
+def test_a_place_that_cannot_be_written_is_named_in_one_line(monkeypatch, number, named):
+    fails(monkeypatch, OSError(number, os.strerror(number), named))
+    run = ran("book")
+    assert run.exit_code == 1 and run.stderr.count("\n") == 1 and not run.stdout
+    told = f"error: {named or 'a file'}: saw '{os.strerror(number)}', expected a place"
+    assert run.stderr.startswith(told) and "ARQ_CACHE" in run.stderr
 
 
 def test_names_of_errors_are_those_of_the_classes():

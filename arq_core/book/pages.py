@@ -259,7 +259,7 @@ def row_job(
             "task: saw none, expected a name of data/tasks.csv, or a file or folder of yours."
         )
     source = find(task)
-    more: dict = {"results": "data/results", "train": True, "profile": profile}
+    more: dict = {"results": "data/results"}
     if source.task:
         more["task"] = task
         for kind, name in (("group", group), ("environment", environment), ("bounds", bounds)):
@@ -273,6 +273,11 @@ def row_job(
             raise RunError(
                 f"task: saw {task!r}, expected a file that exists (or the name of a task): "
                 f"{no_such_path(str(source.own))}"
+            )
+        if (shown := str(source.own).encode(errors="replace").decode()) != str(source.own):
+            raise RunError(
+                f"task: saw {shown!r}, with bytes that are no text in UTF-8 (each a ? here), "
+                "expected a name that a notebook can hold; rename the file, or give a link to it."
             )
         settings.pick(
             "group (whose hyperparameters your data take)", group, dict.fromkeys(settings.groups())
@@ -298,6 +303,8 @@ def row_job(
             "book/notebooks.toml: no entry has row = true, expected one: the notebook "
             "that trains and evaluates."
         )
+    # the page's own parameters say which committed rows it shows
+    entry = {key: value for key, value in entry.items() if key != "parameters"}
     title = source.title
     if not source.task:  # two files of one name have two notebooks
         title += f"-{hashlib.sha256(str(source.own).encode()).hexdigest()[:8]}"

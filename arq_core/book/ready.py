@@ -18,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 # what most notebooks import, and what runs them
@@ -164,13 +165,21 @@ def provisioner() -> Any:
     return Forked
 
 
+def forked() -> bool:
+    """Whether this process was forked from a server that imported IMPORTED."""
+    return "forkserver" in type(multiprocessing.current_process()).__name__.lower()
+
+
 @contextmanager
-def context(environment: dict[str, str]) -> Iterator[multiprocessing.context.BaseContext]:
+def context(
+    root: Path, environment: dict[str, str]
+) -> Iterator[multiprocessing.context.BaseContext]:
     """A context of multiprocessing whose processes begin with IMPORTED, in this environment.
 
-    The server that they are forked from is gone afterwards.
+    The server that they are forked from is gone afterwards. Where a kernel would import another
+    `arq_core` than this one, that of the checkout `root`, it is started from nothing.
     """
-    if not POSSIBLE:
+    if not POSSIBLE or (root / "arq_core").resolve() != Path(__file__).resolve().parents[1]:
         yield multiprocessing.get_context("spawn")
         return
     from multiprocessing import forkserver

@@ -24,7 +24,6 @@ from arq_core.config import processes, surroundings
 MOST = 4  # notebooks at a time; beyond it, more threads each
 MEMORY = 2e9  # bytes that a notebook may need
 LOOK_EVERY = 1.0  # seconds
-THREADS = "OMP_NUM_THREADS"
 
 
 def how_many(cores: int, memory: float) -> int:
@@ -51,7 +50,7 @@ def stop_with(head: int) -> None:
 
 
 def _run(
-    root: Path, job: Job, key: str, log: Path, threads: int, head: int, answer: Connection
+    root: Path, job: Job, key: str, log: Path, threads: str, head: int, answer: Connection
 ) -> None:
     """In the process of its own: all that is printed goes to the log; the answer is seconds, or
     what went wrong.
@@ -59,8 +58,8 @@ def _run(
     It is interrupted by the process that began it, once, and not by the terminal as well: a second
     interrupt would break into the first one's tidying.
     """
-    os.environ.setdefault(THREADS, str(threads))
-    if ready.POSSIBLE:
+    os.environ[surroundings.THREADS] = threads
+    if ready.forked():
         ready.prepare()  # first: it forks
     os.setsid()
     # a shell's background jobs inherit one that is ignored
@@ -91,13 +90,12 @@ def run(
     of them and leaves no kernel.
     """
     waiting, running, failed = list(jobs), {}, []
-    threads = max(1, processes.cores() // workers)
+    threads = surroundings.threads_of_each(workers)
     logs.mkdir(parents=True, exist_ok=True)
     board = Board(len(waiting), workers, costs or {})
-    given = surroundings.ours(root)
-    given.setdefault(THREADS, str(threads))
+    given = surroundings.ours(root) | {surroundings.THREADS: threads}
     try:
-        with board, ready.context(given) as context:
+        with board, ready.context(root, given) as context:
             board.expect([job.target.stem for job, _ in waiting])
             while waiting or running:
                 while waiting and len(running) < workers:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import click
 
 STOPPED = "stopped; what was finished is kept, the same command goes on from there"
@@ -19,6 +21,8 @@ ERRORS = {
     "arq_core.config.settings.UnknownName",
     "arq_core.config.paths.NoCheckout",
 }
+# of a file system: it is read-only, full, or another user's
+NO_PLACE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT}
 REFUSED = {"compare": 2}  # its status 1 says that an advantage was lost
 
 
@@ -45,9 +49,17 @@ class Commands(click.Group):
         except EOFError as error:  # click would say "Aborted!" and no more
             raise RuntimeError("saw a file or a pipe end too early") from error
         except Exception as error:
-            if not is_told(error):
+            if is_told(error):
+                said = str(error)
+            elif isinstance(error, OSError) and error.errno in NO_PLACE:
+                said = (
+                    f"{error.filename or 'a file'}: saw {error.strerror!r}, expected a place that "
+                    "can be read and written, with room: the checkout and the cache are such "
+                    "places (arq where: which they are). Name others in ARQ_ROOT and ARQ_CACHE."
+                )
+            else:
                 raise
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {said}", err=True)
             context.exit(REFUSED.get(context.invoked_subcommand or "", 1))
 
 

@@ -63,14 +63,11 @@ def _groups(controller: str) -> list[Path]:
 
 def _quota(group: Path) -> float | None:
     """Cores of time that a group may use; None where it may use all."""
-    now = _lines(group / "cpu.max")
-    quota, period = (
-        now[0].split()
-        if now
-        else [*_lines(group / "cpu.cfs_quota_us"), *_lines(group / "cpu.cfs_period_us")]
-        or ("max", "1")
-    )
-    return None if quota in ("max", "-1") else int(quota) / int(period)
+    for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
+        told = " ".join(line for name in names for line in _lines(group / name)).split()
+        if len(told) == 2 and told[0] not in ("max", "-1"):
+            return int(told[0]) / int(told[1])
+    return None
 
 
 def _memory_limit(group: Path) -> int | None:
@@ -90,7 +87,7 @@ def _memory_used(group: Path) -> int:
 def _lines(path: Path) -> list[str]:
     """Lines of one of the kernel's small files; none where it is not there."""
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
         return []
 

@@ -8,10 +8,12 @@ know no Greek.
 
 from __future__ import annotations
 
+import atexit
 import getpass
 import io
 import os
 import re
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -19,6 +21,7 @@ from pathlib import Path
 from arq_core.config import paths, processes
 
 FOLDER = "_build/settings"  # below the root of the checkout
+THREADS = "OMP_NUM_THREADS"
 BACKEND = "module://matplotlib_inline.backend_inline"
 # what finds packages, and says how text and bytecode are kept: no settings of a session
 KEPT = {
@@ -30,7 +33,6 @@ KEPT = {
     "PYTHONUNBUFFERED",
     "PYTHONDONTWRITEBYTECODE",
     "PYTHONPYCACHEPREFIX",
-    "PYTHONIOENCODING",
     "PYTHONUTF8",
     "PYTHONCOERCECLOCALE",
 }
@@ -42,6 +44,7 @@ LEFT_OUT = re.compile(
     # of a terminal: tables and progress bars are as wide as it says
     r"|COLUMNS|LINES|FORCE_COLOR|CLICOLOR|CLICOLOR_FORCE"
 )
+_bounded: list[str] = []  # the number of threads, where `settle` chose it
 
 
 def ours(root: Path) -> dict[str, str]:
@@ -82,6 +85,19 @@ def ours(root: Path) -> dict[str, str]:
     )
 
 
+def begin_in_utf8() -> None:
+    """Begin this command anew in Python's UTF-8 mode, where the terminal's language is another: the
+    name of a file would else be other characters here than in a notebook.
+
+    What it prints stays in the terminal's language.
+    """
+    if sys.getfilesystemencoding() == "utf-8" or "utf8" in sys._xoptions:
+        return
+    if encoding := getattr(sys.stdout, "encoding", None):
+        os.environ.setdefault("PYTHONIOENCODING", encoding)
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
 def settle() -> None:
     """Give this process, and those that it starts, a home, a user's name, UTF-8 and threads.
 
@@ -100,8 +116,19 @@ def settle() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a notebook's is none, and needs no change
             stream.reconfigure(errors="backslashreplace")
-    if processes.cores() < processes.affinity():
-        os.environ.setdefault("OMP_NUM_THREADS", str(processes.cores()))
+    if not os.environ.get(THREADS) and processes.cores() < processes.affinity():
+        os.environ[THREADS] = str(processes.cores())
+        _bounded.append(os.environ[THREADS])
+
+
+def threads_of_each(workers: int) -> str:
+    """What OMP_NUM_THREADS is for each of several programs at a time: the user's, or their share of
+    the cores.
+    """
+    given = os.environ.get(THREADS)
+    if given and given not in _bounded:
+        return given
+    return str(max(1, processes.cores() // workers))
 
 
 def _usable(folder: str) -> bool:
@@ -117,4 +144,6 @@ def _spare_home() -> Path:
             return home
     except (paths.NoCheckout, OSError):
         pass
-    return Path(tempfile.mkdtemp(prefix="arq-home-"))
+    home = Path(tempfile.mkdtemp(prefix="arq-home-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    return home

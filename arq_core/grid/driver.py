@@ -108,13 +108,11 @@ def command(root: Path, request: Request, *more: str) -> list[str]:
 
     The names of files are relative to it: Snakemake takes some for patterns.
     """
-    memory = processes.memory() / 1e6
-    local = (
-        ["--resources", f"mem_mb={round(SPARED_MEMORY * memory)}"]
-        if request.engine == "laptop"
-        else []
-    )
-    cores = ["--cores", str(request.cores)] if request.cores else []
+    local, cores = [], request.cores
+    if request.engine == "laptop":  # "all" would be the machine's, of which a container has a share
+        local = ["--resources", f"mem_mb={round(SPARED_MEMORY * processes.memory() / 1e6)}"]
+        cores = cores or processes.cores()
+    local += ["--cores", str(cores)] if cores else []
     return [
         sys.executable,
         "-m",
@@ -126,7 +124,6 @@ def command(root: Path, request: Request, *more: str) -> list[str]:
         "--nolock",
         "--profile",
         f"workflow/profiles/{request.engine}",
-        *cores,
         *local,
         *more,
     ]

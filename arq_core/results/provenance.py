@@ -15,21 +15,24 @@ from arq_core.config.paths import checkout
 
 # git archive, and so the ZIP of a host of repositories, writes the commit into this file
 ARCHIVED = ".git_archival.txt"
+# a file that the checkout's own repository knows, by this very path
+OURS = "data/tasks.csv"
 
 
 def commit() -> str:
     """The checkout's commit, with -dirty where files differ from it; "unknown" where neither git
     nor the archive it was unpacked from can say.
 
-    A repository that merely holds the checkout's folder is another project's: its commit would name
-    none of our files. An installed package without a checkout has a version instead.
+    A repository that merely holds the checkout's folder, or into which its files were copied, is
+    another project's: its commit would name none of our files. An installed package without a
+    checkout has a version instead.
     """
     folder = checkout()
     if not folder:
         return f"arq-core {metadata.version('arq-core')}"
-    if found := _git(folder, "rev-parse", "--show-toplevel"):
-        if Path(found).resolve() == folder:
-            return _git(folder, "describe", "--always", "--dirty") or "unknown"
+    if _git(folder, "ls-files", "--full-name", "--", OURS) == OURS:
+        if said := _git(folder, "describe", "--always", "--dirty"):
+            return said
     archived = folder / ARCHIVED
     text = archived.read_text(encoding="utf-8").strip() if archived.is_file() else ""
     return f"{text}-archive" if re.fullmatch(r"[0-9a-f]{7,40}", text) else "unknown"
@@ -39,13 +42,13 @@ def _git(folder: Path, *asked: str) -> str:
     """What git answers in a folder; "" where it cannot, or is not installed."""
     # a hook of another repository's sets GIT_DIR, GIT_WORK_TREE, ... for all that it starts
     clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    # in a container the checkout is often somebody else's; what it holds is run by us anyway
+    command = ["git", "-c", f"safe.directory={folder}", *asked]
     try:
-        run = subprocess.run(
-            ["git", *asked], cwd=folder, env=clean, capture_output=True, encoding="utf-8"
-        )
+        run = subprocess.run(command, cwd=folder, env=clean, capture_output=True)
     except OSError:
         return ""
-    return run.stdout.strip() if not run.returncode else ""
+    return run.stdout.decode(errors="replace").strip() if not run.returncode else ""
 
 
 def processor() -> str:

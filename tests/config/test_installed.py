@@ -77,6 +77,12 @@ def test_an_installed_package_works_in_the_checkout_around_it(installed, tmp_pat
         ]
 
 
+@pytest.mark.parametrize("task", ["maze", "lift-ph"])
+def test_what_is_known_of_a_task_is_shown_without_a_checkout(installed, tmp_path, task):
+    run = ran(installed, "-m", "arq_core", "task", task, cwd=tmp_path, ARQ_ROOT="", ARQ_CACHE="")
+    assert not run.returncode and "licence" in run.stdout, run.stderr
+
+
 def test_a_command_that_needs_a_checkout_says_how_to_name_one(installed, tmp_path):
     run = ran(installed, "-m", "arq_core", "row", "maze", cwd=tmp_path, ARQ_ROOT="")
     assert run.returncode == 1 and run.stderr.count("\n") == 1

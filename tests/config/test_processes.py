@@ -102,7 +102,9 @@ def test_cores_and_memory_are_those_of_the_container(tmp_path, monkeypatch, told
     assert (processes.cores(), processes.memory()) == (3, 2**30)
 
 
-@pytest.mark.parametrize("quota, cores", [("20000 100000", 1), ("max 100000", 64)])
+@pytest.mark.parametrize(
+    "quota, cores", [("20000 100000", 1), ("max 100000", 64), ("", 64), ("400000", 64)]
+)
 def test_a_share_of_a_core_is_one_and_no_quota_is_all(tmp_path, monkeypatch, quota, cores):
     container(tmp_path, monkeypatch, VERSION_2, "/", {"cpu.max": quota})
     assert processes.cores() == cores

@@ -54,6 +54,37 @@ def test_a_terminal_that_knows_no_greek_gets_it_escaped(tmp_path, encoding):
     assert run.stdout.decode(encoding).splitlines()[1] == "\\u03b5 \\u2264 \\u03b1"
 
 
+BEGUN = "from arq_core.config.surroundings import begin_in_utf8 as b; b(); import sys; "
+
+
+@pytest.mark.parametrize("name", ["ünï", "ε ≤ α", "it's"])
+@pytest.mark.parametrize("locale", ["C", "POSIX", "en_US.ISO-8859-1"])
+def test_a_name_means_the_same_whatever_the_terminals_language(tmp_path, locale, name):
+    """To this process and to a notebook's, which is in UTF-8; of three locales one may be here."""
+    run = subprocess.run(
+        [sys.executable, "-c", BEGUN + "print(ascii(sys.argv[1:]))", name.encode(), "-x"],
+        cwd=paths.root(),
+        env={"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+        | {k: v for k, v in os.environ.items() if k in ("PATH", "LOCPATH")},
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert run.stdout == f"{ascii([name, '-x'])}\n", run.stderr
+
+
+@pytest.mark.parametrize("more, mode", [([], "1"), (["-X", "utf8=0"], "0")])
+def test_it_is_begun_anew_once_and_prints_in_the_terminals_language(more, mode):
+    run = subprocess.run(
+        [sys.executable, *more, "-c", BEGUN + "print(sys.flags.utf8_mode, sys.stdout.encoding)"],
+        cwd=paths.root(),
+        env={"PATH": os.environ["PATH"], "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
+        | {"PYTHONUTF8": "0"},
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert run.stdout.split() in ([mode, "ascii"], ["0", "utf-8"]), run.stderr
+
+
 def test_without_a_checkout_the_home_is_a_temporary_folder(tmp_path, monkeypatch):
     for name in ("ARQ_CACHE", "PYTHONUTF8"):
         monkeypatch.delenv(name, raising=False)
@@ -61,3 +92,18 @@ def test_without_a_checkout_the_home_is_a_temporary_folder(tmp_path, monkeypatch
     monkeypatch.setenv("ARQ_ROOT", str(tmp_path))
     surroundings.settle()
     assert os.path.isdir(os.environ["HOME"]) and "arq-home-" in os.environ["HOME"]
+
+
+@pytest.mark.parametrize("given, each", [(None, "2"), ("", "2"), ("6", "6"), ("1", "1")])
+def test_several_programs_share_the_cores_of_a_container(monkeypatch, given, each):
+    """And one alone has all of them, unless the user said how many threads."""
+    monkeypatch.setattr(surroundings, "_bounded", [])
+    monkeypatch.setenv("PYTHONUTF8", "1")
+    monkeypatch.setattr(surroundings.processes, "cores", lambda: 6)
+    monkeypatch.setattr(surroundings.processes, "affinity", lambda: 64)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    surroundings.settle()
+    assert os.environ["OMP_NUM_THREADS"] == (given or "6")
+    assert surroundings.threads_of_each(3) == each

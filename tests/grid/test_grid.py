@@ -320,6 +320,17 @@ def test_a_row_edited_by_hand_stops_publishing_and_is_named(finished):
     path.write_text(before, encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    "engine, asked, cores", [("laptop", 0, "3"), ("laptop", 5, "5"), ("slurm", 0, None)]
+)
+def test_steps_share_the_cores_of_this_process_not_the_machines(monkeypatch, engine, asked, cores):
+    monkeypatch.setattr(driver.processes, "cores", lambda: 3)
+    request = driver.Request((), "toy", "released", engine=engine, cores=asked)
+    command = driver.command(ROOT, request)
+    given = command[command.index("--cores") + 1] if "--cores" in command else None
+    assert given == cores and ("--resources" in command) is (engine == "laptop")
+
+
 def test_estimates_grow_with_the_work():
     toy, paper = (
         costs.estimate(

@@ -47,6 +47,18 @@ SETS = {
     "another dataset of the paper, in full": rows(
         scores(3, 100), task="pen-human-v0", fidelity="official", profile="paper"
     ),
+    "the toy profile alone": every(profile="toy") + rows(scores(), profile="toy", method="bc"),
+    "methods of the appendix alone": rows(scores(), method="dqp bc")
+    + rows(scores(), method="dqp brac-kl", profile="lite"),
+    "neither scores nor shares, of own data too": without(
+        "in_support", without("score", every() + every(**OWN))
+    ),
+    "methods with different seeds": rows(scores(1), method="bc")
+    + rows(scores(4, 1), method="s_psi")
+    + rows(scores(2, 7), method="arq+s_psi"),
+    "a method whose name is a task's": rows(scores(), method="maze", profile="door-human"),
+    "scores far beyond the table": rows(scores() * 1e12, method="bc")
+    + rows(scores() * 0 - 1e9, method="arq+s_psi"),
     "those of the project, and one more": [
         *read_rows(ROOT / "data/results"),
         *rows(scores(), profile="paper"),

@@ -58,6 +58,60 @@ def test_a_repository_around_the_checkout_is_not_asked(tmp_path, monkeypatch, wh
 
 
 @needs_git
+@pytest.mark.parametrize("commits", [True, False])
+def test_an_archive_unpacked_into_a_repository_of_others_is_not_theirs(
+    tmp_path, monkeypatch, commits
+):
+    (tmp_path / "theirs.txt").touch()
+    committed(tmp_path) if commits else git(tmp_path, "init", "--quiet")
+    checkout(tmp_path, monkeypatch)
+    assert provenance.commit() == "unknown"
+    (tmp_path / provenance.ARCHIVED).write_text("0123abc\n", encoding="utf-8")
+    assert provenance.commit() == "0123abc-archive"
+
+
+@needs_git
+@pytest.mark.parametrize("broken", ["gitdir: /nowhere\n", "", "not git's"])
+def test_a_repository_that_is_gone_leaves_what_the_archive_says(tmp_path, monkeypatch, broken):
+    folder = checkout(tmp_path, monkeypatch)
+    (folder / ".git").write_text(broken, encoding="utf-8")
+    (folder / provenance.ARCHIVED).write_text("0123abc\n", encoding="utf-8")
+    assert provenance.commit() == "0123abc-archive"
+
+
+@needs_git
+@pytest.mark.parametrize("name", ["my repo ", "a\nb", "caf\udce9", "it's $x"])
+def test_a_folder_of_any_name_has_its_commit(tmp_path, monkeypatch, name):
+    try:
+        folder = checkout(tmp_path / name, monkeypatch)
+    except OSError:
+        pytest.skip("no file system that takes such a name")
+    committed(folder)
+    assert len(provenance.commit()) >= 7 and provenance.commit() != "unknown"
+
+
+@needs_git
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_checkout_of_another_user_has_its_commit(tmp_path, monkeypatch):
+    folder = checkout(tmp_path / "own", monkeypatch)
+    committed(folder)
+    own = provenance.commit()
+    for path in (folder, folder / ".git", *folder.rglob("*")):
+        os.chown(path, 12345, 12345)
+    assert provenance.commit() == own
+
+
+@needs_git
+def test_a_linked_worktree_has_the_commit_that_it_shows(tmp_path, monkeypatch):
+    folder = checkout(tmp_path / "own", monkeypatch)
+    committed(folder)
+    own = provenance.commit()
+    git(folder, "worktree", "add", "--quiet", tmp_path / "linked")
+    monkeypatch.setenv("ARQ_ROOT", str(tmp_path / "linked"))
+    assert provenance.commit() == own
+
+
+@needs_git
 def test_a_hook_of_another_repository_does_not_lend_its_commit(tmp_path, monkeypatch):
     (tmp_path / "other").mkdir()
     (tmp_path / "other/theirs.txt").touch()
