@@ -11,6 +11,7 @@ failed, it updates the clone and goes on with the step that failed.
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from arq_core.book.pages import COSTS
 from arq_core.config.files import write_atomic
 from arq_core.config.paths import DATA, root
 from arq_core.grid import driver
@@ -36,6 +38,12 @@ STEPS = {
 # removed before the book: nothing that the table trained is there for it
 MADE = ("_build", "book/executed", "data/cache")
 MARKS = re.compile(r"(<!-- costs[^>]*-->\n).*?(\n<!-- end of costs -->)", re.S)
+
+
+def spent() -> float:
+    """Processor seconds of all that this process started and that has ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def megabytes(folder: Path) -> int:
@@ -80,7 +88,7 @@ def commit_of(clone: Path) -> str:
 
 def publish(clone: Path, kept: dict) -> None:
     """Write what was measured so far to data/benchmarks and into README.md; `kept` has (seconds,
-    commit) of each step, which may be days apart.
+    commit, processor seconds) of each step, which may be days apart.
     """
     sizes = {
         part: megabytes(clone / part)
@@ -90,17 +98,42 @@ def publish(clone: Path, kept: dict) -> None:
     cells = len(driver.defaults(clone, "ci", "tasks")) * len(
         driver.defaults(clone, "ci", "methods")
     )
-    seconds, commits = ({name: pair[i] for name, pair in kept.items()} for i in (0, 1))
+    seconds, commits, processors = ({name: x[i] for name, x in kept.items()} for i in range(3))
     cost = provenance() | dict(
-        commit=commit_of(clone), seconds=seconds, commits=commits, megabytes=sizes, cells=cells
+        commit=commit_of(clone),
+        seconds=seconds,
+        processor_seconds=processors,
+        commits=commits,
+        megabytes=sizes,
+        cells=cells,
     )
     write_atomic(
         DATA / "benchmarks" / "two_commands.json", (json.dumps(cost, indent=1) + "\n").encode()
     )
+    if notebooks := executed(clone):
+        path = ROOT / COSTS
+        write_atomic(path, (json.dumps(notebooks, indent=1) + "\n").encode())
     readme = ROOT / "README.md"
     write_atomic(
         readme,
         MARKS.sub(lambda m: m[1] + table(cost) + m[2], readme.read_text(encoding="utf-8")).encode(),
+    )
+
+
+def executed(clone: Path) -> dict:
+    """What each notebook of the built book took: seconds of wall time, by which the next book says
+    how long it takes, and of processors.
+    """
+    runs = {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))["metadata"]["arq"]
+        for path in sorted((clone / "book/executed").glob("*.ipynb"))
+    }
+    if not runs:
+        return {}
+    last = max(runs.values(), key=lambda run: run["created"])
+    return {key: last[key] for key in ("device", "commit", "created")} | dict(
+        seconds={page: run["wall_s"] for page, run in runs.items()},
+        processor_seconds={page: run["processor_s"] for page, run in runs.items()},
     )
 
 
@@ -124,9 +157,13 @@ def main(folder: str) -> None:
         if name == "book":
             for part in MADE:
                 shutil.rmtree(clone / part, ignore_errors=True)
-        start = time.monotonic()
+        start, before = time.monotonic(), spent()
         subprocess.run(command, cwd=clone, env=environment, check=True)
-        done[name] = round(time.monotonic() - start, 1), commit_of(clone)
+        done[name] = (
+            round(time.monotonic() - start, 1),
+            commit_of(clone),
+            round(spent() - before, 1),
+        )
         kept.write_text(json.dumps(done), encoding="utf-8")
         print(f"{name}: {done[name][0]} s", flush=True)
         publish(clone, done)
