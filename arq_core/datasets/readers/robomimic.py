@@ -214,7 +214,8 @@ def _width(field: h5py.Dataset) -> int:
 
 def _check_steps(demo, steps, where) -> None:
     """Refuses what does not fit the number of actions, before they are read."""
-    told = demo.attrs.get("num_samples", steps)
+    told = np.asarray(demo.attrs.get("num_samples", steps))
+    told = told.item() if told.size == 1 else told
     if np.size(told) != 1 or np.ravel(told)[0] != steps:
         raise DataError(
             f"{where}: saw {steps:,} actions and the attribute num_samples {told!r}, "
