@@ -16,10 +16,16 @@ ALIKE = 1e-6  # of two returns; a sum of rewards in another order
 
 @dataclass(frozen=True)
 class Agreement:
-    """How many episodes were committed too, and how many of them ended with the same return."""
+    """How many episodes were committed too, how many of them ended with the same return, and the
+    largest difference between a method's mean returns.
+
+    Not all need be the same: one seed alone is rounded otherwise than several together, and a
+    choice between two candidates of nearly equal value can tip.
+    """
 
     episodes: int
     same: int
+    difference: float = 0.0
 
     @property
     def share(self) -> float:
@@ -31,7 +37,7 @@ class Agreement:
             return "no committed rows to compare with"
         return (
             f"{self.same:,} of {self.episodes:,} episodes returned what they did when the "
-            "committed rows were made"
+            f"committed rows were made; means of methods differ by at most {self.difference:.3f}"
         )
 
 
@@ -54,5 +60,9 @@ def beside(live: Sequence[dict], folder: Path | None = None) -> tuple[list[dict]
     }
     both = [(row, committed[known(row)]) for row in live if known(row) in committed]
     same = sum(abs(new["return_"] - old["return_"]) <= ALIKE for new, old in both)
+    gaps: dict[str, list[float]] = {}
+    for new, old in both:
+        gaps.setdefault(new["method"], []).append(new["return_"] - old["return_"])
+    difference = max((abs(sum(gap) / len(gap)) for gap in gaps.values()), default=0.0)
     rest = [row for row in live if known(row) not in committed]
-    return [*committed.values(), *rest], Agreement(len(both), same)
+    return [*committed.values(), *rest], Agreement(len(both), same, difference)

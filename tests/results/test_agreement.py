@@ -25,7 +25,11 @@ def test_rows_of_one_seed_are_shown_with_the_committed_ones_of_all(tmp_path):
 @pytest.mark.parametrize(
     "change, expected",
     [
-        (lambda row: row | {"return_": row["return_"] + 0.3}, Agreement(2, 0)),
+        (lambda row: row | {"return_": row["return_"] + 0.5}, Agreement(2, 0, 0.5)),
+        (
+            lambda row: row | {"return_": row["return_"] + 0.5 * (-1) ** row["episode"]},
+            Agreement(2, 0),
+        ),
         # sums in another order
         (lambda row: row | {"return_": row["return_"] + 1e-9}, Agreement(2, 2)),
         # not the same episode, data or budget: nothing to compare with
@@ -40,7 +44,8 @@ def test_only_the_same_episodes_are_compared(tmp_path, change, expected):
     committed(tmp_path, every)
     live = [change(row) for row in every if row["seed"] == every[0]["seed"]]
     shown, agree = beside(live, tmp_path)
-    assert agree == expected
+    assert (agree.episodes, agree.same) == (expected.episodes, expected.same)
+    assert agree.difference == pytest.approx(expected.difference, abs=1e-6)
     assert agree.episodes or all(row in shown for row in live)
 
 
