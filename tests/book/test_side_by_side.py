@@ -126,7 +126,8 @@ def test_a_run_that_is_stopped_leaves_the_earlier_copies_and_no_kernel(tmp_path,
     code = (
         "from arq_core import __main__ as command\nfrom arq_core.book import pages\n"
         "pages.note_missing = lambda root: None\n"
-        f"if __name__ == '__main__':\n    command.main(['book', '--jobs', '{workers}'])"
+        "if __name__ == '__main__':\n"
+        f"    command.main(['book', '--profile', 'ci', '--jobs', '{workers}'])"
     )
     (tmp_path / "go.py").write_text(code, encoding="utf-8")
     running = subprocess.Popen(
