@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -165,9 +166,12 @@ def _texts_without_encoding(code: str) -> list[str]:
             continue
         modes = [word.value for word in call.keywords if word.arg == "mode"]
         modes += call.args[1:2] if plain or owner == "io" else call.args[:1]
-        binary = any("b" in str(getattr(mode, "value", "")) for mode in modes)
+        said = [node.value for mode in modes for node in ast.walk(mode) if hasattr(node, "value")]
+        kinds = [word for word in said if isinstance(word, str)]
+        # of other things that are opened, such as a page in a browser, the first is no mode
+        text = not modes or any(re.fullmatch(r"[rwax]t?\+?t?", kind) for kind in kinds)
         if (
-            (name == "open" and not binary)
+            (name == "open" and text)
             or (name == "read_text" and not call.args and not plain)
             or (name == "write_text" and len(call.args) < 2)
             or {"text", "universal_newlines"} & given
@@ -199,6 +203,9 @@ def test_texts_are_opened_with_their_encoding():
         ("open('x')", 1),
         ("open('x', 'rb')", 0),
         ("p.open('w')", 1),
+        ("open(p, 'ab' if more else 'wb')", 0),
+        ("open(p, 'a' if more else 'w')", 1),
+        ("page.open('x.html')", 0),
         ("p.read_text()", 1),
         ("p.read_text('utf-8')", 0),
         ("read_text(p)", 0),

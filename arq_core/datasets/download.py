@@ -148,7 +148,7 @@ def _transfer(address: str, wanted: Wanted, part: Path) -> None:
         total = _promised(answer, start, wanted)
         _room(part, (total or wanted.bytes or 0) - start)
         most = next(n for n in (total, wanted.bytes, MOST) if n is not None)
-        with open(part, "ab" if start else "wb", encoding="utf-8") as file:
+        with open(part, "ab" if start else "wb") as file:
             if not start:
                 _origin(part).write_text(f"{address}\n{_validator(answer)}\n", "utf-8")
             with tqdm(

@@ -28,7 +28,7 @@ def shown(request, chromium, widget_book):
         context = chromium.new_context()
         watched = browser.Watched(context, home)
         watched.name, watched.ours = request.param, browser.widget(request.param)
-        watched.took = watched.open(f"{request.param}.html", encoding="utf-8")
+        watched.took = watched.open(f"{request.param}.html")
         yield watched
         context.close()
 
@@ -52,7 +52,7 @@ def test_a_file_needs_no_other_and_answers_in_two_seconds(shown):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_served_page_needs_no_other_host_and_answers_in_two_seconds(offline_page, name):
     watched = offline_page("http")
-    stands_alone(watched, *watched.open(f"{name}.html", encoding="utf-8"))
+    stands_alone(watched, *watched.open(f"{name}.html"))
 
 
 def test_the_page_says_what_python_says_wherever_its_controls_stand(shown):
@@ -109,7 +109,7 @@ def test_keys_and_a_drag_move_its_first_slider(shown):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_drag_in_a_plot_goes_on_while_the_plot_is_drawn_anew(offline_page, name):
-    (shown := offline_page()).open(f"{name}.html", encoding="utf-8")
+    (shown := offline_page()).open(f"{name}.html")
     ours = browser.widget(name)
     plot, mouse = shown.figure.locator("svg.arq-pick").first, shown.page.mouse
     plot.scroll_into_view_if_needed()
@@ -176,7 +176,7 @@ def test_its_code_is_small(name):
 
 
 def test_widgets_of_one_page_share_no_id(offline_page):
-    (watched := offline_page()).open("all.html", encoding="utf-8")
+    (watched := offline_page()).open("all.html")
     ids = watched.page.evaluate(
         "[...document.querySelectorAll('.arq-widget [id]')].map((e) => e.id)"
     )
@@ -188,7 +188,7 @@ def test_the_pages_of_the_built_book_keep_these_promises(offline_page, axe_sourc
     if page is None:
         pytest.skip("saw no page with a widget in _build/html; `make book` makes them")
     watched = offline_page(folder=browser.ROOT / "_build/html")
-    watched.open(f"executed/{page}", encoding="utf-8")
+    watched.open(f"executed/{page}")
     assert watched.requests == [] and watched.errors == []
     assert browser.axe(watched.page, axe_source) == [] and browser.overflow(watched.page) == []
 
