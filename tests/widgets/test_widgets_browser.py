@@ -161,9 +161,7 @@ def test_its_plots_and_sentence_are_printed(shown):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_without_javascript_the_sentence_remains(offline_page, name):
-    (watched := offline_page(java_script_enabled=False)).open(
-        f"{name}.html", scripts=False, encoding="utf-8"
-    )
+    (watched := offline_page(java_script_enabled=False)).open(f"{name}.html", scripts=False)
     assert (
         watched.figure.locator(".arq-finding").is_visible()
         and watched.sentence() == browser.widget(name).finding()
