@@ -6,6 +6,7 @@ import fcntl
 import importlib.util
 import json
 import os
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -168,7 +169,8 @@ def test_make_passes_the_name_of_a_file_as_it_was_typed(tmp_path, task):
     python = tmp_path / ".venv/bin/python"
     python.parent.mkdir(parents=True)
     python.write_text(
-        f"#!/bin/sh\nexec {sys.executable} -c 'import sys; print(sys.argv[-1])' \"$@\"\n",
+        f"#!/bin/sh\nexec {shlex.quote(sys.executable)} "
+        "-c 'import sys; print(sys.argv[-1])' \"$@\"\n",
         encoding="utf-8",
     )
     python.chmod(0o755)

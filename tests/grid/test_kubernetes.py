@@ -4,6 +4,7 @@ cluster has seen it.
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from importlib import util
@@ -17,7 +18,9 @@ from grids import ROOT, grid, scratch, steps_done
 sys.path.insert(0, str(ROOT / "workflow"))
 import kubernetes_job  # noqa: E402
 
-KUBECTL = """#!{python}
+KUBECTL = """#!/bin/sh
+'''exec' {python} "$0" "$@"
+' '''
 import json, os, pathlib, subprocess, sys
 here, verb = pathlib.Path(__file__).parent / "jobs", sys.argv[1]
 here.mkdir(exist_ok=True)
@@ -59,7 +62,9 @@ STEPS = sorted(
 @pytest.fixture
 def kubectl(tmp_path, monkeypatch):
     """The stand-in, first in PATH; its folder."""
-    (tmp_path / "kubectl").write_text(KUBECTL.format(python=sys.executable), encoding="utf-8")
+    (tmp_path / "kubectl").write_text(
+        KUBECTL.format(python=shlex.quote(sys.executable)), encoding="utf-8"
+    )
     (tmp_path / "kubectl").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     return tmp_path

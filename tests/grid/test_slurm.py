@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -210,7 +211,9 @@ def test_nothing_is_lost_or_doubled_when_jobs_nodes_and_head_are_killed(
     assert "nothing to do" in checkout.finish()
 
 
-FAKE = """#!{python}
+FAKE = """#!/bin/sh
+'''exec' {python} "$0" "$@"
+' '''
 import pathlib, sys
 here = pathlib.Path(__file__).parent
 if "scancel" in sys.argv[0]:
@@ -227,7 +230,9 @@ def queue(tmp_path, monkeypatch):
     else's making.
     """
     for name in ("squeue", "scancel"):
-        (tmp_path / name).write_text(FAKE.format(python=sys.executable), encoding="utf-8")
+        (tmp_path / name).write_text(
+            FAKE.format(python=shlex.quote(sys.executable)), encoding="utf-8"
+        )
         (tmp_path / name).chmod(0o755)
     (tmp_path / "queue").write_text(
         f"7|arq_5f|{tmp_path}\n8|arq_5f|{tmp_path.parent}\n"
