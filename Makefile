@@ -31,7 +31,7 @@ export PYTHONUTF8 := 1
 help:
 	@echo "These call the command arq of $(VENV), which has more: $(VENV)/bin/arq --help"
 	@echo "make book [PROFILE=ci] [JOBS=1]             run the notebooks that changed (JOBS at a time) and build the book;"
-	@echo "                                            PROFILE=ci trains all seeds of the maze and the bridge again (20 minutes)"
+	@echo "                                            PROFILE=ci trains all seeds of the maze and the bridge again"
 	@echo "make test                                   run the tests"
 	@echo "make check                                  what a change must pass besides: ruff, lint-imports, pyright"
 	@echo "make row TASK=door-human PROFILE=lite       train and evaluate one row of Table A.4"
