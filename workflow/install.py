@@ -33,9 +33,21 @@ def literal(folder: str) -> dict:
     return said | {name: f"{{{name}}}" for name in names if f"{{{name}}}" in folder}
 
 
+def homed() -> dict:
+    """HOME, where this user has none that can be written to (containers): packages that are built
+    from their source look for settings there, and fail where nothing says where that is.
+    """
+    home = os.path.expanduser("~")
+    if home != "/" and os.path.isdir(home) and os.access(home, os.W_OK | os.X_OK):
+        return {}
+    spare = Path("_build/home").absolute()
+    spare.mkdir(parents=True, exist_ok=True)
+    return {"HOME": str(spare)}
+
+
 def main(stamp: Path, extras: str) -> None:
     """Make the environment unless the stamp is newer than what it is made from."""
-    variables = os.environ | literal(os.getcwd())
+    variables = os.environ | literal(os.getcwd()) | homed()
     venv = stamp.parent
     python = venv / "bin/python"
     pip = [python, "-m", "pip"]

@@ -164,6 +164,19 @@ def test_two_that_install_at_once_do_it_once(tmp_path):
     assert sorted(p.name for p in (tmp_path / ".venv").iterdir()) == [".installed", "old"]
 
 
+@pytest.mark.parametrize("home", ["", "/nowhere/at all", "~", "/dev/null"])
+def test_who_has_no_home_installs_with_one(tmp_path, monkeypatch, home):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", home)
+    given = install.homed()["HOME"]
+    assert given == str(tmp_path / "_build/home") and os.access(given, os.W_OK)
+
+
+def test_a_home_that_is_there_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert install.homed() == {}
+
+
 @pytest.mark.parametrize("task", ["a$b it's.hdf5", '"q`u\\o.hdf5', "$(HOME)/x.hdf5", "my data"])
 def test_make_passes_the_name_of_a_file_as_it_was_typed(tmp_path, task):
     python = tmp_path / ".venv/bin/python"
