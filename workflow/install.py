@@ -3,12 +3,14 @@
     python workflow/install.py STAMP EXTRAS        (from the root of the checkout)
 
 STAMP is the file that says that it is done. Two that begin at once: one waits for the other, and
-then finds it done. It needs nothing besides Python.
+then finds it done. It needs nothing besides Python; with INSTALLER=uv in the environment, uv (on
+the PATH) does what pip would.
 """
 
 import fcntl
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -45,13 +47,37 @@ def homed() -> dict:
     return {"HOME": str(spare)}
 
 
+def commands(venv: Path, extras: str, installer: str) -> list[list]:
+    """What is run one after the other; SystemExit where `installer` is neither pip nor uv, or uv is
+    not there.
+    """
+    python = venv / "bin/python"
+    wanted = ["--quiet", "-c", "constraints.txt", "-e", f".[{extras}]"]
+    if installer == "pip":
+        pip = [python, "-m", "pip"]
+        return [
+            [sys.executable, "-m", "venv", venv],
+            [*pip, "install", "--disable-pip-version-check", *wanted],
+            [*pip, "check"],
+        ]
+    uv = shutil.which(installer)
+    if installer != "uv" or uv is None:
+        saw = f"INSTALLER={installer}" + (", and no program uv" if installer == "uv" else "")
+        sys.exit(f"{saw}, expected pip (or nothing), or uv where that is installed.")
+    of = ["--python", python]
+    return [
+        # with pip in it, which `make peers` calls
+        [uv, "venv", "--quiet", "--allow-existing", "--seed", "--python", sys.executable, venv],
+        [uv, "pip", "install", *of, *wanted],
+        [uv, "pip", "check", *of],
+    ]
+
+
 def main(stamp: Path, extras: str) -> None:
     """Make the environment unless the stamp is newer than what it is made from."""
-    variables = os.environ | literal(os.getcwd()) | homed()
     venv = stamp.parent
-    python = venv / "bin/python"
-    pip = [python, "-m", "pip"]
-    options = ["--quiet", "--disable-pip-version-check", "-c", "constraints.txt"]
+    steps = commands(venv, extras, os.environ.get("INSTALLER") or "pip")
+    variables = os.environ | literal(os.getcwd()) | homed()
     lock = Path("_build/venv.lock")
     lock.parent.mkdir(exist_ok=True)
     with open(lock, "w", encoding="utf-8") as held:
@@ -63,11 +89,7 @@ def main(stamp: Path, extras: str) -> None:
         made = stamp.stat().st_mtime_ns if stamp.exists() else 0
         if made >= max(Path(name).stat().st_mtime_ns for name in NEEDS):
             return
-        for command in (
-            [sys.executable, "-m", "venv", venv],
-            [*pip, "install", *options, "-e", f".[{extras}]"],
-            [*pip, "check"],
-        ):
+        for command in steps:
             if status := subprocess.run(command, env=variables).returncode:
                 sys.exit(status)
         stamp.touch()

@@ -82,7 +82,8 @@ def unit(width: int) -> Box:
 
 def box_of(low, high, width: int, where: str = "bounds") -> Box:
     """A box of `width` dimensions from bounds that are numbers or one per dimension; DataError for
-    bounds that are not finite, or not one below the other.
+    bounds that are not finite, or of which the lower is above the other; or no action is left. A
+    dimension may have one value alone: an actuator that is locked.
     """
     try:
         sides = [np.broadcast_to(np.asarray(x, np.float32).reshape(-1), width) for x in (low, high)]
@@ -91,7 +92,8 @@ def box_of(low, high, width: int, where: str = "bounds") -> Box:
             f"{where}: saw no usable low and high ({error}), expected "
             f"{width} bounds each; repair it."
         ) from error
-    if not (np.isfinite(sides[0]) & np.isfinite(sides[1]) & (sides[0] < sides[1])).all():
+    fine = np.isfinite(sides[0]) & np.isfinite(sides[1]) & (sides[0] <= sides[1])
+    if not fine.all() or not (sides[0] < sides[1]).any():
         raise DataError(
             f"{where}: saw low {sides[0].tolist()} and high {sides[1].tolist()}, "
             "expected finite bounds, low below high: actions live in a box; write the "
@@ -119,11 +121,12 @@ def given(bounds: Bounds, width: int, where: str = "bounds") -> Box | str | None
 
 
 def to_unit(actions: np.ndarray, box: Box) -> np.ndarray:
-    """Actions [M A] of a box, those of its corners to -1 and 1."""
+    """Actions [M A] of a box, those of its corners to -1 and 1; to 0 where it has one value."""
     if box == unit(len(box.low)):
         return actions
     low, high = np.float32(box.low), np.float32(box.high)
-    return 2 * (actions - low) / (high - low) - 1
+    locked = low == high
+    return np.where(locked, 0, 2 * (actions - low) / np.where(locked, 1, high - low) - 1)
 
 
 def scaled_note(box: Box) -> str:

@@ -5,6 +5,7 @@ vector itself.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from collections.abc import Callable
 from functools import partial
@@ -58,7 +59,17 @@ def label(simulator) -> str:
         plain = [str(x) for x in given if isinstance(x, str | int | float)]
         return f"{label(simulator.func)}({', '.join(plain)})"
     named = simulator if hasattr(simulator, "__qualname__") else type(simulator)
-    return f"{named.__module__}:{named.__qualname__}"
+    said = f"{named.__module__}:{named.__qualname__}"
+    return said if getattr(named, "__name__", "") != "<lambda>" else f"{said}-{_written(named)}"
+
+
+def _written(nameless: Callable) -> str:
+    """Eight digits of what a lambda does: two of one place are two simulators."""
+    code, held = nameless.__code__, inspect.getclosurevars(nameless).nonlocals.values()
+    given = (*code.co_consts, *held, *(nameless.__defaults__ or ()))
+    plain = [x for x in given if isinstance(x, str | int | float)]  # no address in memory
+    parts = (code.co_code, code.co_names, code.co_freevars, plain)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:8]
 
 
 def _is(x, *path: str) -> bool:

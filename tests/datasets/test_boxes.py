@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import gymnasium
 import h5py
 import numpy as np
 import pytest
@@ -156,3 +157,23 @@ def test_a_stated_box_is_not_answered_with_bounds_that_are_refused():
     with pytest.raises(DataError, match="would be clipped; clip them first") as error:
         fitted(far, None)
     assert "bounds=" not in str(error.value)
+
+
+def test_an_actuator_that_is_locked_has_one_value():
+    given_arrays = arrays(np.float32([-0.4, 1.5]), np.float32([0.4, 1.5]))
+    data = with_bounds(from_arrays(**given_arrays), ([-0.4, 1.5], [0.4, 1.5]))
+    assert (data.transitions.actions[:, 1] == 0).all()
+    assert data.transitions.actions[:, 0].abs().max() > 0.9
+    box = gymnasium.spaces.Box(np.float32([-0.4, 1.5]), np.float32([0.4, 1.5]))
+    assert given(box, 2) == data.bounds
+
+
+def test_values_where_it_is_locked_elsewhere_lie_outside():
+    with pytest.raises(DataError, match="outside"):
+        with_bounds(from_arrays(**arrays()), ([-0.4, 1.5], [0.4, 1.5]))
+
+
+@pytest.mark.parametrize("low, high", [(1, 1), ([2, 0], [1, 1])])
+def test_a_box_leaves_some_action_to_choose(low, high):
+    with pytest.raises(DataError, match="low below high"):
+        box_of(low, high, 2)

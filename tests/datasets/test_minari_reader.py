@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from arq_core.algorithm.types import DataError
+from arq_core.datasets.boxes import Box, fitted, with_bounds
 from arq_core.datasets.fetch import FetchError
 from arq_core.datasets.readers.minari import read_minari
 
@@ -385,7 +386,24 @@ def test_each_fault_of_an_episode_is_named(folder, change, message):
 
 DISCRETE = json.dumps(dict(type="Discrete", dtype="int64", start=0, n=4))
 PICTURE = json.dumps(dict(type="Box", dtype="uint8", shape=[64, 64, 3], low=0, high=255))
-ENDLESS = json.dumps(dict(type="Box", dtype="float32", shape=[A], low=[-np.inf] * A, high=[1] * A))
+
+
+def space(low, high):
+    return json.dumps(dict(type="Box", dtype="float32", shape=[A], low=low, high=high))
+
+
+@pytest.mark.parametrize("low, high", [([-np.inf] * A, [1] * A), (-np.inf, np.inf)])
+def test_of_a_box_without_bounds_its_user_says_the_bounds(folder, low, high):
+    stated = read_minari(folder)
+    remetadata(folder, action_space=space(low, high))
+    data = read_minari(folder)
+    assert data.bounds is None and torch.equal(data.transitions.actions, stated.transitions.actions)
+    halved = with_bounds(data, (-2, 2)).transitions.actions
+    assert torch.allclose(halved, stated.transitions.actions / 2)
+    with pytest.raises(DataError, match="nothing says which"):
+        fitted(data, Box((-2.0,) * A, (2.0,) * A))
+    with pytest.raises(DataError, match="expected finite bounds"):
+        read_minari(folder, "official")
 
 
 @pytest.mark.parametrize(
@@ -401,7 +419,9 @@ ENDLESS = json.dumps(dict(type="Box", dtype="float32", shape=[A], low=[-np.inf] 
             dict(observation_space=json.dumps(dict(type="Tuple", subspaces=[]))),
             "observations: saw the space Tuple",
         ),
-        (dict(action_space=ENDLESS), "action_space: saw low .* expected finite bounds"),
+        (dict(action_space=space([np.nan, -1], [1, 1])), "action_space: saw low .* finite bounds"),
+        (dict(action_space=space([np.nan, -1], [1, np.inf])), "action_space: .* finite bounds"),
+        (dict(action_space=space(["a", -np.inf], [1, 1])), "action_space: saw no usable low"),
         (dict(action_space="[" * 100_000), "without readable spaces"),
         (dict(action_space=None), "without readable spaces"),
         (dict(data_format="arrow"), "saw data_format 'arrow', expected 'hdf5'"),

@@ -604,3 +604,16 @@ def test_a_box_of_actions_that_is_none_is_named(said):
 def test_what_a_simulator_masks_is_no_number(simulator):
     with pytest.raises(EnvError, match="environment: saw"):
         prepared(arrays(-1, 1), simulator)
+
+
+def test_two_nameless_makers_are_two_simulators():
+    pole = "CartPole-v1"
+    makers = [
+        lambda n: gymnasium.make("Hopper-v5"),
+        lambda n: gymnasium.make("Hopper-v4"),
+        lambda n: gymnasium.make_vec("Hopper-v5", num_envs=n),
+        lambda n: gymnasium.make(pole),
+    ]
+    again = [lambda n: gymnasium.make("Hopper-v5")]
+    assert len({label(maker) for maker in makers}) == len(makers)
+    assert label(again[0]) == label(makers[0])

@@ -164,6 +164,32 @@ def test_two_that_install_at_once_do_it_once(tmp_path):
     assert sorted(p.name for p in (tmp_path / ".venv").iterdir()) == [".installed", "old"]
 
 
+@pytest.mark.parametrize("name, saw", [("poetry", "poetry,"), ("uv", "uv, and no program uv")])
+def test_an_installer_that_is_not_there_is_refused(monkeypatch, tmp_path, name, saw):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit, match=f"INSTALLER={saw}.* expected pip"):
+        install.commands(Path(".venv"), "dev", name)
+
+
+def test_uv_installs_what_pip_would(monkeypatch, tmp_path):
+    for name in install.NEEDS:
+        (tmp_path / name).touch()
+    uv = tmp_path / "uv"
+    uv.write_text('#!/bin/sh\nprintf "%s\\n" "$*" >> called\nmkdir -p .venv\n', encoding="utf-8")
+    uv.chmod(0o755)
+    subprocess.run(
+        [sys.executable, ROOT / "workflow/install.py", ".venv/.installed", "dev"],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "INSTALLER": "uv"},
+        check=True,
+    )
+    made, installed, checked = (tmp_path / "called").read_text(encoding="utf-8").splitlines()
+    by_pip = install.commands(Path(".venv"), "dev", "pip")[1]
+    assert made.startswith("venv ") and "--seed" in made and checked.startswith("pip check ")
+    assert installed.endswith(" ".join(by_pip[by_pip.index("-c") :]))
+    assert (tmp_path / ".venv/.installed").exists()
+
+
 @pytest.mark.parametrize("home", ["", "/nowhere/at all", "~", "/dev/null"])
 def test_who_has_no_home_installs_with_one(tmp_path, monkeypatch, home):
     monkeypatch.chdir(tmp_path)

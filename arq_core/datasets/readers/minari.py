@@ -25,7 +25,7 @@ from arq_core.algorithm.types import DataError
 from arq_core.config import paths
 from arq_core.config.files import sha256_of
 from arq_core.datasets.boxes import Box, box_of, scaled_note, to_unit, unit
-from arq_core.datasets.dataset import Dataset, clip_actions
+from arq_core.datasets.dataset import Dataset, boxed, clip_actions
 from arq_core.datasets.fetch import FetchError
 from arq_core.datasets.readers.d4rl import with_recorded
 from arq_core.datasets.readers.guards import READING
@@ -64,16 +64,16 @@ def read_minari(
     numbers (x, y, velocities, goal; D4RL's maze2d has the first 4) and AntMaze 31 (x, y, 27, goal;
     D4RL's antmaze has the first 29). The order is kept (`layout`): a simulator's observations are
     joined in it too. Actions of another box than [-1, 1] are scaled to it, which a
-    note says.
+    note says; of your own data with an unbounded one nobody has said the box (datasets.boxes).
     """
     folder = _folder(str(id_or_path))
     meta = _metadata(folder / "metadata.json")
     leaves = _leaves(meta["observation_space"], "observations", observation_keys, folder)
-    box = _box(meta["action_space"], folder)
+    width, box = _box(meta["action_space"], folder, fidelity)
     path = folder / "main_data.hdf5"
     with opened(path, LAYOUT) as file:
         episodes = [
-            _episode(group(file, name, str(path)), leaves, len(box.low), f"{path}: {name}")
+            _episode(group(file, name, str(path)), leaves, width, f"{path}: {name}")
             for name in _names(file, meta, path)
         ]
         rounded = READING.get().notes()
@@ -85,11 +85,14 @@ def read_minari(
             notes.append(_joining(leaves) + said)
         else:
             notes.append(_joining(leaves))
-    recorded = arrays["actions"]
-    actions, clipped = clip_actions(to_unit(recorded, box))
-    scaled = [] if box == unit(len(box.low)) else [scaled_note(box)]
-    if fidelity != "own" or not ((recorded < box.low) | (recorded > box.high)).any():
-        recorded = None
+    recorded, scaled = arrays["actions"], []
+    if box is None:
+        actions, clipped, recorded = boxed(recorded, fidelity)
+    else:
+        actions, clipped = clip_actions(to_unit(recorded, box))
+        scaled = [] if box == unit(width) else [scaled_note(box)]
+        if fidelity != "own" or not ((recorded < box.low) | (recorded > box.high)).any():
+            recorded = None
     transitions, cut, recorded = with_recorded(
         recorded, **arrays | dict(actions=actions), source=str(path)
     )
@@ -136,7 +139,7 @@ def _downloaded(name: str, root: Path) -> Path:
     except ImportError as error:
         raise FetchError(
             f"{name}: saw no such dataset in {root} and no library to download it with, "
-            "expected the package minari; install the extra minari (see the README), "
+            "expected the package minari; pip install 'arq-core[minari]', "
             "or copy the dataset's folder there."
         ) from error
     if os.environ.get("MINARI_DATASETS_PATH"):  # the library fills in no ~ and no $
@@ -246,11 +249,24 @@ def _width(space, what: str, where, parts: Mapping = MappingProxyType({})) -> in
     return math.prod(shape)
 
 
-def _box(space, where) -> Box:
-    """Lowest and highest action."""
+def _box(space, where, fidelity: str) -> tuple[int, Box | None]:
+    """The number of actions, and the box of lowest and highest ones. Without bounds (infinite) that
+    of data of one's own is not known: None, as for arrays.
+    """
     width = _width(space, "actions", where)
-    low, high = (space.get(k) for k in ("low", "high"))
-    return box_of(low, high, width, f"{where}: action_space")
+    sides = [space.get(k) for k in ("low", "high")]
+    if fidelity == "own" and _endless(sides):
+        return width, None
+    return width, box_of(*sides, width, f"{where}: action_space")
+
+
+def _endless(sides) -> bool:
+    """Whether a bound is infinite, and none is anything but a number."""
+    try:
+        numbers = [np.asarray(side, np.float32) for side in sides]
+    except (ValueError, TypeError, OverflowError):
+        return False
+    return any(np.isinf(x).any() for x in numbers) and not any(np.isnan(x).any() for x in numbers)
 
 
 def _names(file, meta, path) -> list[str]:

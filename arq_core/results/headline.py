@@ -1,0 +1,50 @@
+"""What was reproduced, in two sentences that are read off the rows: README's line, and the book's
+first screen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from arq_core.results.rows import summary
+from arq_core.results.tables import table_a4, task_names
+
+OWN = "ci"  # the profile at which the maze and the bridge are solved in full
+
+
+def headline(rows: Sequence[dict], runs: Mapping[str, dict] | None = None) -> str:
+    """Markdown. `rows` as of `read_rows`; `runs` as of `tables.read_runs`.
+
+    A number that has no rows is left out: without any of them only the count of cells is said.
+    """
+    own = [row for row in rows if row["profile"] == OWN and row["task"] in ("bridge", "maze")]
+    lines = [line for line in summary(own).itertuples() if line.variant == "released"]
+    scores = {(line.task, line.method): line.score for line in lines}
+
+    def said(task: str, *methods: str) -> list[str]:
+        found = [scores.get((task, method)) for method in methods]
+        return [] if None in found else [f"{score:.2f}".replace("-", "−") for score in found]
+
+    parts = []
+    if bridge := said("bridge", "arq+s_psi", "arq+s_psi unfiltered", "s_psi"):
+        parts.append(
+            "on the bridge, where the filter decides, ARQ earns {} of 1 with it and {} without "
+            "(its clone alone: {})".format(*bridge)
+        )
+    if maze := said("maze", "arq+pi", "arq+s_psi", "q_beta+s_psi", "s_psi", "bc"):
+        parts.append(
+            "on the maze {} and {} of 1 by its two policies, where one step of improvement earns "
+            "{}, the clone {} and behaviour cloning {}".format(*maze)
+        )
+    sentence = "; ".join(parts)
+    cells = table_a4(rows, task_names(), runs=runs)
+    ours = cells[cells["line"] == "ours"]
+    judged = [word for word in ("reproduced", "not reproduced") if (ours["verdict"] == word).any()]
+    counts = [f"{(ours['verdict'] == word).sum()} {word}" for word in judged]
+    verdict = (
+        f"Cells of Table A.4: {', '.join(counts)}."
+        if counts
+        else "No cell of Table A.4 has a verdict yet: none of ours has the paper's data and the "
+        "paper's budget."
+    )
+    return (sentence[:1].upper() + sentence[1:] + ". " if sentence else "") + verdict

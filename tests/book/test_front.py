@@ -1,0 +1,63 @@
+"""What a visitor meets first: README in one screen, its line of results, its picture; and the
+containers that it names.
+"""
+
+import json
+import re
+
+import pytest
+from sphinx_books import ROOT
+
+from arq_core.config.paths import DATA
+from arq_core.results.headline import headline
+from arq_core.results.rows import read_rows
+from arq_core.results.tables import read_runs
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ROWS, RUNS = read_rows(DATA / "results"), read_runs(DATA / "results")
+
+
+def without(task, method):
+    return [row for row in ROWS if (row["task"], row["method"]) != (task, method)]
+
+
+def test_the_line_of_results_is_what_the_rows_say():
+    """A change of rows: `python book/cover.py` writes it anew."""
+    (told,) = re.findall(r"<!-- results[^>]*-->\n(.*)\n<!-- end of results -->", README)
+    assert told == headline(ROWS, RUNS)
+
+
+def test_a_number_without_rows_is_not_said():
+    assert "bridge" not in headline(without("bridge", "s_psi"), RUNS)
+    assert "maze" not in headline(without("maze", "bc"), RUNS)
+    assert headline([]).startswith("No cell of Table A.4 has a verdict yet")
+
+
+@pytest.mark.parametrize("score, said", [(0.5, "earns 0.50 of 1"), (-0.25, "earns −0.25 of 1")])
+def test_the_numbers_come_from_the_rows(score, said):
+    changed = [
+        row | {"score": score} if row["method"] == "arq+s_psi" and row["task"] == "bridge" else row
+        for row in ROWS
+    ]
+    assert said in headline(changed, RUNS)
+
+
+def test_the_readme_is_one_screen():
+    assert len(README.splitlines()) <= 60
+
+
+def test_its_picture_says_in_words_what_it_shows():
+    (alt,) = re.findall(r"!\[([^]]*)\]\(book/_static/cover.svg\)", README)
+    told = (ROOT / "book/_static/cover.svg").read_text(encoding="utf-8")
+    assert alt in re.sub(r"\s+", " ", told)
+
+
+def test_the_containers_know_each_other():
+    docker = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text(encoding="utf-8"))
+    build = container["build"]
+    assert (ROOT / ".devcontainer" / build["dockerfile"]).resolve() == ROOT / "Dockerfile"
+    assert f"AS {build['target']}\n" in docker
+    targets = re.findall(r"^([\w./-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    for command in re.findall(r"\bmake (?!g\+\+)([\w./-]+)", docker + json.dumps(container)):
+        assert command in targets or command == ".venv/.installed"
