@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import struct
+import time
 import warnings
 from collections.abc import Callable
 from os import environ
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
@@ -31,6 +34,7 @@ BACK_AND_FORTH = 3  # a loss with its gradient, in passes over its network
 CALLS_OF_A_SOLVE = 10_000
 # Of one function for different shapes; beyond torch's default of 8 it would silently run eagerly
 RECOMPILATIONS = 64
+STILL_WRITTEN = 60  # seconds: a linker writes without a pause
 TENSOR_CORE = 8  # half-precision numbers in 16 bytes
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h of the GNU C library
 
@@ -65,7 +69,9 @@ def can_compile(device: str) -> bool:
     try:
         from torch._dynamo import config as tracing
         from torch._inductor import config as compiling
+        from torch._inductor.runtime import cache_dir_utils
 
+        drop_half_written(Path(cache_dir_utils.cache_dir()))
         tracing.recompile_limit, compiling.deterministic = RECOMPILATIONS, True
         torch.compile(lambda x: x.exp() + 1)(torch.zeros(8, device=device))
     except Exception as error:  # no compiler, no headers, no Triton: many types
@@ -78,6 +84,36 @@ def can_compile(device: str) -> bool:
         )
         return False
     return True
+
+
+def drop_half_written(folder: Path) -> list[Path]:
+    """Removes, and returns, the libraries (*.so) below a folder of compiled programs whose writer
+    was killed: each later run would find one of them and fail as it is loaded.
+
+    One that was touched within `STILL_WRITTEN` seconds is left to whoever writes it.
+    """
+    dropped = []
+    for path in folder.glob("**/*.so"):
+        try:
+            state = path.stat()
+            if time.time() - state.st_mtime > STILL_WRITTEN and not _whole(path, state.st_size):
+                path.unlink()
+                dropped.append(path)
+        except OSError:  # another process removed it, or owns it
+            continue
+    return dropped
+
+
+def _whole(library: Path, size: int) -> bool:
+    """Whether an ELF file of 64 bits is as long as its header says: the table of sections is the
+    last thing in it. Anything else that is not empty counts as whole."""
+    head = library.open("rb").read(64)
+    if len(head) < 64 or head[:5] != b"\x7fELF\x02":
+        return len(head) == 64
+    order = "<" if head[5] == 1 else ">"
+    (start,) = struct.unpack_from(f"{order}Q", head, 40)
+    each, count = struct.unpack_from(f"{order}HH", head, 58)
+    return start > 0 and start + each * count <= size
 
 
 def compiled(

@@ -1,5 +1,9 @@
 """What is fast does what is slow: compiled programs, pieces, and the choices between them."""
 
+import os
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -125,3 +129,33 @@ def test_bfloat16_is_used_only_where_the_processor_multiplies_in_it(
     assert machine.fast_precision("bfloat16", "cpu") == expected
     assert machine.fast_precision("float32", "cpu") == "float32"
     assert experiment.prepare("maze", "ci", device="cpu").budget.precision == expected
+
+
+def library(path, share, age=3600):
+    """A part of one of numpy's, last touched that many seconds ago."""
+    whole = Path(np._core._multiarray_umath.__file__).read_bytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(whole[: int(share * len(whole))])
+    stamp = path.stat().st_mtime - age
+    os.utime(path, (stamp, stamp))
+    return path
+
+
+def test_a_compiled_program_that_was_half_written_is_made_again(tmp_path):
+    halves = [
+        library(tmp_path / f"{i}/x.so", share) for i, share in enumerate((0, 1e-6, 0.5, 0.99))
+    ]
+    kept = [library(tmp_path / "ab/y.so", 1), library(tmp_path / "z.so", 0.5, age=0)]
+    (tmp_path / "note.txt").touch()
+    assert sorted(machine.drop_half_written(tmp_path)) == sorted(halves)
+    assert all(path.exists() for path in kept) and (tmp_path / "note.txt").exists()
+    assert machine.drop_half_written(tmp_path / "nowhere") == []
+
+
+def test_what_torch_compiled_here_is_whole(tmp_path, monkeypatch):
+    from torch._inductor.runtime import cache_dir_utils
+
+    if not machine.can_compile("cpu"):
+        pytest.skip("no compiler here")
+    made = list(Path(cache_dir_utils.cache_dir()).glob("**/*.so"))
+    assert made and all(machine._whole(path, path.stat().st_size) for path in made)
