@@ -10,22 +10,20 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import h5py
 import numpy as np
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 from tqdm import tqdm
 
 from arq_core.algorithm.types import DataError
 from arq_core.config.files import replacing, sha256_of
+from arq_core.config.lock import in_turn
 from arq_core.config.paths import cache_folder
 
 LIBVER = ("earliest", "v110")  # of HDF5: readable by the oldest libraries in use
@@ -89,8 +87,7 @@ def record(recipe: Recipe) -> Path:
     waits for the other's, and says so.
     """
     path = recipe.path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(path.with_suffix(".lock")):
+    with in_turn(path.with_suffix(".lock"), f"{path.stem}: another process collects it"):
         if _is_whole(recipe):
             return path
         folder = path.with_suffix(".parts")
@@ -112,21 +109,6 @@ def record(recipe: Recipe) -> Path:
             part.write_text(json.dumps(card, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         shutil.rmtree(folder)
     return path
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """The lock of the file `path`; where another process has it, that is said and waited for."""
-    lock = FileLock(path)
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        print(f"{path.stem}: another process collects it; waiting for it", file=sys.stderr)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def data_card(recipe: Recipe) -> dict:

@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -49,6 +51,24 @@ def only_one(
         f.write(f"process {os.getpid()}, begun {time.strftime('%Y-%m-%d %H:%M:%S')}")
         f.flush()
         yield f.fileno()
+
+
+@contextlib.contextmanager
+def in_turn(path: Path, said: str) -> Iterator[None]:
+    """The lock of the file `path`, for what is made once for everybody; where another process has
+    it, "`said`; waiting for it" is printed, and it is waited for.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        print(f"{said}; waiting for it", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _taken(f, path: Path) -> bool:

@@ -5,20 +5,18 @@ Nothing unverified gets a final name.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import json
 import os
 import re
 import shutil
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from arq_core.algorithm.types import DataError
 from arq_core.config.files import replacing, sha256_of
+from arq_core.config.lock import in_turn
 from arq_core.config.paths import cache_folder, local_folder
 from arq_core.datasets.download import Unfit, Wanted, check, discard, download
 
@@ -155,23 +153,10 @@ def _partial(final: Path, ending: str) -> Path:
     return final.parent / ".partial" / f"{final.name}.{ending}"
 
 
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """While the block runs no other process is in one for this path.
-
-    The system frees the lock of a process that dies.
-    """
-    _partial(path, "lock").parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(_partial(path, "lock"))
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        print(f"{path.name}: another process is at work on it; waiting for it", file=sys.stderr)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+def _alone(path: Path) -> AbstractContextManager[None]:
+    """While the block runs no other process is in one for this path."""
+    said = f"{path.name}: another process is at work on it"
+    return in_turn(_partial(path, "lock"), said)
 
 
 def _now() -> str:
