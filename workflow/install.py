@@ -13,9 +13,14 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
+from collections import deque
 from pathlib import Path
 
 NEEDS = ("constraints.txt", "pyproject.toml")
+EVERY = 4  # seconds between two lines of progress
+LAST = 60  # lines that are shown of a command that failed
 
 
 def literal(folder: str) -> dict:
@@ -52,12 +57,12 @@ def commands(venv: Path, extras: str, installer: str) -> list[list]:
     not there.
     """
     python = venv / "bin/python"
-    wanted = ["--quiet", "-c", "constraints.txt", "-e", f".[{extras}]"]
+    wanted = ["-c", "constraints.txt", "-e", f".[{extras}]"]
     if installer == "pip":
         pip = [python, "-m", "pip"]
         return [
             [sys.executable, "-m", "venv", venv],
-            [*pip, "install", "--disable-pip-version-check", *wanted],
+            [*pip, "install", "--disable-pip-version-check", "--progress-bar=off", *wanted],
             [*pip, "check"],
         ]
     uv = shutil.which(installer)
@@ -67,10 +72,34 @@ def commands(venv: Path, extras: str, installer: str) -> list[list]:
     of = ["--python", python]
     return [
         # with pip in it, which `make peers` calls
-        [uv, "venv", "--quiet", "--allow-existing", "--seed", "--python", sys.executable, venv],
+        [uv, "venv", "--allow-existing", "--seed", "--python", sys.executable, venv],
         [uv, "pip", "install", *of, *wanted],
         [uv, "pip", "check", *of],
     ]
+
+
+def followed(command: list, variables: dict) -> int:
+    """The exit status of a command; while it runs, a line every few seconds says how long it has
+    been and what it printed last. Where it fails, the last that it printed is shown.
+    """
+    said, begun = deque(["begun"], maxlen=LAST), time.monotonic()
+    with subprocess.Popen(
+        command,
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    ) as run:
+        listener = threading.Thread(target=lambda: said.extend(run.stdout), daemon=True)
+        listener.start()
+        while listener.is_alive():
+            listener.join(EVERY)
+            if listener.is_alive():
+                print(f"{time.monotonic() - begun:5.0f} s  {said[-1].strip()[:90]}", flush=True)
+    if run.returncode:
+        sys.stderr.write("".join(said))
+    return run.returncode
 
 
 def main(stamp: Path, extras: str) -> None:
@@ -89,8 +118,9 @@ def main(stamp: Path, extras: str) -> None:
         made = stamp.stat().st_mtime_ns if stamp.exists() else 0
         if made >= max(Path(name).stat().st_mtime_ns for name in NEEDS):
             return
+        print(f"{venv}: installing what constraints.txt pins", flush=True)
         for command in steps:
-            if status := subprocess.run(command, env=variables).returncode:
+            if status := followed(command, variables):
                 sys.exit(status)
         stamp.touch()
 

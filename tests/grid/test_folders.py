@@ -190,6 +190,20 @@ def test_uv_installs_what_pip_would(monkeypatch, tmp_path):
     assert (tmp_path / ".venv/.installed").exists()
 
 
+def test_a_long_installation_says_what_it_is_at(monkeypatch, capfd):
+    monkeypatch.setattr(install, "EVERY", 0.1)
+    talks = "import time; print('Collecting x', flush=True); time.sleep(1); print('noise')"
+    assert install.followed([sys.executable, "-c", talks], dict(os.environ)) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert len(lines) > 3 and lines[-1].endswith(" s  Collecting x")
+
+
+def test_an_installation_that_failed_shows_its_last_words(capfd):
+    fails = "import sys; print('Collecting x'); sys.exit('no such package')"
+    assert install.followed([sys.executable, "-c", fails], dict(os.environ)) == 1
+    assert "Collecting x" in (err := capfd.readouterr().err) and "no such package" in err
+
+
 @pytest.mark.parametrize("home", ["", "/nowhere/at all", "~", "/dev/null"])
 def test_who_has_no_home_installs_with_one(tmp_path, monkeypatch, home):
     monkeypatch.chdir(tmp_path)
