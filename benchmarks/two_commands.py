@@ -4,8 +4,9 @@ timed step by step.
     python benchmarks/two_commands.py [folder for the clone]
 
 Writes data/benchmarks/two_commands.json and the table between the cost marks of README.md, after
-each step what is measured by then. Nothing else should be running. Given the folder of a run that
-failed, it updates the clone and goes on with the step that failed.
+each step what is measured by then; and what each printed, line by line with its second, into
+data/benchmarks/progress. Nothing else should be running. Given the folder of a run that failed, it
+updates the clone and goes on with the step that failed.
 """
 
 import json
@@ -20,7 +21,7 @@ import time
 from pathlib import Path
 
 from arq_core.book.pages import COSTS
-from arq_core.config.files import write_atomic
+from arq_core.config.files import replacing, write_atomic
 from arq_core.config.paths import DATA, root
 from arq_core.grid import driver
 from arq_core.results.provenance import provenance
@@ -29,14 +30,16 @@ ROOT = root()
 
 STEPS = {
     "install": ["make", ".venv/.installed"],
+    "book": ["make", "book"],
+    "book_again": ["make", "book"],
     "table": ["make", "table"],
     "table_again": ["make", "table"],
     "test": ["make", "test"],
-    "book": ["make", "book"],
-    "book_again": ["make", "book"],
 }
-# removed before the book: nothing that the table trained is there for it
+PROGRESS = DATA / "benchmarks" / "progress"
+# removed before the table: nothing that the book trained is there for it
 MADE = ("_build", "book/executed", "data/cache")
+COMPILED = "compiled"  # programs that torch compiled, beside the clone; removed with them
 MARKS = re.compile(r"(<!-- costs[^>]*-->\n).*?(\n<!-- end of costs -->)", re.S)
 
 
@@ -44,6 +47,35 @@ def spent() -> float:
     """Processor seconds of all that this process started and that has ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+def followed(command: list, folder: Path, environment: dict, record: Path) -> float:
+    """Runs a command whose output goes to a file, each line after the second at which it came;
+    returns the longest time without one. CalledProcessError where it fails.
+    """
+    begun = last = time.monotonic()
+    longest = 0.0
+    with (
+        replacing(record) as target,
+        open(target, "w", encoding="utf-8") as out,
+        subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        ) as run,
+    ):
+        for line in run.stdout:
+            now = time.monotonic()
+            longest, last = max(longest, now - last), now
+            out.write(f"{now - begun:7.1f}  {line.replace(str(folder), '.')}")
+            print(line, end="", flush=True)
+    if run.returncode:
+        raise subprocess.CalledProcessError(run.returncode, command)
+    return round(max(longest, time.monotonic() - last), 1)
 
 
 def megabytes(folder: Path) -> int:
@@ -88,7 +120,7 @@ def commit_of(clone: Path) -> str:
 
 def publish(clone: Path, kept: dict) -> None:
     """Write what was measured so far to data/benchmarks and into README.md; `kept` has (seconds,
-    commit, processor seconds) of each step, which may be days apart.
+    commit, processor seconds, longest time without a line) of each step, which may be days apart.
     """
     sizes = {
         part: megabytes(clone / part)
@@ -98,11 +130,14 @@ def publish(clone: Path, kept: dict) -> None:
     cells = len(driver.defaults(clone, "ci", "tasks")) * len(
         driver.defaults(clone, "ci", "methods")
     )
-    seconds, commits, processors = ({name: x[i] for name, x in kept.items()} for i in range(3))
+    seconds, commits, processors, silent = (
+        {name: x[i] for name, x in kept.items()} for i in range(4)
+    )
     cost = provenance() | dict(
         commit=commit_of(clone),
         seconds=seconds,
         processor_seconds=processors,
+        longest_silence=silent,
         commits=commits,
         megabytes=sizes,
         cells=cells,
@@ -150,19 +185,21 @@ def main(folder: str) -> None:
         for k, v in os.environ.items()
         if k == "ARQ_LOCAL_DATA" or not k.startswith(("ARQ_", "VIRTUAL_ENV", "PYTHON"))
     }
+    environment["TORCHINDUCTOR_CACHE_DIR"] = str(Path(folder).absolute() / COMPILED)
     done = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     for name, command in STEPS.items():
         if name in done:
             continue
-        if name == "book":
-            for part in MADE:
-                shutil.rmtree(clone / part, ignore_errors=True)
+        if name in ("book", "table"):
+            for part in (*(clone / part for part in MADE), Path(folder) / COMPILED):
+                shutil.rmtree(part, ignore_errors=True)
         start, before = time.monotonic(), spent()
-        subprocess.run(command, cwd=clone, env=environment, check=True)
+        silent = followed(command, clone, environment, PROGRESS / f"{name}.txt")
         done[name] = (
             round(time.monotonic() - start, 1),
             commit_of(clone),
             round(spent() - before, 1),
+            silent,
         )
         kept.write_text(json.dumps(done), encoding="utf-8")
         print(f"{name}: {done[name][0]} s", flush=True)
