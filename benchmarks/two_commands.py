@@ -88,12 +88,12 @@ def megabytes(folder: Path) -> int:
 
 def table(cost: dict) -> str:
     """The rows of what was measured."""
-    s, mb = cost["seconds"], cost["megabytes"]
+    s, room = cost["seconds"], {name: sum(x.values()) for name, x in cost["megabytes"].items()}
+    made = room.get("book", 0) - room.get("install", 0)
     rows = {
         "install": "| installation, once | {:.1f} min | "
-        + f"{mb['.venv']:,} MB (the CUDA build of torch is several times larger) |",
-        "book": "| `make book`, first time | {:.1f} min | "
-        + f"{mb.get('_build', 0) + mb.get('data/cache', 0):,} MB |",
+        + f"{room.get('install', 0):,} MB (the CUDA build of torch is several times larger) |",
+        "book": f"| `make book`, first time | {{:.1f}} min | {made:,} MB |",
         "book_again": "| `make book`, nothing changed | {:.1f} min | |",
         "table": f"| `make table`, first time: the {cost['cells']} cells of profile ci, and "
         "the book with them | " + "{:.1f} min | |",
@@ -118,20 +118,22 @@ def commit_of(clone: Path) -> str:
     ).stdout.strip()
 
 
+def sizes(clone: Path) -> dict[str, int]:
+    """Megabytes of what the commands have made by now."""
+    parts = (".venv", "_build", "data/cache")
+    return {part: megabytes(clone / part) for part in parts if (clone / part).exists()}
+
+
 def publish(clone: Path, kept: dict) -> None:
     """Write what was measured so far to data/benchmarks and into README.md; `kept` has (seconds,
-    commit, processor seconds, longest time without a line) of each step, which may be days apart.
+    commit, processor seconds, longest time without a line, megabytes) of each step, which may be
+    days apart.
     """
-    sizes = {
-        part: megabytes(clone / part)
-        for part in (".venv", "_build", "data/cache")
-        if (clone / part).exists()
-    }
     cells = len(driver.defaults(clone, "ci", "tasks")) * len(
         driver.defaults(clone, "ci", "methods")
     )
-    seconds, commits, processors, silent = (
-        {name: x[i] for name, x in kept.items()} for i in range(4)
+    seconds, commits, processors, silent, room = (
+        {name: x[i] for name, x in kept.items()} for i in range(5)
     )
     cost = provenance() | dict(
         commit=commit_of(clone),
@@ -139,15 +141,12 @@ def publish(clone: Path, kept: dict) -> None:
         processor_seconds=processors,
         longest_silence=silent,
         commits=commits,
-        megabytes=sizes,
+        megabytes=room,
         cells=cells,
     )
     write_atomic(
         DATA / "benchmarks" / "two_commands.json", (json.dumps(cost, indent=1) + "\n").encode()
     )
-    if notebooks := executed(clone):
-        path = ROOT / COSTS
-        write_atomic(path, (json.dumps(notebooks, indent=1) + "\n").encode())
     readme = ROOT / "README.md"
     write_atomic(
         readme,
@@ -163,8 +162,6 @@ def executed(clone: Path) -> dict:
         path.stem: json.loads(path.read_text(encoding="utf-8"))["metadata"]["arq"]
         for path in sorted((clone / "book/executed").glob("*.ipynb"))
     }
-    if not runs:
-        return {}
     last = max(runs.values(), key=lambda run: run["created"])
     return {key: last[key] for key in ("device", "commit", "created")} | dict(
         seconds={page: run["wall_s"] for page, run in runs.items()},
@@ -200,7 +197,11 @@ def main(folder: str) -> None:
             commit_of(clone),
             round(spent() - before, 1),
             silent,
+            sizes(clone),
         )
+        if name == "book":
+            costs = json.dumps(executed(clone), indent=1) + "\n"
+            write_atomic(ROOT / COSTS, costs.encode())
         kept.write_text(json.dumps(done), encoding="utf-8")
         print(f"{name}: {done[name][0]} s", flush=True)
         publish(clone, done)
