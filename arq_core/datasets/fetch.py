@@ -28,16 +28,22 @@ class FetchError(DataError):
     """
 
 
-def fetch(url: str, sha256: str, name: str) -> Path:
+def fetch(url: str, sha256: str, name: str, local: str = "") -> Path:
     """Path of the verified file `name` in the cache.
 
-    Tried in order: the cache, the local folder, the address.
+    Tried in order: the cache, the local folder, the address. `local` is where else the local folder
+    may hold it, a path below that folder with slashes: for files whose publisher gives the same
+    name to many.
     """
-    return fetch_locked(name, [url], sha256)
+    return fetch_locked(name, [url], sha256, local=local)
 
 
 def fetch_locked(
-    name: str, addresses: Sequence[str], sha256: str = "", expected_bytes: int | None = None
+    name: str,
+    addresses: Sequence[str],
+    sha256: str = "",
+    expected_bytes: int | None = None,
+    local: str = "",
 ) -> Path:
     """As `fetch`, from several addresses, the first that gives the file. A hash that nobody
     published is recorded the first time.
@@ -46,10 +52,15 @@ def fetch_locked(
     page; its hash is written to `datasets.lock.json` in the cache, and from then on no other file
     is accepted under this name.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][\w.+=-]{0,199}", name, re.ASCII):
+    if not _plain(name):
         raise FetchError(
             f"name: saw {name!r}, expected a plain file name of letters, digits and . _ "
             "+ = -; give one without folders."
+        )
+    if local and not all(map(_plain, local.split("/"))):
+        raise FetchError(
+            f"{name}: local: saw {local!r}, expected a path below the local folder, plain names "
+            "with slashes between them; give one that leads nowhere else."
         )
     if sha256 and not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise FetchError(
@@ -63,7 +74,7 @@ def fetch_locked(
         if known and final.is_file() and sha256_of(final) == known:
             return final
         with _alone(final):
-            return _obtain(final, addresses, sha256, expected_bytes)
+            return _obtain(final, addresses, sha256, expected_bytes, local)
     except OSError as error:
         raise FetchError(
             f"{name}: could not be read from {local_folder()} or written to "
@@ -72,7 +83,13 @@ def fetch_locked(
         ) from error
 
 
-def _obtain(final: Path, addresses: Sequence[str], sha256: str, expected_bytes: int | None) -> Path:
+def _plain(name: str) -> bool:
+    return bool(re.fullmatch(r"[A-Za-z0-9][\w.+=-]{0,199}", name, re.ASCII))
+
+
+def _obtain(
+    final: Path, addresses: Sequence[str], sha256: str, expected_bytes: int | None, local: str
+) -> Path:
     """The file under its final name, by whoever holds its lock.
 
     The hash is recorded first, so a final name is always a verified one.
@@ -80,10 +97,10 @@ def _obtain(final: Path, addresses: Sequence[str], sha256: str, expected_bytes: 
     locked = {} if sha256 else _locked(final.name)
     wanted = Wanted(final.name, sha256 or locked.get("sha256", ""), expected_bytes)
     copy, part = _partial(final, "copy"), _partial(final, "part")
-    local = local_folder() / final.name
+    held = [local_folder() / path for path in filter(None, (local, final.name))]
     places = [
         (str(final), final, lambda: check(final, wanted)),
-        (str(local), copy, lambda: _copy(local, wanted, copy)),
+        *((str(h), copy, lambda h=h: _copy(h, wanted, copy)) for h in held),
         *((a, part, lambda a=a: download(a, wanted, part)) for a in addresses),
     ]
     seen = []

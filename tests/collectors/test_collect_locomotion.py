@@ -16,17 +16,18 @@ pytest.importorskip("mujoco", reason="the simulators are not installed")
 from arq_core.algorithm.types import DataError  # noqa: E402
 from arq_core.collectors import locomotion  # noqa: E402
 from arq_core.collectors.policies import ladder  # noqa: E402
+from arq_core.collectors.policies.acting import episodes, squashed  # noqa: E402
 from arq_core.collectors.policies.ladder import (  # noqa: E402
     EXPERT,
     MEDIUM_SHARE,
+    actor,
     choose,
-    episodes,
     harvest,
     load_ladder,
     parameters,
 )
 from arq_core.collectors.policies.sac import Training  # noqa: E402
-from arq_core.collectors.policies.sac_learner import Settings, squashed  # noqa: E402
+from arq_core.collectors.policies.sac_learner import Settings  # noqa: E402
 from arq_core.collectors.recording import record  # noqa: E402
 from arq_core.config.files import sha256_of  # noqa: E402
 from arq_core.engine.streams import Streams  # noqa: E402
@@ -251,14 +252,15 @@ def test_absent_ladder_is_said_with_the_commands(tmp_path):
 
 def test_side_by_side_episodes_are_those_stepped_alone(policies):
     rung = load_ladder("hopper", policies / "hopper")[0][-1]
-    together = episodes(rung.weights, KINDS["hopper"](3), [1, 2, 3], None)
+    act = actor(rung.weights)
+    together = episodes(act, KINDS["hopper"](3), [1, 2, 3], None)
     for seed, episode in zip((1, 2, 3), together):
-        (alone,) = episodes(rung.weights, KINDS["hopper"](1), [seed], None)
+        (alone,) = episodes(act, KINDS["hopper"](1), [seed], None)
         assert (
             len(alone["actions"]) == len(episode["actions"])
             and alone["terminal"] == episode["terminal"]
         )
         np.testing.assert_allclose(alone["observations"], episode["observations"], atol=1e-2)
-    drawn = [episodes(rung.weights, KINDS["hopper"](3), [1, 2, 3], Streams([0])) for _ in range(2)]
+    drawn = [episodes(act, KINDS["hopper"](3), [1, 2, 3], Streams([0])) for _ in range(2)]
     for one, two in zip(*drawn):
         np.testing.assert_array_equal(one["actions"], two["actions"])

@@ -15,16 +15,15 @@ from scipy.stats import norm
 pytest.importorskip("mujoco", reason="the simulators are not installed")
 
 from arq_core.algorithm.types import DataError  # noqa: E402
+from arq_core.collectors.policies.acting import LOG_STD, squashed  # noqa: E402
 from arq_core.collectors.policies.sac import Training  # noqa: E402
 from arq_core.collectors.policies.sac_learner import (  # noqa: E402
-    LOG_STD,
     UPDATES,
     Adam,
     Learner,
     Settings,
     critic_loss,
     soft_target,
-    squashed,
 )
 
 TINY = Settings(

@@ -474,6 +474,24 @@ def on_disk(cache, address, *steps):
     return answer
 
 
+def test_local_copy_may_lie_in_a_folder_of_its_own(places, tmp_path):
+    (tmp_path / "local" / "of" / "one").mkdir(parents=True)
+    (tmp_path / "local" / "of" / "one" / "same.zip").write_bytes(RIGHT)
+    found = fetch("http://127.0.0.1:9/absent", SHA, NAME, local="of/one/same.zip")
+    assert found == places[0] and found.read_bytes() == RIGHT
+
+
+def test_local_copy_under_its_plain_name_is_taken_too(places):
+    places[1].write_bytes(RIGHT)
+    assert fetch("http://127.0.0.1:9/absent", SHA, NAME, local="of/one/same.zip") == places[0]
+
+
+@pytest.mark.parametrize("local", ["../up.zip", "/etc/passwd", "a//b", "a/", "a/../b", ".hidden"])
+def test_local_path_leads_nowhere_else(places, local):
+    with pytest.raises(FetchError, match="expected a path below the local folder"):
+        fetch("http://127.0.0.1:9/absent", SHA, NAME, local=local)
+
+
 def test_a_disk_that_fills_up_is_said(server, places):
     error = on_disk(places[0].parent.parent, server.address + "/chunked", "size=16k")
     assert (

@@ -20,20 +20,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from arq_core.algorithm.types import DataError
-from arq_core.collectors.policies.sac_learner import squashed
+from arq_core.collectors.policies.acting import EPISODES, Act, score, squashed
+from arq_core.collectors.policies.published import EXPERT
 from arq_core.config.files import files_in, sha256_of, write_atomic
 from arq_core.config.paths import DATA, cache_folder
-from arq_core.engine.streams import Streams, derive_seed
-from arq_core.envs.locomotion import KINDS, LocomotionEnvs
+from arq_core.envs.locomotion import KINDS
 
 POLICIES = DATA / "policies"
-# D4RL's reference for a score of 100, infos.py
-EXPERT = {"hopper": 3234.3, "walker2d": 4592.3, "halfcheetah": 12135.0}
 # of D4RL's expert return: where its authors stopped training for "medium"
 MEDIUM_SHARE = 1 / 3
-# that each rung is scored by, with the mean action and with drawn actions
-EPISODES = 10
-SCORE_SEED = 1
 SMOOTH = 5  # policies
 DENSE, SPARSE = 10_000, 50_000  # steps between rungs up to the medium one, and beyond it
 
@@ -56,71 +51,9 @@ def parameters(weights: Weights, states: Tensor) -> Tensor:
     return h @ weights["layers.2.weight"] + weights["layers.2.bias"]
 
 
-def episodes(
-    weights: Weights, envs: LocomotionEnvs, seeds: list[int], rng: Streams | None
-) -> list[dict]:
-    """One episode per seed, stepped side by side; with `rng` actions are drawn, without it they are
-    the mean's.
-
-    Each is a recording.Episode with infos/action_log_probs, infos/qpos and infos/qvel, those of the
-    state before the action.
-    """
-    n, states = len(seeds), envs.reset(seeds)
-    # rows: the episodes that go on
-    rows, lengths, terminal = np.arange(n), np.zeros(n, int), np.zeros(n, bool)
-    kept = dict(observations=np.zeros((n, envs.horizon + 1, envs.state_dim), np.float32))
-    kept["observations"][:, 0] = states
-    for t in range(envs.horizon):
-        noise = (
-            torch.zeros(len(rows), envs.action_dim)
-            if rng is None
-            else rng.randn(len(rows), envs.action_dim)[0]
-        )
-        actions, log_prob = (
-            x.numpy() for x in squashed(parameters(weights, torch.tensor(states)), noise)
-        )
-        positions, velocities = envs.positions_and_velocities()
-        states, rewards, ended, _ = envs.step(actions)
-        now = {
-            "actions": actions,
-            "rewards": rewards.astype(np.float32),
-            "infos/action_log_probs": log_prob,
-            "infos/qpos": positions,
-            "infos/qvel": velocities,
-        }
-        for name, x in now.items():
-            kept.setdefault(name, np.zeros((n, envs.horizon, *x.shape[1:]), x.dtype))[rows, t] = x
-        kept["observations"][rows, t + 1] = states
-        lengths[rows], terminal[rows] = t + 1, ended
-        rows, states = rows[~ended], states[~ended]
-        if not len(rows):
-            break
-        envs.keep(~ended)
-    return [
-        dict(
-            terminal=bool(terminal[i]),
-            **{k: x[i, : length + (k == "observations")] for k, x in kept.items()},
-        )
-        for i, length in enumerate(lengths)
-    ]
-
-
-def score(weights: Weights, envs: LocomotionEnvs, count: int = EPISODES) -> dict:
-    """Returns of `count` episodes from the same starts: of the mean action ("deterministic") and of
-    drawn actions ("stochastic").
-    """
-    seeds = [derive_seed(SCORE_SEED, "start", i) % 2**31 for i in range(count)]
-    out = {}
-    for name, rng in (("deterministic", None), ("stochastic", Streams([SCORE_SEED]).fork("score"))):
-        returns = [
-            float(e["rewards"].sum(dtype=np.float64)) for e in episodes(weights, envs, seeds, rng)
-        ]
-        out[name] = dict(
-            mean=round(float(np.mean(returns)), 2),
-            std=round(float(np.std(returns)), 2),
-            episodes=count,
-        )
-    return out
+def actor(weights: Weights) -> Act:
+    """The policy of these weights."""
+    return lambda states, noise, t: squashed(parameters(weights, states), noise)
 
 
 def choose(scores: dict[int, float], expert: float) -> tuple[list[int], int, int]:
@@ -164,7 +97,7 @@ def harvest(env: str, training: Path, target: Path) -> Path:
     envs = KINDS[env](EPISODES)
     for steps, path in tqdm(files.items(), desc=f"score {env}"):
         if str(steps) not in scores:
-            scores[str(steps)] = score(safetensors.torch.load_file(path), envs)
+            scores[str(steps)] = score(actor(safetensors.torch.load_file(path)), envs)
             write_atomic(scores_file, json.dumps(scores).encode())
     rungs, medium, best = choose(
         {steps: scores[str(steps)]["stochastic"]["mean"] for steps in files}, EXPERT[env]

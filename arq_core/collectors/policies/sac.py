@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from arq_core.algorithm.nets import MLP
 from arq_core.algorithm.types import DataError
-from arq_core.collectors.policies.sac_learner import LOG_STD, Learner, Settings
+from arq_core.collectors.policies.acting import LOG_STD
+from arq_core.collectors.policies.sac_learner import Learner, Settings
 from arq_core.config.files import write_atomic
 from arq_core.config.paths import cache_folder
 from arq_core.engine.machine import keep_freed_memory

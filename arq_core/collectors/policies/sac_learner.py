@@ -5,21 +5,18 @@ networks. Twin critics are two members.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim.adam import adam
 
 from arq_core.algorithm.nets import MLP, Critic
+from arq_core.collectors.policies.acting import squashed
 from arq_core.collectors.policies.sac_native import native_update
 from arq_core.engine.streams import Streams
 from arq_core.engine.train import ADAM, Averaging
-
-LOG_STD = (-20.0, 2.0)  # bounds of the policy's log standard deviation; the authors' code
 
 
 @dataclass(frozen=True)
@@ -41,20 +38,6 @@ class Settings:
     update: str = "native"
     actor_every: int = 10_000  # steps between files of the actor
     state_every: int = 20_000  # steps between files of the whole state, at least
-
-
-def squashed(parameters: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Appendix C: a = tanh(u), u ~ N(mean, std²): actions [E, B, A] and their log densities [E, B],
-    nats.
-
-    log(1 - tanh²u) is written as 2·(log 2 - u - softplus(-2u)), which does not cancel for large
-    |u|.
-    """
-    mean, log_std = parameters.chunk(2, -1)
-    log_std = log_std.clamp(*LOG_STD)
-    u = mean + log_std.exp() * noise
-    gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
-    return u.tanh(), (gaussian - 2 * (math.log(2) - u - F.softplus(-2 * u))).sum(-1)
 
 
 def soft_target(
