@@ -25,6 +25,7 @@ T_MIN_TRAIN = 1e-5        # diffusion times of training are uniform on [1e-5, 1]
 T_MIN_SAMPLE = 1e-3       # samplers stop at this time, appendix A.2
 T_MIN_DENSITY = 1e-5      # the density ODE starts here; released code
 TIMES_REMEMBERED = 4096   # embedded times kept by a model; a grid has tens, adaptive RK45 hundreds
+SOLVES = 100              # of one size, where their number is not said: a dataset's blocks, episodes
 ARITHMETIC = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 DENSITY_GRID_POWER = 4    # t ~ u^4: half of a log-SNR grid's error (benchmarks/density_grid.py)
 
@@ -50,13 +51,14 @@ class NetScore:
 
     x is [E, B, n, A] with E seeds; the networks' members are E·C. What does not change along a
     solve is computed once: `net` is already in the arithmetic of the solve, states are embedded
-    here, and times are embedded by `embed_time` (which remembers them).
+    here, and times are embedded by `embed_time` (which remembers them). `calls` evaluations of one
+    size are expected, this solve's and others'.
     """
 
     def __init__(self, net: ScoreNet, sde: VPSDE, embedded: Float[Tensor, "EC B W"],
-                 embed_time: Callable, copies: int):
+                 embed_time: Callable, copies: int, calls: float):
         self.net, self.sde, self.state = net, sde, embedded
-        self.embed_time, self.copies = embed_time, copies
+        self.embed_time, self.copies, self.calls = embed_time, copies, calls
 
     def __call__(self, x: Candidates, t: Tensor) -> Candidates:
         """The score at one time t, per unit of the standardised action."""
@@ -71,7 +73,7 @@ class NetScore:
 
     def _passes(self, f: Callable, t: Tensor, *x: Tensor) -> list[Tensor]:
         return passes(f, self.net, self.state, self.embed_time(t), *x, copies=self.copies,
-                      layers=len(self.net.dense))
+                      layers=len(self.net.dense), calls=self.calls)
 
     def _score(self, out: Float[Tensor, "... EC B n A"], t: Tensor, like: Tensor) -> Tensor:
         mean = out.float().unflatten(-4, (-1, self.copies)).mean(-4)
@@ -90,6 +92,7 @@ class ScoreBehavior:
     budget: Budget
     loss: Float[Tensor, "EC points"]
     sde: VPSDE = VPSDE()
+    solves: int = SOLVES                # of one size that are expected: what compiling has to pay in
 
     @cached_property
     def _cast(self) -> ScoreNet:
@@ -116,7 +119,8 @@ class ScoreBehavior:
                             "environment or dataset that the model was trained for.")
         embedded = self.net.of_state(self.of_state(states).repeat_interleave(self.copies, 0))
         embedded = embedded.to(ARITHMETIC[self.budget.precision])
-        return NetScore(self._cast, self.sde, embedded, self._embed_time, self.copies)
+        return NetScore(self._cast, self.sde, embedded, self._embed_time, self.copies,
+                        self.budget.sampler_steps * self.solves)
 
     @torch.no_grad()
     def sample(self, states: States, n: int, rng: Streams) -> Candidates:
@@ -163,9 +167,11 @@ class ScoreBehavior:
         return likelihood.hutchinson_divergence(probes)
 
 
-def with_budget(behavior: ScoreBehavior, **changes) -> ScoreBehavior:
-    """The same model, solved with other settings, such as `sampler_steps=500`."""
-    return replace(behavior, budget=replace(behavior.budget, **changes))
+def with_budget(behavior: ScoreBehavior, solves: int | None = None, **changes) -> ScoreBehavior:
+    """The same model, solved with other settings, such as `sampler_steps=500`; and another number
+    of times, where `solves` says so."""
+    return replace(behavior, budget=replace(behavior.budget, **changes),
+                   solves=solves or behavior.solves)
 
 
 def fit_behavior(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams,
@@ -183,7 +189,7 @@ def fit_members(states: Float[Tensor, "E M S"], actions: Float[Tensor, "E M A"],
                 keep_at: Sequence[int] = ()) -> dict[int, ScoreBehavior]:
     """`fit_behavior` for members that have data of their own, standardised member by member: E
     problems trained as one batch. Returns the models by the number of steps taken: at each of
-    `keep_at` on the way, and the final one last."""
+    `keep_at` on the way, and the final one last. They are to be looked at, by a solve or two."""
     if wrong := [k for k in keep_at if not 0 <= k < budget.score_steps]:
         last = budget.score_steps - 1
         raise ValueError(f"keep_at: saw {wrong}, expected steps from 0 to {last}.")
@@ -194,7 +200,7 @@ def fit_members(states: Float[Tensor, "E M S"], actions: Float[Tensor, "E M A"],
     average, kept, curve = _match_scores(
         pairs, dict(key, keep_at=list(keep_at)), hyper, budget, rng, store, keep_at)
     of_action = Normalizer(of_action.mean[:, None], of_action.scale[:, None])     # [E 1 1 A]
-    return {k: ScoreBehavior(net, hyper.ensemble, of_state, of_action, budget, curve)
+    return {k: ScoreBehavior(net, hyper.ensemble, of_state, of_action, budget, curve, solves=1)
             for k, net in [*kept.items(), (budget.score_steps, average)]}
 
 
