@@ -25,7 +25,7 @@ T_MIN_TRAIN = 1e-5        # diffusion times of training are uniform on [1e-5, 1]
 T_MIN_SAMPLE = 1e-3       # samplers stop at this time, appendix A.2
 T_MIN_DENSITY = 1e-5      # the density ODE starts here; released code
 TIMES_REMEMBERED = 4096   # embedded times kept by a model; a grid has tens, adaptive RK45 hundreds
-SOLVES = 100              # of one size, where their number is not said: a dataset's blocks, episodes
+SOLVES = 100              # of one size, where not said: blocks of a dataset, steps of episodes
 ARITHMETIC = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 DENSITY_GRID_POWER = 4    # t ~ u^4: half of a log-SNR grid's error (benchmarks/density_grid.py)
 
@@ -92,7 +92,7 @@ class ScoreBehavior:
     budget: Budget
     loss: Float[Tensor, "EC points"]
     sde: VPSDE = VPSDE()
-    solves: int = SOLVES                # of one size that are expected: what compiling has to pay in
+    solves: int = SOLVES                # of one size that are expected: compiling pays in them
 
     @cached_property
     def _cast(self) -> ScoreNet:
