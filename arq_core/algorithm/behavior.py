@@ -25,7 +25,6 @@ T_MIN_TRAIN = 1e-5        # diffusion times of training are uniform on [1e-5, 1]
 T_MIN_SAMPLE = 1e-3       # samplers stop at this time, appendix A.2
 T_MIN_DENSITY = 1e-5      # the density ODE starts here; released code
 TIMES_REMEMBERED = 4096   # embedded times kept by a model; a grid has tens, adaptive RK45 hundreds
-SOLVES = 100              # of one size, where not said: blocks of a dataset, steps of episodes
 ARITHMETIC = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 DENSITY_GRID_POWER = 4    # t ~ u^4: half of a log-SNR grid's error (benchmarks/density_grid.py)
 
@@ -51,12 +50,11 @@ class NetScore:
 
     x is [E, B, n, A] with E seeds; the networks' members are E·C. What does not change along a
     solve is computed once: `net` is already in the arithmetic of the solve, states are embedded
-    here, and times are embedded by `embed_time` (which remembers them). `calls` evaluations of one
-    size are expected, this solve's and others'.
+    here, and times are embedded by `embed_time` (which remembers them). `calls`: ScoreBehavior's.
     """
 
     def __init__(self, net: ScoreNet, sde: VPSDE, embedded: Float[Tensor, "EC B W"],
-                 embed_time: Callable, copies: int, calls: float):
+                 embed_time: Callable, copies: int, calls: int):
         self.net, self.sde, self.state = net, sde, embedded
         self.embed_time, self.copies, self.calls = embed_time, copies, calls
 
@@ -92,7 +90,7 @@ class ScoreBehavior:
     budget: Budget
     loss: Float[Tensor, "EC points"]
     sde: VPSDE = VPSDE()
-    solves: int = SOLVES                # of one size that are expected: compiling pays in them
+    calls: int = 2_000   # evaluations of one size that are expected: compiling has to pay in them
 
     @cached_property
     def _cast(self) -> ScoreNet:
@@ -119,8 +117,7 @@ class ScoreBehavior:
                             "environment or dataset that the model was trained for.")
         embedded = self.net.of_state(self.of_state(states).repeat_interleave(self.copies, 0))
         embedded = embedded.to(ARITHMETIC[self.budget.precision])
-        return NetScore(self._cast, self.sde, embedded, self._embed_time, self.copies,
-                        self.budget.sampler_steps * self.solves)
+        return NetScore(self._cast, self.sde, embedded, self._embed_time, self.copies, self.calls)
 
     @torch.no_grad()
     def sample(self, states: States, n: int, rng: Streams) -> Candidates:
@@ -167,11 +164,9 @@ class ScoreBehavior:
         return likelihood.hutchinson_divergence(probes)
 
 
-def with_budget(behavior: ScoreBehavior, solves: int | None = None, **changes) -> ScoreBehavior:
-    """The same model, solved with other settings, such as `sampler_steps=500`; and another number
-    of times, where `solves` says so."""
-    return replace(behavior, budget=replace(behavior.budget, **changes),
-                   solves=solves or behavior.solves)
+def with_budget(behavior: ScoreBehavior, **changes) -> ScoreBehavior:
+    """The same model, solved with other settings, such as `sampler_steps=500`."""
+    return replace(behavior, budget=replace(behavior.budget, **changes))
 
 
 def fit_behavior(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams,
@@ -200,7 +195,7 @@ def fit_members(states: Float[Tensor, "E M S"], actions: Float[Tensor, "E M A"],
     average, kept, curve = _match_scores(
         pairs, dict(key, keep_at=list(keep_at)), hyper, budget, rng, store, keep_at)
     of_action = Normalizer(of_action.mean[:, None], of_action.scale[:, None])     # [E 1 1 A]
-    return {k: ScoreBehavior(net, hyper.ensemble, of_state, of_action, budget, curve, solves=1)
+    return {k: ScoreBehavior(net, hyper.ensemble, of_state, of_action, budget, curve, calls=50)
             for k, net in [*kept.items(), (budget.score_steps, average)]}
 
 

@@ -1,12 +1,14 @@
 """What is fast does what is slow: compiled programs, pieces, and the choices between them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from problems import chain, streams, tiny
 
-from arq_core.algorithm.behavior import SOLVES, fit_behavior, with_budget
+from arq_core.algorithm.behavior import fit_behavior
 from arq_core.algorithm.policies import fit_awr
 from arq_core.algorithm.qlearning import fit_q, fit_q_beta
 from arq_core.algorithm.support import sample_support
@@ -97,13 +99,13 @@ def test_compiled_solve_gives_the_same_samples_and_densities(monkeypatch):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
 
 
-def test_compiling_for_a_solve_has_to_pay_in_the_solves_that_are_expected(monkeypatch):
+def test_compiling_for_a_solve_has_to_pay_in_the_evaluations_that_are_expected(monkeypatch):
     behavior, asked = fit_behavior(chain(), *tiny(), streams(), NoStore()), []
     states = torch.randn(1, 9, 3).expand(2, -1, -1)
     monkeypatch.setattr(machine, "compiled", lambda f, _, units, calls: asked.append(calls) or f)
-    for model in (behavior, with_budget(behavior, solves=1, sampler_steps=3)):
+    for model in (behavior, replace(behavior, calls=3)):
         model.sample(states, 4, streams())
-    assert set(asked) == {behavior.budget.sampler_steps * SOLVES, 3}
+    assert set(asked) == {behavior.calls, 3}
 
 
 def test_on_a_cpu_a_step_is_not_captured():
