@@ -50,13 +50,13 @@ class NetScore:
 
     x is [E, B, n, A] with E seeds; the networks' members are E·C. What does not change along a
     solve is computed once: `net` is already in the arithmetic of the solve, states are embedded
-    here, and times are embedded by `embed_time` (which remembers them).
+    here, and times are embedded by `embed_time` (which remembers them). `calls`: ScoreBehavior's.
     """
 
     def __init__(self, net: ScoreNet, sde: VPSDE, embedded: Float[Tensor, "EC B W"],
-                 embed_time: Callable, copies: int):
+                 embed_time: Callable, copies: int, calls: int):
         self.net, self.sde, self.state = net, sde, embedded
-        self.embed_time, self.copies = embed_time, copies
+        self.embed_time, self.copies, self.calls = embed_time, copies, calls
 
     def __call__(self, x: Candidates, t: Tensor) -> Candidates:
         """The score at one time t, per unit of the standardised action."""
@@ -71,7 +71,7 @@ class NetScore:
 
     def _passes(self, f: Callable, t: Tensor, *x: Tensor) -> list[Tensor]:
         return passes(f, self.net, self.state, self.embed_time(t), *x, copies=self.copies,
-                      layers=len(self.net.dense))
+                      layers=len(self.net.dense), calls=self.calls)
 
     def _score(self, out: Float[Tensor, "... EC B n A"], t: Tensor, like: Tensor) -> Tensor:
         mean = out.float().unflatten(-4, (-1, self.copies)).mean(-4)
@@ -90,6 +90,7 @@ class ScoreBehavior:
     budget: Budget
     loss: Float[Tensor, "EC points"]
     sde: VPSDE = VPSDE()
+    calls: int = 2_000   # evaluations of one size that are expected: compiling has to pay in them
 
     @cached_property
     def _cast(self) -> ScoreNet:
@@ -116,7 +117,7 @@ class ScoreBehavior:
                             "environment or dataset that the model was trained for.")
         embedded = self.net.of_state(self.of_state(states).repeat_interleave(self.copies, 0))
         embedded = embedded.to(ARITHMETIC[self.budget.precision])
-        return NetScore(self._cast, self.sde, embedded, self._embed_time, self.copies)
+        return NetScore(self._cast, self.sde, embedded, self._embed_time, self.copies, self.calls)
 
     @torch.no_grad()
     def sample(self, states: States, n: int, rng: Streams) -> Candidates:
@@ -183,7 +184,7 @@ def fit_members(states: Float[Tensor, "E M S"], actions: Float[Tensor, "E M A"],
                 keep_at: Sequence[int] = ()) -> dict[int, ScoreBehavior]:
     """`fit_behavior` for members that have data of their own, standardised member by member: E
     problems trained as one batch. Returns the models by the number of steps taken: at each of
-    `keep_at` on the way, and the final one last."""
+    `keep_at` on the way, and the final one last. They are to be looked at, by a solve or two."""
     if wrong := [k for k in keep_at if not 0 <= k < budget.score_steps]:
         last = budget.score_steps - 1
         raise ValueError(f"keep_at: saw {wrong}, expected steps from 0 to {last}.")
@@ -194,7 +195,7 @@ def fit_members(states: Float[Tensor, "E M S"], actions: Float[Tensor, "E M A"],
     average, kept, curve = _match_scores(
         pairs, dict(key, keep_at=list(keep_at)), hyper, budget, rng, store, keep_at)
     of_action = Normalizer(of_action.mean[:, None], of_action.scale[:, None])     # [E 1 1 A]
-    return {k: ScoreBehavior(net, hyper.ensemble, of_state, of_action, budget, curve)
+    return {k: ScoreBehavior(net, hyper.ensemble, of_state, of_action, budget, curve, calls=50)
             for k, net in [*kept.items(), (budget.score_steps, average)]}
 
 

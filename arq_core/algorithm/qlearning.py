@@ -128,13 +128,14 @@ def fit_q(data: Transitions, support: SupportSet, hyper: Hyper, budget: Budget, 
 
     With `budget.target_every` = 1 each batch's bootstrap is computed for that batch. Otherwise
     v(s') of the whole dataset is refreshed from the target critics every so many steps: the same
-    formula, at most that many steps old (see the ledger).
+    formula, at most that many steps old (see the ledger). It stays 0 where nothing comes after s'.
     """
     every, rows = budget.target_every, torch.arange(len(data.actions), device=rng.device)
+    going_on = (~data.terminals).nonzero().squeeze(1)
     at_once = CRITIC_ROWS[rng.device.type]
     most = max(1, at_once // (len(rng) * CRITICS * (support.actions.shape[2] + 1)))
     _ = data.next_transition                   # computed here, and not in the compiled program
-    columns = budget.q_steps * (hyper.batch if every == 1 else len(rows) / every)
+    columns = budget.q_steps * (hyper.batch if every == 1 else len(going_on) / every)
     size = dict(units=at_once * CRITIC_UNITS, calls=columns / most)
     values = machine.compiled(next_values, rng.device, **size)
     v = torch.zeros(len(rng), len(rows), device=rng.device)
@@ -143,8 +144,8 @@ def fit_q(data: Transitions, support: SupportSet, hyper: Hyper, budget: Budget, 
         return machine.in_pieces(lambda m: values(q_target, data, support, m, hyper), m, most)
 
     def refresh(q_target: QEnsemble, taken: int) -> None:
-        if taken % every == 0:
-            v.copy_(bootstrap(q_target, rows.expand(len(rng), -1)))
+        if taken % every == 0 and len(going_on):
+            v[:, going_on] = bootstrap(q_target, going_on.expand(len(rng), -1))
 
     key = dict(key, variant=hyper.variant, k=hyper.k, log_epsilon=hyper.log_epsilon,
                target_every=every, lr=hyper.q_lr, steps=budget.q_steps)

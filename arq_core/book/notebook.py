@@ -32,13 +32,15 @@ class RunError(RuntimeError):
 class Job:
     """A notebook with its parameters.
 
-    `inputs` are files or folders that it reads, besides the modules of arq_core it imports.
+    `inputs` are files or folders that it reads, besides the modules of arq_core it imports;
+    `after` are stems of targets whose finished steps it takes from the store.
     """
 
     source: Path
     target: Path
     parameters: dict = field(default_factory=dict)
     inputs: Sequence[Path] = ()
+    after: Sequence[str] = ()
 
 
 def code_cells(notebook: Path) -> list[str]:

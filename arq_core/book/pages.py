@@ -25,7 +25,7 @@ from arq_core.config.tasks import tasks
 MISSING = "_build/missing.json"
 COSTS = "data/benchmarks/book_costs.json"  # seconds of each page at profile ci
 LOCK = "_build/book.lock"
-ENTRY = {"source", "page", "parameters", "profiles", "inputs", "row", "collect"}
+ENTRY = {"source", "page", "parameters", "profiles", "inputs", "row", "collect", "after"}
 PAGE_INPUTS = (
     "_config.yml",
     "book",
@@ -47,7 +47,8 @@ def manifest(root: Path) -> list[dict]:
     """A notebook for each executed page of book/_toc.yml, those without an entry first.
 
     A page `executed/name` without an entry in book/notebooks.toml is notebooks/name.ipynb, or that
-    name after a number (notebooks/01_name.ipynb). Entries are checked: known keys, a page in toc.
+    name after a number (notebooks/01_name.ipynb). Entries are checked: known keys, a page in toc,
+    and `after` names pages that come before, so that none waits for ever.
     """
     entries = read_toml(root / "book/notebooks.toml").get("notebook", [])
     toc = read_text(root / "book/_toc.yml").split()
@@ -64,7 +65,14 @@ def manifest(root: Path) -> list[dict]:
             )
     listed = {entry["page"] for entry in entries}
     pages = [word.removeprefix("executed/") for word in toc if word.startswith("executed/")]
-    return [_plain_entry(root, page) for page in pages if page not in listed] + entries
+    every = [_plain_entry(root, page) for page in pages if page not in listed] + entries
+    for i, entry in enumerate(every):
+        if late := set(entry.get("after", ())) - {earlier["page"] for earlier in every[:i]}:
+            raise RunError(
+                f"book/notebooks.toml: {entry['page']}: saw after = {sorted(late)}, expected pages "
+                "that stand before it or have no entry; move it down, or correct the name."
+            )
+    return every
 
 
 def _plain_entry(root: Path, page: str) -> dict:
@@ -95,7 +103,11 @@ def make_job(root: Path, entry: dict, profile: str, target: Path | None = None, 
         root / p for p in entry.get("inputs", [])
     ]
     return Job(
-        source, target or root / "book/executed" / f"{entry['page']}.ipynb", parameters, inputs
+        source,
+        target or root / "book/executed" / f"{entry['page']}.ipynb",
+        parameters,
+        inputs,
+        entry.get("after", ()),
     )
 
 
@@ -127,7 +139,8 @@ def run_notebooks(root: Path, profile: str, workers: int = 0) -> None:
     """Run, in the manifest's order, each notebook whose key is not that of its executed copy,
     `workers` at a time (0: as many as this machine can).
 
-    All are checked before the first runs. None reads what another writes.
+    All are checked before the first runs. None reads what another writes, but for finished steps,
+    which are found or else made.
     """
     settings.pick("profile", profile, dict.fromkeys(settings.profiles()))
     jobs = [make_job(root, entry, profile) for entry in manifest(root)]

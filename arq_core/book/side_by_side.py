@@ -76,6 +76,14 @@ def _run(
             pass
 
 
+def upcoming(
+    waiting: Sequence[tuple[Job, str]], running: Mapping[Connection, tuple[Job, Path, object]]
+) -> tuple[Job, str] | None:
+    """The first of `waiting` that waits for none of the others; None where there is none."""
+    coming = {job.target.stem for job, _ in waiting} | {r[0].target.stem for r in running.values()}
+    return next((one for one in waiting if not coming.intersection(one[0].after)), None)
+
+
 def run(
     root: Path,
     jobs: Sequence[tuple[Job, str]],
@@ -83,8 +91,9 @@ def run(
     logs: Path,
     costs: Mapping[str, float] | None = None,
 ) -> None:
-    """Run (job, key) in this order, `workers` at a time; print each as it begins and ends, and
-    meanwhile what each is at. `costs` are seconds of earlier runs by the stem of the target.
+    """Run (job, key) in this order, `workers` at a time, none before those that it comes after have
+    ended; print each as it begins and ends, and meanwhile what each is at. `costs` are seconds of
+    earlier runs by the stem of the target.
 
     A failure leaves the others going; all failures are in the RunError at the end. Ctrl-C stops all
     of them and leaves no kernel.
@@ -98,8 +107,9 @@ def run(
         with board, ready.context(root, given) as context:
             board.expect([job.target.stem for job, _ in waiting])
             while waiting or running:
-                while waiting and len(running) < workers:
-                    job, key = waiting.pop(0)
+                while len(running) < workers and (chosen := upcoming(waiting, running)):
+                    waiting.remove(chosen)
+                    job, key = chosen
                     log, (ours, theirs) = (
                         logs / f"{job.target.stem}.log",
                         context.Pipe(duplex=False),

@@ -30,8 +30,6 @@ SOLVE_ROWS = {"cpu": 8_192, "cuda": 2_097_152}
 # Activations over all calls: compiling takes 4 to 15 s of a core and saves about a nanosecond each
 PAYS_FROM_UNITS = 1e10
 BACK_AND_FORTH = 3  # a loss with its gradient, in passes over its network
-# Taken for granted where the number of calls is not known: a solver's passes over a network
-CALLS_OF_A_SOLVE = 10_000
 # Of one function for different shapes; beyond torch's default of 8 it would silently run eagerly
 RECOMPILATIONS = 64
 STILL_WRITTEN = 60  # seconds: a linker writes without a pause
@@ -116,9 +114,7 @@ def _whole(library: Path, size: int) -> bool:
     return start > 0 and start + each * count <= size
 
 
-def compiled(
-    f: Callable, device: torch.device, *, units: float, calls: float = CALLS_OF_A_SOLVE
-) -> Callable:
+def compiled(f: Callable, device: torch.device, *, units: float, calls: float) -> Callable:
     """f as one program for fixed shapes, where `calls` calls of `units` activations each pay for
     compiling it; else f itself."""
     keep_freed_memory()
@@ -235,8 +231,10 @@ def passes(
     *tangents: Float[Tensor, "P E B n A"],
     copies: int,
     layers: int,
+    calls: float,
 ) -> list[Float[Tensor, "... EC B n A"]]:
     """What `f(net, rows, state, time, *tangents)` gives for all states, in the type of `state`.
+    `calls` is how often this is asked for states of one number.
 
     f sees rows [EC, R, A] and tangents [EC, P, R, A], each member's `copies` side by side, for a
     few states at a time, so that a pass stays in cache, or in memory; rows do not see each other.
@@ -246,7 +244,7 @@ def passes(
     (members, b, width), n, device = state.shape, x.shape[2], state.device
     row = n * members * (1 + sum(len(v) for v in tangents))  # network rows that a state takes
     pieces, size = equal_pieces(b, solve_rows(device.type) * 256 // (width * row))
-    f = compiled(f, device, units=size * row * width * layers)
+    f = compiled(f, device, units=size * row * width * layers, calls=pieces * calls)
 
     def of_members(y: Tensor) -> Tensor:
         return y.to(state.dtype).repeat_interleave(copies, 0)

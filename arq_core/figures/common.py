@@ -110,6 +110,11 @@ def mean_and_std(mean: float, std: float, form: str = ".2f", std_form: str = "")
     return f"{mean:{form}}" + ("" if np.isnan(std) else f" ± {std:{std_form or form}}")
 
 
+def seeds_said(seeds: Sequence[int]) -> str:
+    """In words: `seed 10`, or `seeds 10, 11`."""
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+
+
 def comparison(rows: Sequence[dict], methods: Sequence[str]) -> pd.DataFrame:
     """Our summary as a table to print: mean and std over seeds, success, length, in-support
     share.

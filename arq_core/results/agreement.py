@@ -41,9 +41,11 @@ class Agreement:
         )
 
 
-def beside(live: Sequence[dict], folder: Path | None = None) -> tuple[list[dict], Agreement]:
-    """The committed rows of the task, profile and methods of `live`, and those of `live` that were
-    not committed; and how far the two agree.
+def beside(
+    live: Sequence[dict], methods: Sequence[str] = (), folder: Path | None = None
+) -> tuple[list[dict], Agreement]:
+    """The committed rows of the task and profile of `live`, of its methods and of `methods`, and
+    those of `live` that were not committed; and how far the two agree.
 
     An episode is known by its method, variant, seed and number.
     """
@@ -51,12 +53,12 @@ def beside(live: Sequence[dict], folder: Path | None = None) -> tuple[list[dict]
     settings = {
         (r["task"], SAME.get(r["profile"], r["profile"]), r["dataset_sha256"]) for r in live
     }
-    methods = {row["method"] for row in live}
+    wanted = {*methods, *(row["method"] for row in live)}
     committed = {
         known(row): row
         for row in read_rows(folder or DATA / "results")
         if (row["task"], row["profile"], row["dataset_sha256"]) in settings
-        and row["method"] in methods
+        and row["method"] in wanted
     }
     both = [(row, committed[known(row)]) for row in live if known(row) in committed]
     same = sum(abs(new["return_"] - old["return_"]) <= ALIKE for new, old in both)

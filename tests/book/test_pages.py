@@ -187,6 +187,10 @@ def test_a_kernel_that_dies_is_a_failure(project):
         ('[[notebook]]\nsource = "m.ipynb"\npage = "page"\n', "m.ipynb: saw no such file"),
         ('[[notebook]]\nsource = "n.ipynb"\npage = "page"\nparams = 1\n', "saw key 'params'"),
         ('[[notebook]]\nsource = "n.ipynb"\npage = "other"\n', "executed/other is missing"),
+        (
+            '[[notebook]]\nsource = "n.ipynb"\npage = "page"\nafter = ["page"]\n',
+            r"page: saw after = \['page'\], expected pages that stand before it",
+        ),
     ],
 )
 def test_a_wrong_manifest_is_refused_before_anything_runs(project, manifest, message):

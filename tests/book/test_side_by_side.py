@@ -84,6 +84,18 @@ def test_two_run_at_the_same_time_each_on_its_share_of_the_cores(tmp_path, capfd
     assert told.count("  runs  ") == 2 and told.count("  done  ") == 2
 
 
+def test_a_notebook_waits_for_those_whose_steps_it_takes_and_others_do_not(tmp_path):
+    def job(name, *after):
+        return Job(tmp_path / name, tmp_path / f"done/{name}.ipynb", after=after), "key"
+
+    clone, looks, other = job("clone"), job("looks", "clone", "done before"), job("other")
+    at_work = {"pipe": (clone[0], tmp_path / "log", None)}
+    assert side_by_side.upcoming([looks, clone, other], {}) == clone
+    assert side_by_side.upcoming([looks, other], at_work) == other
+    assert side_by_side.upcoming([looks], at_work) is None
+    assert side_by_side.upcoming([looks], {}) == looks
+
+
 def test_one_that_fails_and_one_whose_process_dies_leave_the_others_done_and_are_both_named(
     tmp_path,
 ):

@@ -1,6 +1,7 @@
 """What is fast does what is slow: compiled programs, pieces, and the choices between them."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,10 +35,6 @@ def test_small_functions_are_not_compiled_and_large_ones_are(monkeypatch):
     assert machine.compiled(torch.sin, cpu, calls=10, units=1000) is torch.sin
     assert (
         machine.compiled(torch.sin, cpu, calls=10, units=machine.PAYS_FROM_UNITS / 10) == "program"
-    )
-    assert (
-        machine.compiled(torch.sin, cpu, units=machine.PAYS_FROM_UNITS / machine.CALLS_OF_A_SOLVE)
-        == "program"
     )
 
 
@@ -103,6 +100,15 @@ def test_compiled_solve_gives_the_same_samples_and_densities(monkeypatch):
     monkeypatch.setattr(machine, "PAYS_FROM_UNITS", 0)
     for a, b in zip(behavior.sample_with_log_prob(states, 4, streams()), eager, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+
+
+def test_compiling_for_a_solve_has_to_pay_in_the_evaluations_that_are_expected(monkeypatch):
+    behavior, asked = fit_behavior(chain(), *tiny(), streams(), NoStore()), []
+    states = torch.randn(1, 9, 3).expand(2, -1, -1)
+    monkeypatch.setattr(machine, "compiled", lambda f, _, units, calls: asked.append(calls) or f)
+    for model in (behavior, replace(behavior, calls=3)):
+        model.sample(states, 4, streams())
+    assert set(asked) == {behavior.calls, 3}
 
 
 def test_on_a_cpu_a_step_is_not_captured():

@@ -17,9 +17,23 @@ def test_rows_of_one_seed_are_shown_with_the_committed_ones_of_all(tmp_path):
     every = rows([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], profile="ci")
     committed(tmp_path, every)
     live = [row | {"profile": "page"} for row in every if row["seed"] == every[0]["seed"]]
-    shown, agree = beside(live, tmp_path)
+    shown, agree = beside(live, folder=tmp_path)
     assert shown == every and agree == Agreement(2, 2) and agree.share == 1
     assert str(agree).startswith("2 of 2 episodes")
+
+
+def test_a_method_that_was_not_run_is_shown_by_its_committed_rows_and_compared_with_nothing(
+    tmp_path,
+):
+    every = rows([[1.0, 2.0]], profile="ci")
+    others = [row | {"method": "unconstrained"} for row in every]
+    for made in (every, others):
+        committed(tmp_path, made)
+    shown, agree = beside(every, ["unconstrained"], tmp_path)
+    assert sorted(row["method"] for row in shown) == sorted(
+        row["method"] for row in [*every, *others]
+    )
+    assert agree == Agreement(2, 2)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +57,7 @@ def test_only_the_same_episodes_are_compared(tmp_path, change, expected):
     every = rows([[1.0, 2.0], [3.0, 4.0]], profile="ci")
     committed(tmp_path, every)
     live = [change(row) for row in every if row["seed"] == every[0]["seed"]]
-    shown, agree = beside(live, tmp_path)
+    shown, agree = beside(live, folder=tmp_path)
     assert (agree.episodes, agree.same) == (expected.episodes, expected.same)
     assert agree.difference == pytest.approx(expected.difference, abs=1e-6)
     assert agree.episodes or all(row in shown for row in live)
@@ -51,5 +65,5 @@ def test_only_the_same_episodes_are_compared(tmp_path, change, expected):
 
 def test_without_committed_rows_the_run_stands_alone(tmp_path):
     live = rows([[1.0]], profile="page")
-    shown, agree = beside(live, tmp_path)
+    shown, agree = beside(live, folder=tmp_path)
     assert shown == live and agree.share == 1 and "no committed rows" in str(agree)
