@@ -421,7 +421,7 @@ def test_what_a_killed_write_left_is_removed_after_a_day_and_nothing_else(tmp_pa
     )
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="thousands of steps are planned")
 def test_forty_datasets_thirteen_methods_and_three_seeds_are_planned_with_their_cost(tmp_path):
     root = scratch(tmp_path)
     published = [t for t, row in tasks.tasks().items() if row.published_name]

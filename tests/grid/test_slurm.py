@@ -153,7 +153,7 @@ def test_each_node_has_one_gpu_to_give(slurm):  # noqa: F811
     until("an empty queue", lambda: not slurm.queue())
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="trains a grid by real jobs of a Slurm of two nodes")
 def test_slurm_and_the_laptop_give_the_same_rows_tensors_and_table(
     slurm, original, undisturbed, tmp_path
 ):  # noqa: F811
@@ -170,7 +170,7 @@ def test_slurm_and_the_laptop_give_the_same_rows_tensors_and_table(
     assert not slurm.queue()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="trains a grid by real jobs of a Slurm of two nodes")
 def test_nothing_is_lost_or_doubled_when_jobs_nodes_and_head_are_killed(
     slurm, original, undisturbed, tmp_path
 ):  # noqa: F811
