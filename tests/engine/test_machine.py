@@ -78,7 +78,6 @@ TRAINERS = {
 }
 
 
-# Q_beta's program is Q's without the support
 LONG = pytest.mark.slow(reason="the longest program to compile")
 
 
