@@ -18,6 +18,12 @@ STAMP   := $(VENV)/.installed
 RUN     := $(VENV)/bin/python
 ARQ     := $(RUN) -m arq_core
 
+# What `make peers` fetched, and what the tests compare with it.
+PEERS   := _build/peers
+PEERED   = test ! -e $(PEERS)/.installed || export ARQ_D4RL_INFOS="$$PWD/$(PEERS)/d4rl/infos.py" ARQ_ROBOMIMIC="$$PWD/$(PEERS)" \
+    ARQ_ROBOMIMIC_REGISTRY="$$PWD/$(PEERS)/robomimic/__init__.py"; \
+    test ! -e $(PEERS)/.rliable || export ARQ_RLIABLE="$$PWD/$(PEERS)";
+
 # How long an idle thread spins before it sleeps. Never (passive) makes steps of small networks up to three times slower on free cores; the
 # default, a hundred times this, makes them ten times slower on cores that others use too. OMP_NUM_THREADS=1 is best there.
 export GOMP_SPINCOUNT := 3000
@@ -26,13 +32,14 @@ export PYTHONUNBUFFERED := 1
 export PYTHONUTF8 := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help book test check row table collect peers bench links clean
+.PHONY: help book test test-slow check row table collect peers bench links clean
 
 help:
 	@echo "These call the command arq of $(VENV), which has more: $(VENV)/bin/arq --help"
 	@echo "make book [PROFILE=ci] [JOBS=1]             run the notebooks that changed (JOBS at a time) and build the book;"
 	@echo "                                            PROFILE=ci trains all seeds of the maze and the bridge again"
-	@echo "make test                                   run the tests"
+	@echo "make test [ARGS=tests/theory]               run the tests, on all cores (with ARGS, as pytest reads them, in one process)"
+	@echo "make test-slow                              run those that take minutes"
 	@echo "make check                                  what a change must pass besides: ruff, lint-imports, pyright"
 	@echo "make row TASK=door-human PROFILE=lite       train and evaluate one row of Table A.4"
 	@echo "         [METHOD=arq+s_psi] [SEEDS=0,1,2]   TASK may be an HDF5 file of yours: add GROUP=adroit,"
@@ -55,10 +62,14 @@ $(STAMP): constraints.txt pyproject.toml
 book: $(STAMP)
 	@$(ARQ) book --profile "$(if $(filter file,$(origin PROFILE)),page,$(PROFILE))" --jobs "$(JOBS)"
 
+# A worker for each core (tests/conftest.py), in one process with ARGS: make test ARGS="-k maze", ARGS=tests/theory, ARGS="-n 3".
+# Those that take minutes measure memory and kill what runs: one after the other. What pytest compiles of the tests is kept for the next time.
+test test-slow: export PYTHONDONTWRITEBYTECODE :=
 test: $(STAMP)
-	@test ! -e _build/peers/.installed || export ARQ_D4RL_INFOS="$$PWD/_build/peers/d4rl/infos.py" ARQ_ROBOMIMIC="$$PWD/_build/peers" \
-	    ARQ_ROBOMIMIC_REGISTRY="$$PWD/_build/peers/robomimic/__init__.py"; \
-	 test ! -e _build/peers/.rliable || export ARQ_RLIABLE="$$PWD/_build/peers"; $(RUN) -m pytest
+	@$(PEERED) $(RUN) -m pytest $(or $(ARGS),-n auto --dist loadfile)
+
+test-slow: $(STAMP)
+	@$(PEERED) $(RUN) -m pytest -m slow $(ARGS)
 
 # The same three as in CONTRIBUTING.md and .pre-commit-config.yaml.
 check: $(STAMP) $(VENV)/.lint
@@ -92,7 +103,6 @@ bench: $(STAMP) .venv-bench/.installed
 	@$(RUN) benchmarks/speed.py --write
 
 # What readers and statistics are compared with in the tests: packages without what they depend on. Not needed to use anything.
-PEERS := _build/peers
 FETCH  = $(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --target $(PEERS)
 peers: $(STAMP)
 	@test -e $(PEERS)/.installed || { $(FETCH) d4rl==1.1 robomimic==0.3.0 && touch $(PEERS)/.installed; }

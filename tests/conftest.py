@@ -1,4 +1,5 @@
-"""Fixtures of the tests in a browser, and one for all: compiled programs are not checked.
+"""How the tests are shared out to workers; fixtures of the tests in a browser, and one for all:
+compiled programs are not checked.
 
 Those of the browser skip with a reason where a program is missing; the summary of pytest shows it
 (-rs).
@@ -6,6 +7,7 @@ Those of the browser skip with a reason where a program is missing; the summary 
 
 import functools
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -15,7 +17,7 @@ import browser
 import jaxtyping
 import pytest
 
-from arq_core.config import surroundings
+from arq_core.config import lock, processes, surroundings
 from arq_core.engine import machine
 
 surroundings.settle()
@@ -23,6 +25,24 @@ surroundings.settle()
 # as a shell starts what runs behind it: the programs under test would never see Ctrl-C
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# bytes that a worker may take, with the browser or the simulators that its tests start
+WORKER = 2_000_000_000
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """-n auto: a worker for each core that this process may use, or fewer where memory would not
+    hold them; none, but this process, where that is one.
+    """
+    workers = min(processes.cores(), processes.available_memory() // WORKER)
+    return workers if workers > 1 else 0
+
+
+def pytest_configure(config):
+    """Workers share the cores: each inherits how many threads it may use."""
+    if workers := getattr(config.option, "numprocesses", None):
+        os.environ[surroundings.THREADS] = surroundings.threads_of_each(workers)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -100,25 +120,28 @@ def axe_source():
         "dependencies"
     ]["axe-core"]
     folder = browser.TOOLS / "node_modules/axe-core"
-    if (
-        not (folder / "package.json").exists()
-        or json.loads((folder / "package.json").read_text(encoding="utf-8"))["version"] != wanted
-    ):
-        if shutil.which("npm") is None:
-            pytest.skip(
-                "BROWSER TEST NOT RUN: saw no npm, which fetches axe-core; install it "
-                "(Debian: apt-get install npm)"
+    # another worker may be fetching it
+    with lock.only_one(browser.ROOT, "_build/axe.lock", RuntimeError, wait=True):
+        if (
+            not (folder / "package.json").exists()
+            or json.loads((folder / "package.json").read_text(encoding="utf-8"))["version"]
+            != wanted
+        ):
+            if shutil.which("npm") is None:
+                pytest.skip(
+                    "BROWSER TEST NOT RUN: saw no npm, which fetches axe-core; install it "
+                    "(Debian: apt-get install npm)"
+                )
+            run = subprocess.run(
+                ["npm", "ci", "--ignore-scripts"],
+                cwd=browser.TOOLS,
+                capture_output=True,
+                encoding="utf-8",
+                timeout=120,
             )
-        run = subprocess.run(
-            ["npm", "ci", "--ignore-scripts"],
-            cwd=browser.TOOLS,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=120,
-        )
-        if run.returncode:
-            pytest.skip(
-                "BROWSER TEST NOT RUN: npm ci could not fetch axe-core: "
-                f"{run.stderr.strip()[-300:]}"
-            )
+            if run.returncode:
+                pytest.skip(
+                    "BROWSER TEST NOT RUN: npm ci could not fetch axe-core: "
+                    f"{run.stderr.strip()[-300:]}"
+                )
     return (folder / "axe.min.js").read_text(encoding="utf-8")

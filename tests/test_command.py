@@ -340,6 +340,26 @@ def test_make_calls_the_command_with_todays_variables(target, wanted):
     assert "-m arq_core " in said and said.endswith(wanted)
 
 
+@pytest.mark.parametrize(
+    "target, wanted",
+    [
+        (["test"], "-m pytest -n auto --dist loadfile"),
+        (["test", "ARGS=tests/theory -k 'a or b'"], "-m pytest tests/theory -k 'a or b'"),
+        (["test-slow"], "-m pytest -m slow"),
+    ],
+)
+def test_make_tests_on_all_cores_or_as_it_is_told(target, wanted):
+    run = subprocess.run(
+        ["make", "--no-print-directory", "-n", *target],
+        cwd=ROOT,
+        encoding="utf-8",
+        capture_output=True,
+        check=True,
+        env={"PATH": os.environ["PATH"]},  # not what the make around these tests was told
+    )
+    assert run.stdout.strip().splitlines()[-1].strip().endswith(f".venv/bin/python {wanted}")
+
+
 def test_make_help_names_the_command():
     run = subprocess.run(
         ["make", "help"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True

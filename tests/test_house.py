@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import conftest
 import pytest
 
 import arq_core
@@ -221,3 +222,47 @@ def test_texts_are_opened_with_their_encoding():
 )
 def test_a_text_opened_without_its_encoding_is_found(code, missed):
     assert len(_texts_without_encoding(code)) == missed
+
+
+def _slow_without_reason(code: str) -> list[int]:
+    """Lines that mark a test as slow, and do not say what takes long."""
+    tree = ast.parse(code)
+    said = {
+        id(node.func)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and [word.arg for word in node.keywords] == ["reason"]
+    }
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and ast.unparse(node) == "pytest.mark.slow"
+        and id(node) not in said
+    ]
+
+
+def test_a_test_that_is_left_out_of_make_test_says_why():
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        assert not _slow_without_reason(path.read_text(encoding="utf-8")), path.name
+
+
+@pytest.mark.parametrize(
+    "code, missed",
+    [
+        ("@pytest.mark.slow\ndef f(): ...", [1]),
+        ("x = [\n  pytest.param(k, marks=pytest.mark.slow)]", [2]),
+        ("pytestmark = pytest.mark.slow(reason='minutes')", []),
+        ("pytestmark = pytest.mark.slow('minutes')", [1]),
+    ],
+)
+def test_a_slow_test_without_a_reason_is_found(code, missed):
+    assert _slow_without_reason(code) == missed
+
+
+@pytest.mark.parametrize(
+    "cores, gigabytes, workers", [(1, 64, 0), (2, 64, 2), (16, 64, 16), (16, 7, 3), (8, 1, 0)]
+)
+def test_workers_are_as_many_as_cores_and_memory_allow(monkeypatch, cores, gigabytes, workers):
+    monkeypatch.setattr(conftest.processes, "cores", lambda: cores)
+    monkeypatch.setattr(conftest.processes, "available_memory", lambda: gigabytes * 10**9)
+    assert conftest.pytest_xdist_auto_num_workers(None) == workers

@@ -71,7 +71,7 @@ def test_there_is_one_for_each_change_one_a_week_and_one_for_the_book():
 
 @pytest.mark.parametrize("script", runs())
 def test_every_make_target_variable_and_module_of_a_script_exists(script):
-    for target, rest in re.findall(r"\bmake ([a-z]+)((?: [A-Z]+=\S+)*)", script):
+    for target, rest in re.findall(r"\bmake ([a-z-]+)((?: [A-Z]+=\S+)*)", script):
         assert re.search(rf"^{target}:", MAKEFILE, re.M), f"the Makefile has no target {target}"
         for name in re.findall(r"([A-Z]+)=", rest):
             assert f"$({name})" in MAKEFILE or f"$(if $({name})" in MAKEFILE, (
@@ -198,6 +198,11 @@ def test_the_weekly_run_is_cold_and_follows_every_link():
     assert [
         step["run"] for step in steps(FOLDER / "weekly.yml") if "make links" in step.get("run", "")
     ] == ["make links"]
+
+
+def test_every_test_is_run_each_week():
+    scripts = [step.get("run") for step in steps(FOLDER / "weekly.yml")]
+    assert {"make test", "make test-slow"} <= set(scripts)
 
 
 def test_the_weekly_run_offers_the_profiles_that_there_are():

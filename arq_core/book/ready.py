@@ -186,6 +186,8 @@ def context(
 
     chosen = multiprocessing.get_context("forkserver")
     chosen.set_forkserver_preload(list(IMPORTED))
+    # one that was begun before has another environment
+    forkserver._forkserver._stop()
     before = dict(os.environ)
     os.environ.update(environment)
     try:

@@ -60,19 +60,31 @@ class Normal:
 
 
 class Mixture:
-    """The score of K diffused normals [K, A] of equal weight, differentiated by torch.func."""
+    """The score of K diffused normals [K, A] of equal weight, with its own jvp."""
 
     def __init__(self, a, k=4):
         g = torch.Generator().manual_seed(10 + a)
         self.mean = 0.8 * torch.randn(k, a, generator=g, dtype=torch.float64)
         self.std = 0.1 + 0.4 * torch.rand(k, a, generator=g, dtype=torch.float64)
 
-    def __call__(self, x, t):
+    def parts(self, x, t):
+        """Each normal's share [..., K, 1], score [..., K, A] and variance [K, A]."""
         alpha, sigma = SDE.marginal(t)
         variance = alpha**2 * self.std.to(x) ** 2 + sigma**2
         offset = x[..., None, :] - alpha * self.mean.to(x)
         share = torch.softmax(-0.5 * (offset**2 / variance + variance.log()).sum(-1), -1)
-        return -(share[..., None] * offset / variance).sum(-2)
+        return share[..., None], -offset / variance, variance
+
+    def __call__(self, x, t):
+        share, score, _ = self.parts(x, t)
+        return (share * score).sum(-2)
+
+    def jvp(self, x, t, tangents):
+        share, score, variance = self.parts(x, t)
+        v = tangents[..., None, :]
+        along = (score * v).sum(-1, keepdim=True)  # how each log-density changes
+        change = share * (along - (share * along).sum(-2, keepdim=True))
+        return (share * score).sum(-2), (change * score - share * v / variance).sum(-2)
 
 
 WEIGHTS = torch.randn(5, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
@@ -135,11 +147,12 @@ def test_probes_are_signs_and_a_members_own():
     assert torch.equal(probes[:, 1:], rademacher(Streams([4]), x[1:], 10))
 
 
-def test_jvp_prefers_the_scores_own():
+@pytest.mark.parametrize("score", [Normal(3), Mixture(3)])
+def test_jvp_prefers_the_scores_own_which_is_torchs(score):
     x, t = noise(1, 3, 3), torch.tensor(0.3, dtype=torch.float64)
     own, generic = (
-        jvp(Normal(3), x, t, noise(4, 1, 3, 3)),
-        jvp(Normal(3).__call__, x, t, noise(4, 1, 3, 3)),
+        jvp(score, x, t, noise(4, 1, 3, 3)),
+        jvp(score.__call__, x, t, noise(4, 1, 3, 3)),
     )
     assert all(torch.allclose(a, b, atol=1e-13) for a, b in zip(own, generic))
 
@@ -231,7 +244,7 @@ def test_sample_with_log_prob_agrees_with_log_prob_at_its_samples(a, n, toleranc
             Mixture(3), SDE, x, exact_divergence, log_snr_grid(SDE, 20, T_END)
         ),
         lambda x: log_prob_fixed(
-            Mixture(3), SDE, x, exact_divergence, log_snr_grid(SDE, 8, T_END), heun
+            Mixture(3).__call__, SDE, x, exact_divergence, log_snr_grid(SDE, 8, T_END), heun
         ),
     ],
 )

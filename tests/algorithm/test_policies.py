@@ -84,13 +84,13 @@ def test_implicit_policy_samples_with_the_probabilities_of_eq6():
         assert abs(share - probability.item()) < 5 * math.sqrt(0.25 / 1000)
 
 
-def _fit(head, alpha, advantages, data, steps=800):
+def _fit(head, alpha, advantages, data, steps=200):
     h, b = tiny(policy_steps=steps)
     return fit_awr(
         data,
         advantages,
         alpha,
-        replace(h, head=head, batch=128, policy_lr=1e-3),
+        replace(h, head=head, batch=128, policy_lr=3e-3),
         b,
         streams(),
         NoStore(),

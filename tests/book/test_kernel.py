@@ -110,21 +110,18 @@ def another_provisioner(folder, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "pdf")
 
 
+# none of a row hides another of it from matplotlib, Jupyter or Python
 @pytest.mark.parametrize(
     "settings",
     [
-        jupyter_of_another,
-        data_of_another,
-        ipython_profile,
-        home_profile,
-        matplotlib_settings,
-        file_where_we_work,
-        python_settings,
-        another_provisioner,
+        (jupyter_of_another, ipython_profile, matplotlib_settings, python_settings),
+        (data_of_another, home_profile, another_provisioner),
+        (file_where_we_work,),
     ],
 )
 def test_nobodys_settings_change_what_a_notebook_computes_or_draws(tmp_path, monkeypatch, settings):
-    settings(tmp_path, monkeypatch)
+    for setting in settings:
+        setting(tmp_path, monkeypatch)
     look, drawn, asserted = run(
         tmp_path,
         LOOK,
@@ -135,7 +132,7 @@ def test_nobodys_settings_change_what_a_notebook_computes_or_draws(tmp_path, mon
     assert pictures(drawn) == ["image/png"] and texts(asserted) == "on\n"
 
 
-@pytest.mark.parametrize("backend", ["Agg", "svg", "TkAgg", "no_such_backend", ""])
+@pytest.mark.parametrize("backend", ["svg", "no_such_backend", ""])
 def test_the_users_backend_takes_no_figure_away(tmp_path, monkeypatch, backend):
     monkeypatch.setenv("MPLBACKEND", backend)
     (drawn,) = run(tmp_path, DRAW + "for i in range(2):\n    plt.plot([i, 2])\n    plt.show()")
@@ -174,27 +171,27 @@ def test_fewer_figures_than_the_code_draws_is_a_failure(tmp_path, cell, seen, ex
     assert (tmp_path / "done.ipynb").read_text(encoding="utf-8") == "the earlier run"
 
 
-@pytest.mark.parametrize(
-    "cell, images",
-    [
-        (DRAW, 1),
-        (DRAW + "plt.close()", 0),
-        ("import matplotlib.pyplot as plt\nif False:\n    plt.show()", 0),
-        ("import matplotlib.pyplot as plt\nplt.figure()", 0),
-        (DRAW + "plt.savefig('a.png'); plt.close()", 0),
-        (DRAW + "plt.gcf()", 2),
-        ("%%capture\n" + DRAW + "plt.show()", 0),
-        (DRAW + "plt.show()\nfrom IPython.display import clear_output\nclear_output()", 0),
-        (
-            DRAW + "from myst_nb import glue\nglue('a', plt.gcf(), display=False)\nplt.close()",
-            0,
-        ),
-    ],
-)
-def test_what_draws_what_it_says_is_clean(tmp_path, cell, images):
-    (drawn,) = run(tmp_path, cell)
-    assert len(pictures(drawn)) == images
-    assert "vnd.arq" not in json.dumps(drawn)
+CLEAN = [  # (a cell, how many images it leaves)
+    (DRAW, 1),
+    (DRAW + "plt.close()", 0),
+    ("import matplotlib.pyplot as plt\nif False:\n    plt.show()", 0),
+    ("import matplotlib.pyplot as plt\nplt.figure()", 0),
+    (DRAW + "plt.savefig('a.png'); plt.close()", 0),
+    (DRAW + "plt.gcf()", 2),
+    ("%%capture\n" + DRAW + "plt.show()", 0),
+    (DRAW + "plt.show()\nfrom IPython.display import clear_output\nclear_output()", 0),
+    (
+        DRAW + "from myst_nb import glue\nglue('a', plt.gcf(), display=False)\nplt.close()",
+        0,
+    ),
+]
+
+
+def test_what_draws_what_it_says_is_clean(tmp_path):
+    outputs = run(tmp_path, *(cell for cell, _ in CLEAN))
+    for (cell, images), drawn in zip(CLEAN, outputs, strict=True):
+        assert len(pictures(drawn)) == images, cell
+        assert "vnd.arq" not in json.dumps(drawn)
 
 
 def test_a_figure_that_pyplot_is_told_not_to_show_is_not_missed(tmp_path):

@@ -4,12 +4,10 @@ the checkout's files: nothing is named from where it runs.
 
 import ast
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 
 from arq_core.book.notebook import code_cells
@@ -99,17 +97,13 @@ LOADS = {
 @pytest.mark.parametrize(
     "name, folder", [*((name, "notebooks") for name in LOADS), ("15_tables", "elsewhere")]
 )
-def test_what_a_notebook_loads_is_found_from_any_folder(tmp_path, name, folder):
+def test_what_a_notebook_loads_is_found_from_any_folder(tmp_path, monkeypatch, name, folder):
     cells = code_cells(ROOT / "notebooks" / f"{name}.ipynb")
     wanted = ["import os; from IPython.display import display", *(cells[i] for i in LOADS[name])]
-    run = subprocess.run(
-        [sys.executable, "-c", "\n".join(wanted)],
-        cwd=ROOT / "notebooks" if folder == "notebooks" else tmp_path,
-        capture_output=True,
-        encoding="utf-8",
-        env=os.environ | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "agg", "ARQ_ROOT": str(ROOT)},
-    )
-    assert run.returncode == 0, run.stderr
+    monkeypatch.setenv("ARQ_ROOT", str(ROOT))
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    there = ROOT / "notebooks" if folder == "notebooks" else tmp_path
+    assert forked.answer(forked.ran, "\n".join(wanted), folder=there)[0]
     assert not list(tmp_path.iterdir())
 
 

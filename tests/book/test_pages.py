@@ -316,23 +316,27 @@ def test_an_edited_value_changes_the_page(pages):
     assert "It took 7.0 minutes" in (pages / "out/index.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        ":value:`costs.json#book.hours`",
-        ":value:`missing.json#a`",
-        ":value:`costs.json`",
-        ":value:`costs.json#book .1f`",
-        ":score:`door-humane lite arq+s_psi`",
-        ".. table-a4:: t\n   :datasets: nothing",
-    ],
-)
-def test_a_value_that_does_not_exist_fails_the_build(pages, text):
-    file(pages / "book/index.rst", f"Title\n=====\n\n{text}\n")
+ABSENT = [
+    ":value:`costs.json#book.hours`",
+    ":value:`missing.json#a`",
+    ":value:`costs.json`",
+    ":value:`costs.json#book .1f`",
+    ":score:`door-humane lite arq+s_psi`",
+    ".. table-a4:: t\n   :datasets: nothing",
+]
+
+
+def test_a_value_that_does_not_exist_fails_the_build(pages):
+    listed = "".join(f"   p{i}\n" for i in range(len(ABSENT)))
+    file(pages / "book/index.rst", f"Title\n=====\n\n.. toctree::\n\n{listed}")
+    for i, text in enumerate(ABSENT):
+        file(pages / f"book/p{i}.rst", f"Title\n=====\n\n{text}\n")
     for name in ("published.csv", "tasks.csv", "profiles.toml"):
         file(pages / "data" / name, (ROOT / "data" / name).read_text(encoding="utf-8"))
     status, told = sphinx(pages)
-    assert status != 0 and "saw" in told
+    assert status != 0
+    for i, text in enumerate(ABSENT):
+        assert re.search(rf"p{i}\.rst\b.*saw", told), (text, told)
 
 
 def test_the_status_page_is_read_from_the_executed_notebooks(pages):

@@ -157,7 +157,7 @@ def test_an_unknown_dataset_ends_in_an_error_that_lists_the_known():
         collector.recipe("lift-mx-recollected")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="twenty demonstrations of each task in its simulator")
 @pytest.mark.parametrize("task", [name for name in collector.KINDS if "-ph-" in name])
 def test_the_proficient_operator_succeeds(task):
     """In at least SURE·20 of 20 first attempts within 400 steps: what makes a `ph` dataset

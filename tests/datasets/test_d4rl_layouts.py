@@ -380,7 +380,7 @@ print(memory("VmHWM") - before, len(data.transitions.actions), last + 1)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="writes and reads files of two million steps")
 @pytest.mark.parametrize("with_next", [False, True])
 def test_two_million_steps_need_at_most_twice_the_memory_of_the_file_s_arrays(tmp_path, with_next):
     """Of hopper's shape, with episodes of 999 steps, every tenth of one step: their states are

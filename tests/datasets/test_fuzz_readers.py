@@ -40,7 +40,7 @@ def test_files_with_flipped_bytes_are_read_or_refused(layout, tmp_path):
     assert min(seen["read"], seen["refused"]) > QUICK[layout] / 20
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="reads 290,000 files")
 @pytest.mark.parametrize("layout", QUICK)
 def test_very_many_files_with_flipped_bytes_are_read_or_refused(layout, tmp_path):
     check(

@@ -79,7 +79,12 @@ TRAINERS = {
 }
 
 
-@pytest.mark.parametrize("name", TRAINERS)
+LONG = pytest.mark.slow(reason="the longest program to compile")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=LONG if name == "q" else ()) for name in TRAINERS]
+)
 def test_compiled_training_is_the_same_training(name, monkeypatch):
     """Loss over 50 steps, to what rounding in another order leaves."""
     data, (h, b) = chain(), tiny(score_steps=50, q_steps=50, q_beta_steps=50, policy_steps=50)

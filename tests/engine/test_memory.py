@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(reason="samples 20,000 states four times, twice to a kill")
 
 SCRIPT = """
     import hashlib, sys

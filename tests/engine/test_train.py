@@ -100,8 +100,16 @@ SCRIPT = """
 """
 
 
+@pytest.fixture(scope="module")
+def straight():
+    """What training in one go ends with."""
+    return fit_behavior(chain(), *tiny(score_steps=800), streams(), NoStore())
+
+
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])
-def test_interrupted_training_ends_with_the_weights_of_an_uninterrupted_run(tmp_path, kill):
+def test_interrupted_training_ends_with_the_weights_of_an_uninterrupted_run(
+    tmp_path, straight, kill
+):
     data, (h, b) = chain(), tiny(score_steps=800)
     folder = tmp_path / "steps"
     code = textwrap.dedent(
@@ -118,7 +126,6 @@ def test_interrupted_training_ends_with_the_weights_of_an_uninterrupted_run(tmp_
     assert process.returncode != 0, "the run was over before it was interrupted; give it more steps"
     assert [p.name for p in folder.glob("behavior-*.safetensors")] == []
     resumed = fit_behavior(data, h, b, streams(), FileStore(folder))
-    straight = fit_behavior(data, h, b, streams(), NoStore())
     for a, e in zip(
         resumed.net.state_dict().values(), straight.net.state_dict().values(), strict=True
     ):

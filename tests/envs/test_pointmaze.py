@@ -161,7 +161,7 @@ def test_wrong_use_is_named():
         envs.step(np.full((1, 2), np.nan))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="fifty simulators, and processes that import theirs")
 def test_workers_give_the_same_numbers(monkeypatch):
     import torch
 

@@ -114,7 +114,15 @@ def play(envs, seeds, steps=3):
 
 @pytest.mark.parametrize(
     "kind",
-    [LiftEnvs, *(pytest.param(k, marks=pytest.mark.slow) for k in KINDS[1:])],
+    [
+        LiftEnvs,
+        *(
+            pytest.param(
+                k, marks=pytest.mark.slow(reason="a scene of each arm is built four times")
+            )
+            for k in KINDS[1:]
+        ),
+    ],
     ids=lambda k: k.__name__,
 )
 def test_an_episode_depends_on_its_seed_alone(kind):
@@ -152,7 +160,7 @@ def test_success_is_robosuite_s_and_ends_the_episode():
     assert terminated.tolist() == success.tolist() == [False, True]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="two processes import robosuite and build their scenes")
 def test_worker_processes_give_the_same_numbers():
     with ParallelEnvs(LiftEnvs, 2, 2) as parallel:
         np.testing.assert_array_equal(play(parallel, [5, 6], 2), play(LiftEnvs(2), [5, 6], 2))

@@ -44,15 +44,21 @@ def _write(path, state_dim=2, m=60, **spoilt):
     return str(path)
 
 
+def _small(path, seeds):
+    """The maze's settings, with networks that are not worth compiling (tests/engine/test_machine.py
+    has those that are).
+    """
+    e = experiment.prepare(path, "toy", seeds, group="maze", environment="maze")
+    return replace(e, hyper=replace(e.hyper, width=32))
+
+
 @pytest.fixture
 def never_trains(monkeypatch):
     monkeypatch.setattr(train.torch.optim, "Adam", lambda *a, **k: pytest.fail("training began"))
 
 
 def test_a_file_of_ones_own_is_trained_and_scored_in_a_named_simulator(cache):
-    e = experiment.prepare(
-        _write(cache / "mine.hdf5"), "toy", [0, 1], group="maze", environment="maze"
-    )
+    e = _small(_write(cache / "mine.hdf5"), [0, 1])
     rows = experiment.measure_and_write(e, "arq+s_psi", cache / "results")
     assert (
         len(rows) == 2 * e.budget.episodes
@@ -72,7 +78,7 @@ def test_the_same_seed_gives_the_same_episodes_bit_for_bit(cache, monkeypatch):
     path, measured = _write(cache / "mine.hdf5"), []
     for folder in ("a", "b"):
         monkeypatch.setenv("ARQ_CACHE", str(cache / folder))
-        e = experiment.prepare(path, "toy", [5], group="maze", environment="maze")
+        e = _small(path, [5])
         measured.append(
             [
                 (r["return_"], r["length"], r["in_support"])

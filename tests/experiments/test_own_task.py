@@ -405,7 +405,8 @@ def test_simulators_as_users_have_them_give_the_same_episodes(name):
 
 @pytest.mark.parametrize("kind", [SyncVectorEnv, AsyncVectorEnv])
 def test_a_vector_that_is_there_already_is_used_and_stays_open(kind):
-    vector = kind([PENDULUM] * 12)
+    brief = functools.partial(gymnasium.make, "Pendulum-v1", max_episode_steps=LENGTH)
+    vector = kind([brief] * 12)
     setup = prepared(arrays_1d(), vector)
     rows = experiment.measure(setup, "s_psi")
     again = experiment.measure(setup, "s_psi")

@@ -130,7 +130,7 @@ def test_a_few_episodes_agree_with_the_file(rows, name):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="plays all episodes of every reference again")
 @pytest.mark.parametrize("name", REFERENCES)
 def test_all_episodes_anew_agree_with_the_file_and_give_its_verdict(rows, name):
     row = rows[name]

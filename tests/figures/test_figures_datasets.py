@@ -215,7 +215,7 @@ def test_where_no_frame_can_be_drawn_the_reason_is_said():
         picture.simulation(MazeEnvs(1))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="draws by OpenGL, which a machine without a display may lack")
 def test_a_frame_shows_the_simulator():
     pytest.importorskip("mujoco", reason="needs the simulators: pip install '.[sim]'")
     frame = picture.first_frame("arq_core.envs.locomotion:hopper_envs", 64, 64)

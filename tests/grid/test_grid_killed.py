@@ -70,7 +70,7 @@ def _rows(root: Path) -> dict[str, list[dict]]:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="twenty kills, and a grid of five methods that is trained twice")
 @pytest.mark.skipif(
     not Path("/proc/self/cwd").exists(),
     reason="finds the processes of a run in /proc, which this system does not have",

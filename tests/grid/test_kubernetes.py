@@ -134,7 +134,7 @@ def environment(root: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="every step is a job whose end is asked for at intervals")
 @needs_plugin
 def test_the_profile_runs_every_step_as_a_job_of_its_own(kubectl, tmp_path):
     root = scratch(tmp_path / "copy")
@@ -143,7 +143,7 @@ def test_the_profile_runs_every_step_as_a_job_of_its_own(kubectl, tmp_path):
     assert steps_done(root) == STEPS and len(list((kubectl / "jobs").iterdir())) == len(STEPS)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="every step is a job whose end is asked for at intervals")
 @needs_plugin
 def test_after_a_kill_of_the_head_its_jobs_are_taken_up_again(kubectl, tmp_path):
     root = scratch(tmp_path / "copy")

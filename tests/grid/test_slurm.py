@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -153,7 +154,7 @@ def test_each_node_has_one_gpu_to_give(slurm):  # noqa: F811
     until("an empty queue", lambda: not slurm.queue())
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="trains a grid by real jobs of a Slurm of two nodes")
 def test_slurm_and_the_laptop_give_the_same_rows_tensors_and_table(
     slurm, original, undisturbed, tmp_path
 ):  # noqa: F811
@@ -170,7 +171,7 @@ def test_slurm_and_the_laptop_give_the_same_rows_tensors_and_table(
     assert not slurm.queue()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="trains a grid by real jobs of a Slurm of two nodes")
 def test_nothing_is_lost_or_doubled_when_jobs_nodes_and_head_are_killed(
     slurm, original, undisturbed, tmp_path
 ):  # noqa: F811
@@ -276,11 +277,13 @@ def test_a_cluster_that_does_not_answer_is_an_error_that_says_so(queue, monkeypa
         (["start", "f" * 90], "saw a folder of .* characters, expected at most 70"),
     ],
 )
-def test_the_script_says_what_it_expects(arguments, message, tmp_path):
-    run = subprocess.run(
-        [ROOT / "workflow/slurm_here.sh", *arguments],
-        cwd=tmp_path,
-        capture_output=True,
-        encoding="utf-8",
-    )
+def test_the_script_says_what_it_expects(arguments, message):
+    # its own name is short: that of a worker's tmp_path is too long for sockets
+    with tempfile.TemporaryDirectory() as folder:
+        run = subprocess.run(
+            [ROOT / "workflow/slurm_here.sh", *arguments],
+            cwd=folder,
+            capture_output=True,
+            encoding="utf-8",
+        )
     assert run.returncode and re.search(message, run.stderr), run.stderr

@@ -1,21 +1,18 @@
-"""Real processes that fetch one file: forked from one that has imported what they need, so that
-each starts at once.
-"""
+"""Real processes that fetch one file."""
 
 import contextlib
 import ctypes
 import io
-import multiprocessing
 import os
 import resource
 import subprocess
 import sys
 
+import forked
+
 from arq_core.datasets import download
 from arq_core.datasets.fetch import FetchError, fetch_locked
 
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["arq_core.datasets.fetch"])
 NEW_MOUNTS, NEW_USER = 0x00020000, 0x10000000  # linux/sched.h
 WRITES = (
     "os.mkdir",
@@ -109,10 +106,7 @@ class Fetching:
             for k, v in os.environ.items()
             if k.startswith("ARQ_") or k.lower().endswith("_proxy")
         }
-        self.pipe, end = CONTEXT.Pipe(False)
-        self.process = CONTEXT.Process(target=run, args=(end, environment, arguments, before))
-        self.process.start()
-        end.close()
+        self.process, self.pipe = forked.started(run, environment, arguments, before)
 
     def answer(self):
         assert self.pipe.poll(60)

@@ -6,7 +6,6 @@ A case is (layout, seed) and can be made again alone: fuzzing.read_case("d4rl", 
 
 import contextlib
 import json
-import multiprocessing
 import os
 import pickle
 import random
@@ -16,6 +15,7 @@ import zlib
 from collections import Counter
 from pathlib import Path
 
+import forked
 import h5py
 import numpy as np
 import torch
@@ -26,14 +26,6 @@ from arq_core.datasets.readers.demos import read_demos
 from arq_core.datasets.readers.minari import read_minari
 from arq_core.datasets.readers.robomimic import read_robomimic
 
-CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
-    [
-        "arq_core.datasets.readers.d4rl",
-        "arq_core.datasets.readers.minari",
-        "arq_core.datasets.readers.robomimic",
-    ]
-)
 S, A, T = 3, 2, 20
 # bytes beyond those of the process at rest: the guard's allowance, held up to three times over
 MOST_MEMORY = 500 * 2**20
@@ -317,10 +309,7 @@ def run(function, cases, folder):
     """
     seen, failures, left = Counter(), [], list(cases)
     while left and len(failures) < 20:
-        pipe, end = CONTEXT.Pipe(False)
-        process = CONTEXT.Process(target=work, args=(end, function, left, str(folder)))
-        process.start()
-        end.close()
+        process, pipe = forked.started(work, function, left, str(folder))
         done = 0
         for value in _verdicts(pipe, process):
             if value in ("read", "refused"):

@@ -1,8 +1,8 @@
 """Small books of the tests: a file of one, and Sphinx run over it."""
 
-import subprocess
-import sys
 from pathlib import Path
+
+import forked
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -15,20 +15,11 @@ def file(path, text=""):
 
 def sphinx(folder, *options):
     """Build folder/book with our extension; (exit status, what it said)."""
-    run = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "sphinx",
-            "-q",
-            "-W",
-            "--keep-going",
-            *options,
-            str(folder / "book"),
-            str(folder / "out"),
-        ],
-        capture_output=True,
-        encoding="utf-8",
-        cwd=ROOT,
-    )
-    return run.returncode, run.stderr
+    arguments = ["-q", "-W", "--keep-going", *options, str(folder / "book"), str(folder / "out")]
+    return forked.answer(_build, arguments, folder=ROOT)
+
+
+def _build(arguments):
+    from sphinx.cmd.build import main
+
+    return main(arguments)
