@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import re
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,6 +50,28 @@ def last_words(log: Path) -> str:
         return ""
     said = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
     return re.sub(r"\|.*", "", said[-1]).strip()[:40] if said else ""
+
+
+@contextmanager
+def said_meanwhile(what: str) -> Iterator[None]:
+    """While something runs that says nothing itself: what it is, and every few seconds how long it
+    has run.
+    """
+    begun, over = time.monotonic(), threading.Event()
+
+    def say():
+        while not over.wait(EVERY):
+            spent = clock(time.monotonic() - begun)
+            print(f"  {what}, {spent}", file=sys.stderr, flush=True)
+
+    print(f"  {what}", file=sys.stderr, flush=True)
+    speaker = threading.Thread(target=say, daemon=True)
+    speaker.start()
+    try:
+        yield
+    finally:
+        over.set()
+        speaker.join()
 
 
 @dataclass

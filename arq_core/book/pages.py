@@ -198,8 +198,7 @@ def build_pages(root: Path, held: Sequence[int] = ()) -> Path:
         "--keep-going",
         "--all",
     ]
-    print("  builds pages")
-    with open(log, "w", encoding="utf-8") as f:
+    with open(log, "w", encoding="utf-8") as f, board.said_meanwhile("builds pages"):
         code = subprocess.run(
             command,
             cwd=root,
