@@ -223,17 +223,17 @@ def one_setting(rows: Sequence[dict]) -> list[dict]:
     return [row for row in rows if setting(row) == first]
 
 
-def smoke_test(task: str, profile: str, seeds: int, episodes: int) -> bool:
-    """Whether a job shows that everything runs, and its score says nothing: its profile calls
-    itself a smoke test for the task (profiles.toml), or has more seeds and more episodes for it by
-    now. Never where a task or a profile is not ours.
+def smoke_test(task: str, profile: str, seeds: int) -> bool:
+    """Whether a job shows that everything runs, and its score says nothing: its profile is a smoke
+    test (profiles.toml), and the task's group no exception, or one with more seeds than the job
+    has. Never where a task or a profile is not ours.
     """
     known = listed().get(task)
     if known is None or profile not in settings.profiles():
         return False
-    budget = settings.budget(profile, known["group"])
-    outgrown = seeds < budget.seeds and episodes < budget.episodes
-    return outgrown or settings.smoke_test(profile, known["group"])
+    excepted = not settings.smoke_test(profile, known["group"])
+    few = seeds < settings.budget(profile, known["group"]).seeds
+    return settings.smoke_test(profile, "") and (few or not excepted)
 
 
 def summary(rows: Sequence[dict]) -> pd.DataFrame:
@@ -267,9 +267,7 @@ def summary(rows: Sequence[dict]) -> pd.DataFrame:
     out[["score_std", "return_std"]] = jobs[["score", "return_"]].std(ddof=STD_DDOF)
     out["seeds"], out["episodes"] = jobs.size(), jobs["episodes"].min()
     out = out.reset_index()
-    out["smoke_test"] = [
-        smoke_test(job.task, job.profile, job.seeds, job.episodes) for job in out.itertuples()
-    ]
+    out["smoke_test"] = [smoke_test(j.task, j.profile, j.seeds) for j in out.itertuples()]
     return out[columns]
 
 
