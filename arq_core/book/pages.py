@@ -140,6 +140,8 @@ def run_notebooks(root: Path, profile: str, workers: int = 0) -> None:
         else:
             todo.append((job, key))
     if todo:
+        if note := surroundings.no_compiler():
+            print(f"  {note}", file=sys.stderr, flush=True)
         workers = min(workers or side_by_side.here(), len(todo))
         costs = board.measured(root / COSTS)
         side_by_side.run(root, todo, workers, root / "_build/notebooks", costs)

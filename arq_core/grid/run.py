@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from arq_core.book import pages
-from arq_core.config import processes, settings
+from arq_core.config import processes, settings, surroundings
 from arq_core.config.files import write_atomic
 from arq_core.config.tasks import task, tasks
 from arq_core.grid import costs, driver, plan, slurm
@@ -89,6 +89,8 @@ def run(root: Path, request: Request, to_book: bool, results_folder: Path) -> bo
         cost = _cost(root, request, todo)
         print(f"{_counted(request)} {_shown(request, cost)}", flush=True)
         driver.room(root, cost)
+        if todo and (note := surroundings.no_compiler()):
+            print(note, file=sys.stderr, flush=True)
         code = driver.execute(root, request, todo, lock) if todo else 0
         good = _report(root, request, results_folder, began)
         if code and good:
