@@ -95,9 +95,10 @@ def publish(clone: Path, kept: dict) -> None:
         for part in (".venv", "_build", "data/cache")
         if (clone / part).exists()
     }
-    cells = len(driver.defaults(clone, "ci", "tasks")) * len(
-        driver.defaults(clone, "ci", "methods")
+    tasks, smoke, methods = (
+        driver.defaults(clone, "ci", what) for what in ("tasks", "smoke", "methods")
     )
+    cells = len([*tasks, *smoke]) * len(methods)
     seconds, commits, processors = ({name: x[i] for name, x in kept.items()} for i in range(3))
     cost = provenance() | dict(
         commit=commit_of(clone),

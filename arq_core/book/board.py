@@ -49,7 +49,7 @@ def last_words(log: Path) -> str:
     except OSError:
         return ""
     said = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
-    return re.sub(r"\|.*", "", said[-1]).strip()[:40] if said else ""
+    return re.sub(r"\|.*", "", said[-1]).strip()[:60] if said else ""
 
 
 @contextmanager

@@ -275,7 +275,8 @@ def execute(root: Path, request: Request, todo: Sequence[tuple[str, Cell]], held
                 shown.look()
         except KeyboardInterrupt:
             # it got the signal too, and stops its steps at their next checkpoint
-            engine.wait()
+            with board.said_meanwhile("stops the steps that run"):
+                engine.wait()
             raise
     return engine.returncode
 

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from arq_core.book import pages
+from arq_core.book import board, pages
 from arq_core.config import processes, settings, surroundings
 from arq_core.config.files import write_atomic
 from arq_core.config.tasks import task, tasks
@@ -92,7 +92,8 @@ def run(root: Path, request: Request, to_book: bool, results_folder: Path) -> bo
         if todo and (note := surroundings.no_compiler()):
             print(note, file=sys.stderr, flush=True)
         code = driver.execute(root, request, todo, lock) if todo else 0
-        good = _report(root, request, results_folder, began)
+        with board.said_meanwhile("keeps the rows, and compares them with the stored ones"):
+            good = _report(root, request, results_folder, began)
         if code and good:
             print(
                 f"error: Snakemake ended with {code}; see {plan.GRID / 'snakemake.log'}",
