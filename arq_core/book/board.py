@@ -53,9 +53,9 @@ def last_words(log: Path) -> str:
 
 
 @contextmanager
-def said_meanwhile(what: str) -> Iterator[None]:
-    """While something runs that says nothing itself: what it is, and every few seconds how long it
-    has run.
+def said_meanwhile(what: str, at_once: bool = True) -> Iterator[None]:
+    """While something runs that says nothing itself: what it is (`at_once`, or when it takes long),
+    and every few seconds how long it has run.
     """
     begun, over = time.monotonic(), threading.Event()
 
@@ -64,7 +64,8 @@ def said_meanwhile(what: str) -> Iterator[None]:
             spent = clock(time.monotonic() - begun)
             print(f"  {what}, {spent}", file=sys.stderr, flush=True)
 
-    print(f"  {what}", file=sys.stderr, flush=True)
+    if at_once:
+        print(f"  {what}", file=sys.stderr, flush=True)
     speaker = threading.Thread(target=say, daemon=True)
     speaker.start()
     try:
