@@ -169,15 +169,15 @@ class Board:
         parts = [run.what, last_words(run.log), clock(self.now() - run.since)]
         return f"{name}: {', '.join(filter(None, parts))}"
 
-    def look(self) -> None:
-        """Show it, if it is time to; called often."""
+    def look(self, due: bool = False) -> None:
+        """Show it, if it is time to (or `due` anyway); called often."""
         if self.terminal:
             lines = self.lines()
             for i, bar in enumerate(self.bars):
                 bar.set_description_str(
                     ("  " * (i > 0) + lines[i] if i < len(lines) else "")[:WIDTH]
                 )
-        elif self.now() - self.printed >= EVERY:
+        elif due or self.now() - self.printed >= EVERY:
             self.printed = self.now()
             print("  " + " | ".join(self.lines()), file=sys.stderr, flush=True)
 

@@ -273,6 +273,7 @@ def execute(root: Path, request: Request, todo: Sequence[tuple[str, Cell]], held
                     f.flush()
                     jobs.hear(line)
                 shown.look()
+            shown.look(due=True)  # Snakemake takes a moment to end
         except KeyboardInterrupt:
             # it got the signal too, and stops its steps at their next checkpoint
             with board.said_meanwhile("stops the steps that run"):
