@@ -149,7 +149,8 @@ def test_every_link_of_the_results_and_of_the_evidence_leads_somewhere(built):
 def test_a_job_has_its_configuration_seeds_commit_data_device_time_and_energy(built):
     told, markup = section(built, NAME.removesuffix(".jsonl"))
     for text in (
-        "9.00  ± 2.83",
+        "9.00 ± 2.83",
+        "smoke test: it ran from end to end",
         "2 × 2",
         "log_epsilon",
         "-5.0",
