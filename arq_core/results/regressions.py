@@ -27,7 +27,7 @@ import pandas as pd
 from scipy import stats
 
 from arq_core.config.paths import given
-from arq_core.results.rows import read_rows, summary
+from arq_core.results.rows import read_rows, smoke_test
 from arq_core.results.significance import Contrast, Mean, Seeds, contrast, holm, mean_over_seeds
 
 # the field's convention. In one set of stored rows of twenty a cell without an advantage is
@@ -173,8 +173,11 @@ def cells_of(rows: Sequence[dict], profile: str) -> dict[tuple, Seeds]:
 
 def smoke_tests(rows: Sequence[dict], profile: str) -> list[str]:
     """The tasks whose rows at a profile are smoke tests (rows.smoke_test), in order."""
-    jobs = summary([row for row in rows if row["profile"] == profile])
-    return sorted(set(jobs.loc[jobs["smoke_test"].astype(bool), "task"]))
+    seeds: dict[tuple, set[int]] = {}
+    for row in rows:
+        if row["profile"] == profile:
+            seeds.setdefault(tuple(row[name] for name in CELL), set()).add(row["seed"])
+    return sorted({c[0] for c, found in seeds.items() if smoke_test(c[0], profile, len(found))})
 
 
 def compare(
