@@ -197,11 +197,7 @@ def compare(
             f"profile: saw {profile!r}, expected one that has stored rows: "
             f"{', '.join(known) or '(there are none)'}{near}"
         )
-    left_out = smoke_tests(stored, profile)
-    old, now = (
-        cells_of([row for row in rows if row["task"] not in left_out], profile)
-        for rows in (stored, new)
-    )
+    old, now = cells_of(stored, profile), cells_of(new, profile)
     if not any(cell[3] == over for cell in old):
         raise RegressionError(
             f"stored rows at {profile}: saw none of {over}, expected some: without them "
@@ -212,7 +208,9 @@ def compare(
             f"new rows at {profile}: saw none, expected those of the run that is to be "
             "checked; was it another folder?"
         )
-    return judge(old, now, over)
+    left_out = smoke_tests(stored, profile)
+    ranked = ({c: s for c, s in cells.items() if c[0] not in left_out} for cells in (old, now))
+    return judge(*ranked, over)
 
 
 def failures(findings: Sequence[Finding], partial: bool = False) -> list[Finding]:
