@@ -85,7 +85,10 @@ def table(context, results, no_book, plan, every, configure, **asked):
     if plan and configure or every and not plan:
         raise click.UsageError("Expected --plan or --configure, not both, and --list with --plan.")
     root = paths.root()
-    from arq_core.grid import driver, run
+    from arq_core.book import board
+
+    with board.said_meanwhile("reads tasks and budgets", at_once=False):
+        from arq_core.grid import driver, run
 
     request = run.read_request(root, **asked)
     if plan or configure:

@@ -129,9 +129,10 @@ def publish(clone: Path, kept: dict) -> None:
     commit, processor seconds, longest time without a line, megabytes) of each step, which may be
     days apart.
     """
-    cells = len(driver.defaults(clone, "ci", "tasks")) * len(
-        driver.defaults(clone, "ci", "methods")
+    tasks, smoke, methods = (
+        driver.defaults(clone, "ci", what) for what in ("tasks", "smoke", "methods")
     )
+    cells = len([*tasks, *smoke]) * len(methods)
     seconds, commits, processors, silent, room = (
         {name: x[i] for name, x in kept.items()} for i in range(5)
     )

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import re
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,7 +49,30 @@ def last_words(log: Path) -> str:
     except OSError:
         return ""
     said = [line.strip() for line in re.split(r"[\r\n]+", text) if line.strip()]
-    return re.sub(r"\|.*", "", said[-1]).strip()[:40] if said else ""
+    return re.sub(r"\|.*", "", said[-1]).strip()[:60] if said else ""
+
+
+@contextmanager
+def said_meanwhile(what: str, at_once: bool = True) -> Iterator[None]:
+    """While something runs that says nothing itself: what it is (`at_once`, or when it takes long),
+    and every few seconds how long it has run.
+    """
+    begun, over = time.monotonic(), threading.Event()
+
+    def say():
+        while not over.wait(EVERY):
+            spent = clock(time.monotonic() - begun)
+            print(f"  {what}, {spent}", file=sys.stderr, flush=True)
+
+    if at_once:
+        print(f"  {what}", file=sys.stderr, flush=True)
+    speaker = threading.Thread(target=say, daemon=True)
+    speaker.start()
+    try:
+        yield
+    finally:
+        over.set()
+        speaker.join()
 
 
 @dataclass
@@ -144,15 +169,15 @@ class Board:
         parts = [run.what, last_words(run.log), clock(self.now() - run.since)]
         return f"{name}: {', '.join(filter(None, parts))}"
 
-    def look(self) -> None:
-        """Show it, if it is time to; called often."""
+    def look(self, due: bool = False) -> None:
+        """Show it, if it is time to (or `due` anyway); called often."""
         if self.terminal:
             lines = self.lines()
             for i, bar in enumerate(self.bars):
                 bar.set_description_str(
                     ("  " * (i > 0) + lines[i] if i < len(lines) else "")[:WIDTH]
                 )
-        elif self.now() - self.printed >= EVERY:
+        elif due or self.now() - self.printed >= EVERY:
             self.printed = self.now()
             print("  " + " | ".join(self.lines()), file=sys.stderr, flush=True)
 

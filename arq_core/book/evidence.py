@@ -23,6 +23,7 @@ from arq_core.book.html import Row
 from arq_core.config.files import files_in, sha256_of
 from arq_core.results.records import read_run, run_path
 from arq_core.results.rows import STD_DDOF, read_file, summary
+from arq_core.results.verdicts import SMOKE_TEST, WORDS
 
 NOT_RECORDED = "not recorded (these rows were made without a record of their run)"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -85,7 +86,13 @@ def _score(frame: pd.Series) -> str:
         if pd.isna(frame["score_std"])
         else f" ± {frame['score_std']:.2f} (standard deviation over seeds, divisor n − {STD_DDOF})"
     )
-    return Markup("<b>{:.2f}</b>{}").format(frame["score"], spread).replace("-", "−")
+    if frame["smoke_test"]:
+        said = Markup("{:.2f}{}; {}: {}").format(
+            frame["score"], spread, SMOKE_TEST, WORDS[SMOKE_TEST]
+        )
+    else:
+        said = Markup("<b>{:.2f}</b>{}").format(frame["score"], spread)
+    return said.replace("-", "−")
 
 
 def _data(first: Mapping, data: Mapping) -> str:

@@ -153,6 +153,8 @@ def run_notebooks(root: Path, profile: str, workers: int = 0) -> None:
         else:
             todo.append((job, key))
     if todo:
+        if note := surroundings.no_compiler():
+            print(f"  {note}", file=sys.stderr, flush=True)
         workers = min(workers or side_by_side.here(), len(todo))
         costs = board.measured(root / COSTS)
         side_by_side.run(root, todo, workers, root / "_build/notebooks", costs)
@@ -211,8 +213,7 @@ def build_pages(root: Path, held: Sequence[int] = ()) -> Path:
         "--keep-going",
         "--all",
     ]
-    print("  builds pages")
-    with open(log, "w", encoding="utf-8") as f:
+    with open(log, "w", encoding="utf-8") as f, board.said_meanwhile("builds pages"):
         code = subprocess.run(
             command,
             cwd=root,

@@ -26,6 +26,7 @@ from arq_core.config.tasks import listed
 from arq_core.results import export, tables, totals
 from arq_core.results.records import JOB, run_path
 from arq_core.results.rows import file_name, read_rows, summary
+from arq_core.results.verdicts import SMOKE_TEST
 
 logger = logging.getLogger(__name__)
 
@@ -137,8 +138,9 @@ class Score(SphinxRole):
     def said(job) -> str:
         if pd.isna(job["score"]):
             return "no score"
+        smoke = f" ({SMOKE_TEST})" if job["smoke_test"] else ""
         spread = "" if pd.isna(job["score_std"]) else f" ± {job['score_std']:.1f}"
-        return f"{job['score']:.1f}{spread}".replace("-", "−")
+        return f"{job['score']:.1f}{spread}{smoke}".replace("-", "−")
 
 
 class InSupport(Score):

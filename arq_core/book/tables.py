@@ -16,11 +16,12 @@ from markupsafe import Markup
 from arq_core.book import html
 from arq_core.book.evidence import address
 from arq_core.config.labels import GROUPS, METHODS, OWN_SUITES
-from arq_core.results.verdicts import WORDS
+from arq_core.results.verdicts import SMOKE_TEST, WORDS
 
 SIGNS = {
     "reproduced": "✓",
     "not reproduced": "≠",
+    "smoke test": "·",
     "not comparable": "○",
     "failed": "✕",
     "not run": "",
@@ -54,7 +55,7 @@ def facts(cell) -> str:
     return (
         f"Ours {_said(cell.mean, cell.std, 1)} ({cell.seeds} seeds × "
         f"{cell.episodes} episodes, profile {cell.profile}, {cell.fidelity} "
-        f"data){paper}{apart}."
+        f"data){'' if cell.verdict == SMOKE_TEST else paper}{apart}."
     )
 
 

@@ -13,12 +13,15 @@ NEEDED = ("data/tasks.csv", "book")  # what a checkout is known by
 INSTALLED = "share/arq-core/data/tasks.csv"  # what pyproject.toml has an installation copy
 # the process of a run of the grid, for the steps that it began on its own machine
 GRID_HEAD = "ARQ_GRID_HEAD"
+# where that process answers steps that ask it for a process which is ready
+GRID_READY = "ARQ_GRID_READY"
 VARIABLES = {  # each ARQ_* variable that is read, and what it is for
     "ARQ_ROOT": "the checkout to work in; not set: the folder above the package",
     "ARQ_CACHE": "where downloads and finished steps are kept; not set: data/cache of the checkout",
     "ARQ_LOCAL_DATA": "files that you have already; not set: shared/data beside the checkout",
     "ARQ_SOLVE_ROWS": "rows of a network at once, for devices with little memory",
     "ARQ_GRID_HEAD": "set by arq table for its steps: the process that they end with",
+    "ARQ_GRID_READY": "set by arq table for its steps: where it answers them",
     "ARQ_SLURM_PORT": "first port of workflow/slurm_here.sh; not set: 17000",
     "ARQ_D4RL_INFOS": "set by make test after make peers: d4rl's own scores, to compare ours with",
     "ARQ_ROBOMIMIC": "set by make test after make peers: robomimic's own code",

@@ -18,6 +18,7 @@ from arq_core.config.paths import DATA
 STEP_RECIPE = 3
 # likewise for episodes, their simulators and scores: the grid then runs them again
 EVALUATION_RECIPE = 1
+SMOKE_TEST = "smoke_test"  # of profiles.toml: see `smoke_test`
 
 
 class UnknownName(ValueError):
@@ -78,9 +79,9 @@ def hyper(group: str) -> Hyper:
     return _build(Hyper, default | chosen, f"hyperparameters.toml [{group}]")
 
 
-def budget(profile: str, group: str) -> Budget:
-    """What a profile affords for a task group; a profile that sets anything but a budget is
-    refused. What a profile that is `like` another does not set is the other's.
+def _profile(profile: str, group: str) -> dict:
+    """What profiles.toml says of a profile and a task group. What a profile that is `like` another
+    does not set is the other's.
     """
     every, merged = _table("profiles.toml"), {}
     own = pick("profile", profile, every)
@@ -88,6 +89,21 @@ def budget(profile: str, group: str) -> Budget:
     for values in (like, own):
         plain = {k: v for k, v in values.items() if k != "like" and not isinstance(v, dict)}
         merged |= plain | values.get(group, {})
+    return merged
+
+
+def smoke_test(profile: str, group: str) -> bool:
+    """Whether a profile affords a task group so little that its scores say nothing: it shows that
+    everything runs.
+    """
+    return _profile(profile, group).get(SMOKE_TEST, False)
+
+
+def budget(profile: str, group: str) -> Budget:
+    """What a profile affords for a task group; a profile that sets anything but a budget is
+    refused.
+    """
+    merged = {k: v for k, v in _profile(profile, group).items() if k != SMOKE_TEST}
     steps = pick("group", group, _table("hyperparameters.toml"))["steps"]
     for name, paper in steps.items():
         if merged[f"{name}_steps"] == "paper":

@@ -13,6 +13,7 @@ import getpass
 import io
 import os
 import re
+import shlex
 import shutil
 import sys
 import tempfile
@@ -129,6 +130,20 @@ def threads_of_each(workers: int) -> str:
     if given and given not in _bounded:
         return given
     return str(max(1, processes.cores() // workers))
+
+
+def no_compiler() -> str:
+    """What to say once where torch will find no C++ compiler, so that each process that trains
+    falls back to uncompiled programs; "" where there is one.
+    """
+    name = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which((shlex.split(name) or [name])[0]):
+        return ""
+    return (
+        f"note: saw no C++ compiler {name!r}: training and sampling run uncompiled, up to twice as "
+        "slow, and round a little otherwise; install one (Debian: g++ python3-dev), or name it in "
+        "the environment variable CXX."
+    )
 
 
 def _usable(folder: str) -> bool:

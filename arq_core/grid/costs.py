@@ -1,9 +1,10 @@
 """What a step costs before it is done: seconds, memory and disk, by its size and measured rates.
 
-A size is counted in units of a step's own work (below, one function a step); seconds a unit come
-from data/benchmarks/grid_costs.json, which `arq costs --calibrate` writes from finished steps, with
-how far single steps of a kind lie apart (simulators and small networks differ most). They plan a
-queue on a machine like the one that was measured; a whole grid's total is the part to trust.
+A size is counted in units of a step's own work (below, one function a step); a core's seconds a
+unit come from data/benchmarks/grid_costs.json, which `arq costs --calibrate` writes from the
+notebooks of finished steps, with how far single steps of a kind lie apart (simulators and small
+networks differ most). They plan a queue on a machine like the one that was measured; a whole grid's
+total is the part to trust.
 """
 
 from __future__ import annotations
@@ -25,8 +26,7 @@ from arq_core.results.records import ResultsError
 
 FILE = "data/benchmarks/grid_costs.json"
 RATES = "seconds_per_unit"
-# a step's process, kernel and imports, measured with the rest (calibrate writes it as "start")
-START_S = 8.0
+START = "start_seconds"  # of FILE: a step's process and kernel, which no step does without
 TRANSITIONS = 1_000_000  # taken for a dataset whose number no source states: the order of D4RL's
 FLOAT = 4  # bytes
 # of the released setting, rtol = atol = 1e-5 (measured on the densities of Figure A.1)
@@ -74,6 +74,7 @@ class Size:
     state_dim: int
     action_dim: int
     horizon: int
+    computed: bool  # the data are there at once: nothing is fetched or collected
 
 
 @functools.cache
@@ -91,6 +92,7 @@ def size(name: str, profile: str, seeds: int = 0) -> Size:
         row.state_dim,
         row.action_dim,
         row.horizon,
+        row.made == "compute",
     )
 
 
@@ -112,7 +114,7 @@ def units(s: Size, step: str, method: str) -> float:
     """The size of a step: rows through its network times seeds, members and steps."""
     h, b = s.hyper, s.budget
     if step == "dataset":
-        return s.recorded
+        return 0 if s.computed else s.recorded
     if step == "behavior":
         return s.seeds * h.ensemble * b.score_steps * h.batch * (h.width / 256) ** 2
     if step == "support":
@@ -139,13 +141,15 @@ def _policy_weights(s: Size) -> float:
 
 @functools.cache
 def rates(root: Path) -> dict[str, float]:
-    """Measured seconds a unit, by step."""
-    return json.loads((root / FILE).read_text(encoding="utf-8"))[RATES]
+    """Measured seconds a unit, by step; and those of a START."""
+    found = json.loads((root / FILE).read_text(encoding="utf-8"))
+    return found[RATES] | {START: found[START]}
 
 
 def seconds(root: Path, name: str, profile: str, step: str, method: str, seeds: int = 0) -> float:
     """Estimated seconds of a step on one core of the machine that was measured."""
-    return START_S + rates(root)[step] * units(size(name, profile, seeds), step, method)
+    found = rates(root)
+    return found[START] + found[step] * units(size(name, profile, seeds), step, method)
 
 
 @functools.cache
@@ -229,43 +233,49 @@ def estimate(root: Path, todo: Iterable[tuple[Cell, str]], seeds: int = 0) -> Es
     )
 
 
-def _at_the_data(root: Path, record: dict) -> float:
-    """Seconds of the notebook that fetched, collected and read a task's data.
-
-    That step leaves no tensors that could say.
+def _spent(root: Path, record: dict, step: dict) -> float | None:
+    """A core's seconds in the notebook of a step; None where it found the step finished, by what
+    the step is said to have taken when it was computed.
     """
     cell = Cell(record["task"], record["method"], record["profile"], record["variant"])
-    return json.loads((root / f"{plan.place(cell, 'dataset')}.ipynb").read_text(encoding="utf-8"))[
-        "metadata"
-    ]["arq"]["wall_s"]
+    path = root / plan.notebook(cell, step["step"])
+    run = json.loads(path.read_text(encoding="utf-8"))["metadata"]["arq"]
+    return run["processor_s"] if run["wall_s"] >= step["seconds"] else None
 
 
 def calibrate(root: Path) -> dict:
-    """Seconds a unit over all finished steps below _build/grid, written to FILE.
+    """A core's seconds a unit over all finished steps below _build/grid, written to FILE.
 
-    Sum by sum, so that long steps count most; with the machine and the commit.
+    Sum by sum, so that long steps count most; with the machine and the commit. The shortest of all
+    is what a step takes that does next to nothing.
     """
-    found: dict[str, list[tuple[float, float]]] = {step: [] for step in plan.ORDER}
+    seen: dict[tuple[str, float], tuple[str, float]] = {}  # a shared step is in several records
     for path in files_in(root / plan.GRID, "*/rows/*.run.json"):
         record = json.loads(path.read_text(encoding="utf-8"))
         s = size(record["task"], record["profile"], len(record["seeds"]))
         for step in record["steps"]:
-            spent = _at_the_data(root, record) if step["step"] == "dataset" else step["seconds"]
-            if (n := units(s, step["step"], record["method"])) and spent:
-                found[step["step"]].append((spent, n))
-    if missing := [step for step, seen in found.items() if not seen]:
+            if spent := _spent(root, record, step):
+                n = units(s, step["step"], record["method"])
+                seen[step["notebook"], n] = (step["step"], spent)
+    start = min((spent for _, spent in seen.values()), default=0.0)
+    found: dict[str, list[tuple[float, float]]] = {step: [] for step in plan.ORDER}
+    for (_, n), (step, spent) in seen.items():
+        if n and spent > start:
+            found[step].append((spent - start, n))
+    if missing := [step for step, pairs in found.items() if not pairs]:
         raise ResultsError(
             f"{root / plan.GRID}: saw no finished step {', '.join(missing)}, "
             "expected some of each; run `make table PROFILE=ci` first."
         )
-    ratios = {step: [spent / n for spent, n in seen] for step, seen in found.items()}
+    ratios = {step: [spent / n for spent, n in pairs] for step, pairs in found.items()}
     record = {
+        START: start,
         RATES: {
-            step: sum(spent for spent, _ in seen) / sum(n for _, n in seen)
-            for step, seen in found.items()
+            step: sum(spent for spent, _ in pairs) / sum(n for _, n in pairs)
+            for step, pairs in found.items()
         },
-        "largest_over_smallest": {step: max(seen) / min(seen) for step, seen in ratios.items()},
-        "steps": {step: len(seen) for step, seen in found.items()},
+        "largest_over_smallest": {step: max(r) / min(r) for step, r in ratios.items()},
+        "steps": {step: len(pairs) for step, pairs in found.items()},
         **provenance(),
     }
     write_atomic(root / FILE, (json.dumps(record, indent=1) + "\n").encode())

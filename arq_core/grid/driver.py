@@ -12,23 +12,25 @@ import contextlib
 import ctypes
 import json
 import os
+import queue
 import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqdm import tqdm
-
+from arq_core.book import board
+from arq_core.book.board import Board
 from arq_core.config import lock, processes, settings, surroundings
 from arq_core.config.command import STOPPED
 from arq_core.config.files import read_toml, sweep, write_atomic
 from arq_core.config.paths import GRID_HEAD, cache_folder
 from arq_core.config.tasks import tasks
-from arq_core.grid import costs, plan
+from arq_core.grid import costs, plan, ready_steps
 from arq_core.grid.plan import Cell
 
 ENGINES = ("laptop", "slurm", "kubernetes")
@@ -36,9 +38,12 @@ SPARED_MEMORY = 0.8  # of the machine's, for steps that run side by side
 PR_SET_PDEATHSIG = 1  # prctl(2)
 # in a path: what a shell misreads where it is not quoted, and where it is in any quotes
 BARE, QUOTED = re.compile(r"[^\w/.+,=:@-]"), re.compile(r"""[$`"'\\!%\n]""")
-JOB = re.compile(r"^rule (\w+):$")
+JOB = re.compile(r"^(?:local)?rule (\w+):$")
 WILDCARDS = re.compile(r"^    wildcards: (.*)$")
-PROGRESS = re.compile(r"^(\d+) of (\d+) steps")
+NUMBER, FINISHED = re.compile(r"^    jobid: (\d+)$"), re.compile(r"^Finished jobid: (\d+)\b")
+FAILED = "failed"  # in the place of a step: Snakemake says which job ended badly
+MOST_LINES = 8  # of steps that run, on a terminal
+LOOK_EVERY = 0.5  # seconds
 
 
 class GridError(RuntimeError):
@@ -50,10 +55,12 @@ class GridError(RuntimeError):
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for. `seeds` are the seeds themselves; none are the profile's."""
+    """What is asked for. `seeds` are the seeds themselves; none are those of each cell's
+    profile.
+    """
 
     cells: tuple[Cell, ...]
-    profile: str
+    profile: str  # that was named: some cells may be smoke tests, of another
     variant: str
     seeds: tuple[int, ...] = ()
     engine: str = "laptop"
@@ -63,8 +70,8 @@ class Request:
 
 
 def defaults(root: Path, profile: str, what: str) -> list[str]:
-    """Tasks or methods of a profile's grid (workflow/grids.toml)."""
-    names = read_toml(root / "workflow/grids.toml")[profile][what]
+    """Tasks, methods or smoke tests of a profile's grid (workflow/grids.toml)."""
+    names = read_toml(root / "workflow/grids.toml")[profile].get(what, [])
     return (
         [t for t, row in tasks().items() if row.published_name and row.suite != "ours"]
         if names == "published"
@@ -81,14 +88,15 @@ def only_one(root: Path) -> contextlib.AbstractContextManager[int]:
 
 def configure(root: Path, request: Request) -> Path:
     """Write what workflow/Snakefile reads. A file that says the same is left as it is."""
-    tasks_, methods = (
-        list(dict.fromkeys(getattr(c, f) for c in request.cells)) for f in ("task", "method")
-    )
+    tasks_of: dict[str, list[str]] = {}
+    for cell in request.cells:
+        names = tasks_of.setdefault(cell.profile, [])
+        if cell.task not in names:
+            names.append(cell.task)
     text = json.dumps(
         dict(
-            tasks=tasks_,
-            methods=methods,
-            profile=request.profile,
+            tasks=tasks_of,
+            methods=list(dict.fromkeys(c.method for c in request.cells)),
             variant=request.variant,
             seeds=list(request.seeds),
             threads=request.threads,
@@ -103,6 +111,11 @@ def configure(root: Path, request: Request) -> Path:
     return path
 
 
+def spared_memory() -> float:
+    """Bytes for all steps that run side by side on this machine: what others leave of it."""
+    return min(SPARED_MEMORY * processes.memory(), processes.available_memory())
+
+
 def command(root: Path, request: Request, *more: str) -> list[str]:
     """Snakemake on our Snakefile, with the engine's profile, to be run in `root`.
 
@@ -110,7 +123,7 @@ def command(root: Path, request: Request, *more: str) -> list[str]:
     """
     local, cores = [], request.cores
     if request.engine == "laptop":  # "all" would be the machine's, of which a container has a share
-        local = ["--resources", f"mem_mb={round(SPARED_MEMORY * processes.memory() / 1e6)}"]
+        local = ["--resources", f"mem_mb={round(spared_memory() / 1e6)}"]
         cores = cores or processes.cores()
     local += ["--cores", str(cores)] if cores else []
     return [
@@ -152,13 +165,14 @@ def planned(root: Path, request: Request) -> list[tuple[str, Cell]]:
     """
     refuse_folder(root, request.engine)
     configure(root, request)
-    run = subprocess.run(
-        command(root, request, "--dry-run"),
-        cwd=root,
-        capture_output=True,
-        encoding="utf-8",
-        env=environment(root, request),
-    )
+    with board.said_meanwhile("Snakemake plans the steps"):
+        run = subprocess.run(
+            command(root, request, "--dry-run"),
+            cwd=root,
+            capture_output=True,
+            encoding="utf-8",
+            env=environment(root, request),
+        )
     if run.returncode:
         raise GridError(
             f"plan: saw Snakemake end with {run.returncode}, expected a list of "
@@ -169,17 +183,21 @@ def planned(root: Path, request: Request) -> list[tuple[str, Cell]]:
         if match := JOB.match(line):
             step = match[1]
         elif (match := WILDCARDS.match(line)) and step in plan.ORDER:
-            w = dict(pair.split("=", 1) for pair in match[1].split(", "))
-            method = (
-                plan.SLUGS[w["method"]]
-                if "method" in w
-                else next(
-                    c.method for c in request.cells if c.task == w["task"] and step in c.steps()
-                )
-            )
-            found.append((step, Cell(w["task"], method, request.profile, request.variant)))
+            found.append((step, _cell(request, step, match[1])))
             step = None
     return found
+
+
+def _cell(request: Request, step: str, wildcards: str) -> Cell:
+    """The cell of a job of Snakemake's, from what it prints of it; of a shared step the first."""
+    w = dict(pair.split("=", 1) for pair in wildcards.split(", "))
+    return next(
+        c
+        for c in request.cells
+        if (c.task, c.profile, c.variant) == (w["task"], w["profile"], w["variant"])
+        and step in c.steps()
+        and ("method" not in w or c.method == plan.SLUGS[w["method"]])
+    )
 
 
 def environment(root: Path, request: Request) -> dict[str, str]:
@@ -210,13 +228,26 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)
 
 
-def execute(root: Path, request: Request, total: int, held: int) -> int:
-    """Run Snakemake with a progress bar; all it says goes to _build/grid/snakemake.log.
+def name_of(step: str, cell: Cell) -> str:
+    """A step, as the lines of progress call it."""
+    of = cell.task if step in plan.SHARED else f"{cell.task} {cell.method}"
+    return f"{of}: {step}"
+
+
+def execute(root: Path, request: Request, todo: Sequence[tuple[str, Cell]], held: int) -> int:
+    """Run Snakemake for the steps `todo`, and show what each step that runs is at; all Snakemake
+    says goes to _build/grid/snakemake.log.
 
     Its exit status.
     """
-    log = root / plan.GRID / "snakemake.log"
+    log, seeds = root / plan.GRID / "snakemake.log", len(request.seeds)
+    cost = {
+        name_of(s, c): costs.seconds(root, c.task, c.profile, s, c.method, seeds) for s, c in todo
+    }
+    at_once = request.cores or processes.cores() if request.engine == "laptop" else len(todo)
+    shown = Board(len(todo), min(at_once, len(todo), MOST_LINES), cost, noun="step")
     with (
+        _steps_are_ready(root, request) as ours,
         open(log, "w", encoding="utf-8") as f,
         subprocess.Popen(
             command(root, request),
@@ -225,22 +256,84 @@ def execute(root: Path, request: Request, total: int, held: int) -> int:
             stderr=subprocess.STDOUT,
             encoding="utf-8",
             pass_fds=(held,),
-            env=environment(root, request),
+            env=environment(root, request) | ours,
             preexec_fn=_end_with_parent,
         ) as engine,
+        shown,
     ):
-        with tqdm(total=total, desc="steps", unit="step") as bar:
-            try:
-                for line in engine.stdout:
+        shown.expect(list(cost))
+        said: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        reader = threading.Thread(target=_read, args=(engine.stdout, said), daemon=True)
+        reader.start()
+        jobs = Jobs(root, request, shown)
+        try:
+            while (line := _next(said)) is not None:
+                if line:
                     f.write(line)
                     f.flush()
-                    if match := PROGRESS.match(line):
-                        bar.update(int(match[1]) - bar.n)
-            except KeyboardInterrupt:
-                # it got the signal too, and stops its steps at their next checkpoint
+                    jobs.hear(line)
+                shown.look()
+            shown.look(due=True)  # Snakemake takes a moment to end
+        except KeyboardInterrupt:
+            # it got the signal too, and stops its steps at their next checkpoint
+            with board.said_meanwhile("stops the steps that run"):
                 engine.wait()
-                raise
+            raise
     return engine.returncode
+
+
+def _steps_are_ready(
+    root: Path, request: Request
+) -> contextlib.AbstractContextManager[dict[str, str]]:
+    """On one machine steps are forked from a process that is ready; a cluster starts its own."""
+    if request.engine != "laptop":
+        return contextlib.nullcontext({})
+    return ready_steps.serve(root, environment(root, request))
+
+
+def _read(stream: Iterable[str], said: queue.SimpleQueue) -> None:
+    for line in stream:
+        said.put(line)
+    said.put(None)
+
+
+def _next(said: queue.SimpleQueue) -> str | None:
+    """The next line of Snakemake's, "" where none comes for a while, None after the last."""
+    try:
+        return said.get(timeout=LOOK_EVERY)
+    except queue.Empty:
+        return ""
+
+
+@dataclass
+class Jobs:
+    """What Snakemake prints of its jobs, told to the board."""
+
+    root: Path
+    request: Request
+    shown: Board
+    step: str = ""
+    number: str = ""
+    names: dict[str, str] = field(default_factory=dict)  # of the jobs that run, by their numbers
+
+    def hear(self, line: str) -> None:
+        """A line that Snakemake printed."""
+        if match := JOB.match(line):
+            self.step, self.number = match[1], ""
+        elif match := NUMBER.match(line):
+            self.number = match[1]
+        elif (match := WILDCARDS.match(line)) and self.step in plan.ORDER:
+            cell = _cell(self.request, self.step, match[1])
+            self.names[self.number] = name = name_of(self.step, cell)
+            self.shown.begin(name, self.root / f"{plan.place(cell, self.step)}.log")
+            self.step = ""
+        elif match := FINISHED.match(line):
+            self.shown.end(self.names.pop(match[1], ""))
+        elif line.startswith("Error in rule"):
+            self.step, self.number = FAILED, ""
+        if self.step == FAILED and self.number and self.number in self.names:
+            self.shown.end(self.names.pop(self.number))
+            self.step = ""
 
 
 def failures(root: Path, cells: Sequence[Cell]) -> list[dict]:

@@ -4,7 +4,8 @@ it leaves behind when it fails.
     python -m arq_core.grid.job JOB        (from the root of the checkout; JOB is grid.plan.job as
         JSON)
 
-It imports nothing heavy: the notebook's kernel does.
+It imports next to nothing where the head of the run has a process ready for the step
+(`ready_steps`).
 """
 
 from __future__ import annotations
@@ -14,15 +15,9 @@ import os
 import sys
 from pathlib import Path
 
-from filelock import FileLock
-
-from arq_core.book import notebook
-from arq_core.book.notebook import Job, RunError
-from arq_core.book.side_by_side import stop_with
 from arq_core.config import surroundings
-from arq_core.config.command import STOPPED
-from arq_core.config.files import write_atomic
 from arq_core.config.paths import GRID_HEAD
+from arq_core.grid import ready_steps
 
 
 def run(root: Path, job: dict) -> float:
@@ -32,6 +27,12 @@ def run(root: Path, job: dict) -> float:
     A run that was killed may have left a kernel that still computes this step: one waits for the
     other, and then finds the step finished.
     """
+    from filelock import FileLock
+
+    from arq_core.book import notebook
+    from arq_core.book.notebook import Job, RunError
+    from arq_core.config.files import write_atomic
+
     place = root / job["place"]
     place.parent.mkdir(parents=True, exist_ok=True)
     failed = place.with_name(f"{place.name}.error.json")
@@ -64,19 +65,31 @@ def run(root: Path, job: dict) -> float:
     return seconds
 
 
-def main(arguments: list[str]) -> int:
-    surroundings.settle()
-    if head := os.environ.get(GRID_HEAD):
-        stop_with(int(head))
+def do(root: Path, job: dict) -> int:
+    """`run`, what became of it printed; the exit status."""
+    from arq_core.book.notebook import RunError
+    from arq_core.config.command import STOPPED
+
     try:
-        print(f"done in {run(Path.cwd(), json.loads(arguments[0])):.0f} s")
+        print(f"done in {run(root, job):.0f} s")
     except RunError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(STOPPED, file=sys.stderr)
-        return 130
+        return ready_steps.INTERRUPTED
     return 0
+
+
+def main(arguments: list[str]) -> int:
+    if (code := ready_steps.ask(arguments[0])) is not None:
+        return code
+    from arq_core.book.side_by_side import stop_with
+
+    surroundings.settle()
+    if head := os.environ.get(GRID_HEAD):
+        stop_with(int(head))
+    return do(Path.cwd(), json.loads(arguments[0]))
 
 
 if __name__ == "__main__":

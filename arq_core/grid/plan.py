@@ -14,7 +14,7 @@ import ast
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -153,10 +153,14 @@ def step_of(name: str, method: str = "") -> Step:
 
 
 def cells(
-    task_names: Sequence[str], methods: Sequence[str], profile: str, variant: str = "released"
+    tasks_of: Mapping[str, Sequence[str]], methods: Sequence[str], variant: str = "released"
 ) -> list[Cell]:
-    """All cells of tasks x methods; an unknown name ends in an error that lists what comes near."""
-    settings.pick("profile", profile, dict.fromkeys(settings.profiles()))
+    """All cells of tasks x methods, where `tasks_of` has the tasks of each profile; an unknown name
+    ends in an error that lists what comes near.
+    """
+    for profile in tasks_of:
+        settings.pick("profile", profile, dict.fromkeys(settings.profiles()))
+    task_names = [name for names in tasks_of.values() for name in names]
     if variant not in ("released", "paper"):
         raise settings.UnknownName(f"variant: saw {variant!r}, expected 'released' or 'paper'.")
     for kind, names, known in (("task", task_names, tasks()), ("method", methods, METHODS)):
@@ -166,7 +170,12 @@ def cells(
             )
         for name in names:
             settings.pick(kind, name, known)
-    return [Cell(t, m, profile, variant) for t in task_names for m in methods]
+    return [
+        Cell(t, m, profile, variant)
+        for profile, names in tasks_of.items()
+        for t in names
+        for m in methods
+    ]
 
 
 def folder(profile: str, variant: str) -> Path:

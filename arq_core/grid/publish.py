@@ -29,31 +29,36 @@ def light(notebook: dict) -> dict:
 
 def lost(root: Path, cells: Sequence[Cell], folder: Path) -> tuple[list[Cell], str]:
     """(cells that clearly beat behaviour cloning in `folder` and no longer do, what is said of all
-    that are watched): regressions.compare.
+    that are watched, and of those that are not): regressions.compare, profile by profile.
     """
-    stored, paths = (
-        rows.read_rows(folder),
-        [root / plan.rows(c) for c in cells if (root / plan.rows(c)).exists()],
-    )
-    if not paths or not any(
-        row["method"] == "bc" and row["profile"] == cells[0].profile for row in stored
-    ):
-        return (
-            [],
-            "no stored rows of behaviour cloning at this profile: nothing to compare "
-            "the new rows with",
-        )
-    findings = regressions.compare(
-        stored, [row for path in paths for row in rows.read_file(path)], cells[0].profile
-    )
-    names = {(f.task, f.method, f.variant) for f in regressions.failures(findings, partial=True)}
-    return [c for c in cells if (c.task, c.method, c.variant) in names], regressions.report(
-        findings
-    )
+    stored = rows.read_rows(folder)
+    gone: list[Cell] = []
+    said: list[str] = []
+    for profile in dict.fromkeys(c.profile for c in cells):
+        there = [c for c in cells if c.profile == profile and (root / plan.rows(c)).exists()]
+        new = [row for c in there for row in rows.read_file(root / plan.rows(c))]
+        smoke = regressions.smoke_tests(new, profile)
+        watchable = {c.task for c in there} - set(smoke)
+        cloned = {r["task"] for r in stored if (r["method"], r["profile"]) == ("bc", profile)}
+        if watchable and cloned - set(regressions.smoke_tests(stored, profile)):
+            findings = regressions.compare(stored, new, profile)
+            names = {(f.task, f.method, f.variant) for f in regressions.failures(findings, True)}
+            gone += [c for c in there if (c.task, c.method, c.variant) in names]
+            said.append(regressions.report(findings, smoke=smoke))
+        elif watchable:
+            said.append(
+                f"profile {profile}: no stored rows of behaviour cloning: nothing to compare the "
+                "new rows with"
+            )
+        elif smoke:
+            said.append(f"not watched, smoke tests whose scores say nothing: {', '.join(smoke)}")
+    return gone, "\n".join(said)
 
 
 def scores(root: Path, cells: Sequence[Cell]) -> str:
-    """Mean and standard deviation over seeds of every finished cell, as text."""
+    """Mean and standard deviation over seeds of every finished cell, as text; a score that says
+    nothing is marked.
+    """
     found = rows.summary(
         [
             row
@@ -62,8 +67,9 @@ def scores(root: Path, cells: Sequence[Cell]) -> str:
             for row in rows.read_file(path)
         ]
     )
+    found[""] = ["smoke test" if smoke else "" for smoke in found["smoke_test"]]
     return (
-        found[["task", "method", "score", "score_std", "seeds", "episodes"]]
+        found[["task", "method", "score", "score_std", "seeds", "episodes", ""]]
         .round(2)
         .to_string(index=False)
     )

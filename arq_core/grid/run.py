@@ -7,14 +7,28 @@ import sys
 import time
 from pathlib import Path
 
-from arq_core.book import pages
-from arq_core.config import processes, settings
+from arq_core.book import board, pages
+from arq_core.config import processes, settings, surroundings
 from arq_core.config.files import write_atomic
+from arq_core.config.tasks import task, tasks
 from arq_core.grid import costs, driver, plan, slurm
 from arq_core.grid.driver import ENGINES, Request
 from arq_core.grid.publish import lost, publish, scores
 
-BOOK_PROFILE = "ci"  # of the book's own notebooks, whatever the rows' profile is
+# of the book's own notebooks: the one with all seeds, or the one with a single seed that is like it
+BOOK_PROFILES = ("ci", "page")
+OWN = "ours"  # suite of the problems that the book's notebooks train
+SMOKE_PROFILE = "toy"  # of the tasks that a grid has as smoke tests (workflow/grids.toml)
+
+
+def book_profile(root: Path) -> str:
+    """The profile of the book after a run: with all seeds where the grid has made the steps which
+    that needs of our own problems, so that they are not trained again; else with one.
+    """
+    full, single = BOOK_PROFILES
+    own = [name for name, row in tasks().items() if row.suite == OWN]
+    needed = plan.cells({full: own}, driver.defaults(root, full, "methods"))
+    return full if all(plan.finished(root, cell) for cell in needed) else single
 
 
 def _seeds(text: str) -> tuple[int, ...]:
@@ -49,14 +63,17 @@ def read_request(
     gpus: int = 0,
     cores: int = 0,
 ) -> Request:
-    """What is asked for, from texts as they are typed; no tasks or methods are the profile's."""
+    """What is asked for, from texts as they are typed; no tasks or methods are the profile's, and
+    then its smoke tests come with them.
+    """
     settings.pick("profile", profile, dict.fromkeys(settings.profiles()))
     settings.pick("engine", engine, dict.fromkeys(ENGINES))
-    chosen = {
-        what: _names(text) or driver.defaults(root, profile, what)
-        for what, text in (("tasks", tasks), ("methods", methods))
-    }
-    cells = plan.cells(chosen["tasks"], chosen["methods"], profile, variant)
+    tasks_of = {profile: _names(tasks) or driver.defaults(root, profile, "tasks")}
+    if not tasks and (smoke := driver.defaults(root, profile, "smoke")):
+        tasks_of[SMOKE_PROFILE] = smoke
+    cells = plan.cells(
+        tasks_of, _names(methods) or driver.defaults(root, profile, "methods"), variant
+    )
     return Request(tuple(cells), profile, variant, _seeds(seeds), engine, threads, gpus, cores)
 
 
@@ -70,13 +87,13 @@ def run(root: Path, request: Request, to_book: bool, results_folder: Path) -> bo
             )
         began, todo = time.monotonic(), driver.planned(root, request)
         cost = _cost(root, request, todo)
-        print(
-            f"{len(request.cells)} cells of profile {request.profile}. {_shown(request, cost)}",
-            flush=True,
-        )
+        print(f"{_counted(request)} {_shown(request, cost)}", flush=True)
         driver.room(root, cost)
-        code = driver.execute(root, request, len(todo), lock) if todo else 0
-        good = _report(root, request, results_folder, began)
+        if todo and (note := surroundings.no_compiler()):
+            print(note, file=sys.stderr, flush=True)
+        code = driver.execute(root, request, todo, lock) if todo else 0
+        with board.said_meanwhile("keeps the rows, and compares them with the stored ones"):
+            good = _report(root, request, results_folder, began)
         if code and good:
             print(
                 f"error: Snakemake ended with {code}; see {plan.GRID / 'snakemake.log'}",
@@ -84,7 +101,7 @@ def run(root: Path, request: Request, to_book: bool, results_folder: Path) -> bo
             )
         if to_book:
             # a book that is being built is waited for: hours of work may stand before this
-            pages.build(root, BOOK_PROFILE, wait=True)
+            pages.build(root, book_profile(root), wait=True)
     return good and not code
 
 
@@ -97,7 +114,18 @@ def planned(root: Path, request: Request, every: bool = False) -> str:
         if every
     ]
     cost = _shown(request, _cost(root, request, todo))
-    return "\n".join([*lines, f"{len(request.cells)} cells. {cost}"])
+    return "\n".join([*lines, f"{_counted(request)} {cost}"])
+
+
+def _counted(request: Request) -> str:
+    """How many cells are asked for, and which of them are smoke tests."""
+    smoke = dict.fromkeys(c.task for c in request.cells if _smoke(c))
+    told = f"; smoke tests, whose scores say nothing: {', '.join(smoke)}" if smoke else ""
+    return f"{len(request.cells)} cells of profile {request.profile}{told}."
+
+
+def _smoke(cell: plan.Cell) -> bool:
+    return settings.smoke_test(cell.profile, task(cell.task).group)
 
 
 def _cost(root: Path, request: Request, todo: list[tuple[str, plan.Cell]]) -> costs.Estimate:

@@ -56,7 +56,13 @@ CAPTIONS = {
     "own_datasets": "Our own datasets: normalised score. No number of the paper is of the same "
     "data.",
 }
-MARKS = {"reproduced": "r", "not reproduced": "n", "not comparable": "c", "failed": "f"}
+MARKS = {
+    "reproduced": "r",
+    "not reproduced": "n",
+    "smoke test": "s",
+    "not comparable": "c",
+    "failed": "f",
+}
 EXPLAINED = (
     "Mean ± standard deviation over seeds (ours with divisor n − 1). In the "
     "names of our lines: seeds × episodes, the least of the line; "

@@ -27,7 +27,7 @@ import pandas as pd
 from scipy import stats
 
 from arq_core.config.paths import given
-from arq_core.results.rows import read_rows
+from arq_core.results.rows import read_rows, smoke_test
 from arq_core.results.significance import Contrast, Mean, Seeds, contrast, holm, mean_over_seeds
 
 # the field's convention. In one set of stored rows of twenty a cell without an advantage is
@@ -171,12 +171,22 @@ def cells_of(rows: Sequence[dict], profile: str) -> dict[tuple, Seeds]:
     }
 
 
+def smoke_tests(rows: Sequence[dict], profile: str) -> list[str]:
+    """The tasks whose rows at a profile are smoke tests (rows.smoke_test), in order."""
+    seeds: dict[tuple, set[int]] = {}
+    for row in rows:
+        if row["profile"] == profile:
+            seeds.setdefault(tuple(row[name] for name in CELL), set()).add(row["seed"])
+    return sorted({c[0] for c, found in seeds.items() if smoke_test(c[0], profile, len(found))})
+
+
 def compare(
     stored: Sequence[dict], new: Sequence[dict], profile: str, over: str = "bc"
 ) -> list[Finding]:
     """Findings for two sets of rows (rows.read_rows) at a profile.
 
-    A cell is a task, fidelity, variant and method.
+    A cell is a task, fidelity, variant and method. Those that are smoke tests, in the stored rows
+    or by now, are left out: chance decides them, and each would blunt the test of all others.
     """
     known = sorted({row["profile"] for row in stored})
     if profile not in known:
@@ -198,7 +208,9 @@ def compare(
             f"new rows at {profile}: saw none, expected those of the run that is to be "
             "checked; was it another folder?"
         )
-    return judge(old, now, over)
+    left_out = smoke_tests(stored, profile)
+    ranked = ({c: s for c, s in cells.items() if c[0] not in left_out} for cells in (old, now))
+    return judge(*ranked, over)
 
 
 def failures(findings: Sequence[Finding], partial: bool = False) -> list[Finding]:
@@ -220,9 +232,20 @@ def describe(f: Finding, over: str = "bc") -> str:
     )
 
 
-def report(findings: Sequence[Finding], over: str = "bc") -> str:
-    """What was watched and what became of it, in words; cells that are not watched are counted, not
-    listed.
+def unwatched(findings: Sequence[Finding], over: str = "bc") -> list[str]:
+    """What is not watched, and why: a line for each reason, with its cells."""
+    why: dict[str, list[str]] = {}
+    for f in findings:
+        if f.verdict == UNWATCHED:
+            reason = f.note or f"the stored rows do not beat {over} clearly"
+            p = "" if f.note else f" (p {f.stored_p:.2g})"
+            why.setdefault(reason, []).append(f"{f.task} {f.method}{p}")
+    return [f"not watched, {reason}: {', '.join(cells)}" for reason, cells in why.items()]
+
+
+def report(findings: Sequence[Finding], over: str = "bc", smoke: Sequence[str] = ()) -> str:
+    """What was watched and what became of it, in words; then what is not watched, and why. `smoke`
+    are tasks whose rows are smoke tests.
     """
     watched = [f for f in findings if f.verdict != UNWATCHED]
     order = [LOST, MISSING, UNDECIDED, KEPT]
@@ -236,9 +259,11 @@ def report(findings: Sequence[Finding], over: str = "bc") -> str:
             "So nothing can be found lost: it takes more seeds, or an advantage, "
             "before there is something to watch."
         )
-    return "\n".join(
-        lines + [describe(f, over) for f in sorted(watched, key=lambda f: order.index(f.verdict))]
-    )
+    lines += [describe(f, over) for f in sorted(watched, key=lambda f: order.index(f.verdict))]
+    lines += unwatched(findings, over)
+    if smoke:
+        lines.append(f"not watched, smoke tests whose scores say nothing: {', '.join(smoke)}")
+    return "\n".join(lines)
 
 
 def check(
@@ -247,8 +272,9 @@ def check(
     """All of `arq compare`: print what became of watched cells of two folders; whether none
     failed.
     """
-    findings = compare(read_rows(given(stored)), read_rows(given(new)), profile, over)
-    print(report(findings, over), flush=True)
+    rows = read_rows(given(stored))
+    findings = compare(rows, read_rows(given(new)), profile, over)
+    print(report(findings, over, smoke_tests(rows, profile)), flush=True)
     if failed := failures(findings, partial):
         names = ", ".join(f"{f.task} {f.method} ({f.verdict})" for f in failed)
         print(

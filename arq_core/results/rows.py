@@ -16,8 +16,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from arq_core.config import settings
 from arq_core.config.files import files_in, read_text, write_atomic
 from arq_core.config.labels import FIDELITIES, PROFILES, VARIANTS
+from arq_core.config.tasks import listed
 from arq_core.results.records import JOB, ResultsError, read_run, run_path
 
 # the paper does not say; with 3 seeds the divisor n would give a std 18% smaller
@@ -221,12 +223,25 @@ def one_setting(rows: Sequence[dict]) -> list[dict]:
     return [row for row in rows if setting(row) == first]
 
 
+def smoke_test(task: str, profile: str, seeds: int) -> bool:
+    """Whether a job shows that everything runs, and its score says nothing: its profile is a smoke
+    test (profiles.toml), and the task's group no exception, or one with more seeds than the job
+    has. Never where a task or a profile is not ours.
+    """
+    known = listed().get(task)
+    if known is None or profile not in settings.profiles():
+        return False
+    excepted = not settings.smoke_test(profile, known["group"])
+    few = seeds < settings.budget(profile, known["group"]).seeds
+    return settings.smoke_test(profile, "") and (few or not excepted)
+
+
 def summary(rows: Sequence[dict]) -> pd.DataFrame:
     """One line per job: mean over a seed's episodes, then mean and std (divisor n - 1) over seeds.
     The std of one seed is NaN.
 
     `score` and `return_` have both; `success`, `length` and `in_support` the mean; `episodes` is
-    the number per seed (the least).
+    the number per seed (the least); `smoke_test` as the function of that name says.
     """
     keys = ["task", "fidelity", "profile", "variant", "method"]
     columns = keys + [
@@ -239,6 +254,7 @@ def summary(rows: Sequence[dict]) -> pd.DataFrame:
         "in_support",
         "seeds",
         "episodes",
+        "smoke_test",
     ]
     if not rows:
         return pd.DataFrame(columns=columns)
@@ -250,7 +266,9 @@ def summary(rows: Sequence[dict]) -> pd.DataFrame:
     out = jobs[measured].mean()
     out[["score_std", "return_std"]] = jobs[["score", "return_"]].std(ddof=STD_DDOF)
     out["seeds"], out["episodes"] = jobs.size(), jobs["episodes"].min()
-    return out.reset_index()[columns]
+    out = out.reset_index()
+    out["smoke_test"] = [smoke_test(j.task, j.profile, j.seeds) for j in out.itertuples()]
+    return out[columns]
 
 
 def episode_rows(

@@ -99,6 +99,7 @@ def judged(line: dict, ours: Ours | None, paper: Paper | None, failure: Mapping 
     )
     if ours is None:
         return cell | dict(state=said.word)
+    beside = (None, None) if ours.smoke_test else (cell["paper_mean"], cell["paper_std"])
     return cell | dict(
         state="value",
         mean=ours.mean,
@@ -107,7 +108,7 @@ def judged(line: dict, ours: Ours | None, paper: Paper | None, failure: Mapping 
         seeds=ours.seeds,
         episodes=ours.episodes,
         short=ours.short,
-        difference=verdicts.difference(ours.mean, ours.std, cell["paper_mean"], cell["paper_std"]),
+        difference=verdicts.difference(ours.mean, ours.std, *beside),
     )
 
 
@@ -164,7 +165,14 @@ def _our_lines(
                         runs.get(stem, {}).get("budget", {}), steps.get(task, {})
                     )
                     ours = Ours(
-                        job.score, job.score_std, job.seeds, job.episodes, profile, fidelity, short
+                        job.score,
+                        job.score_std,
+                        job.seeds,
+                        job.episodes,
+                        profile,
+                        fidelity,
+                        short,
+                        job.smoke_test,
                     )
                     line |= sources[task, profile, method, variant] | dict(jobs=(stem,))
                 out.append(judged(line, ours, papers.get((dataset, method)), failure))

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pandas as pd
 
 from arq_core.config.labels import GROUPS, METHODS
+from arq_core.results import verdicts
 from arq_core.results.paper import BLANK, CELL, paper_cells, paper_lines, published
 from arq_core.results.tables import judged, table_a4
 from arq_core.results.verdicts import Ours, Paper
@@ -134,5 +135,6 @@ def _total(head: dict, part: pd.DataFrame, n: int, paper: Paper | None) -> dict:
         head["profile"],
         head["fidelity"],
         joined["short"],
+        verdicts.SMOKE_TEST in set(part["verdict"]),
     )
     return judged(head | joined, total, paper, None)

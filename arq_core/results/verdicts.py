@@ -25,11 +25,14 @@ WORDS = {
     "reproduced": "at the paper's budget, on the paper's data, tests find no difference from "
     "the paper's mean, and our spread is not wider",
     "not reproduced": "at the paper's budget, on the paper's data, a test finds a difference",
+    "smoke test": "it ran from end to end, with a budget so small that the number says nothing: it "
+    "is set beside nothing, and no test uses it",
     "not comparable": "we have a number, but a smaller budget, other data or a gap in the "
     "paper's table forbids a verdict",
     "failed": "the last run of this cell ended in an error",
     "not run": "nobody has run it yet; this is not a zero",
 }
+SMOKE_TEST = "smoke test"
 # of each test: where nothing differs, about one cell in twenty is still called different by either
 LEVEL = 0.05
 PAPER_SEEDS = 3  # the paper's section 5: "100 episodes, 3 seeds"
@@ -53,6 +56,7 @@ class Ours:
     profile: str
     fidelity: str
     short: tuple[str, ...] = ()
+    smoke_test: bool = False  # rows.smoke_test
 
 
 @dataclass(frozen=True)
@@ -175,6 +179,12 @@ def verdict(ours: Ours | None, paper: Paper | None, failure: Mapping | None = No
         )
     if ours is None:
         return Verdict("not run", "No run of it is recorded.")
+    if ours.smoke_test:
+        return Verdict(
+            SMOKE_TEST,
+            f"Profile {ours.profile} has for this dataset a budget that shows whether everything "
+            "runs, and nothing else.",
+        )
     if why := _not_comparable(ours, paper):
         return Verdict("not comparable", " ".join(why))
     apart, most = ours.mean - paper.mean, margin(ours.std, ours.seeds, paper.std)

@@ -95,6 +95,7 @@ def test_a_table_waits_for_a_book_that_is_being_built(tmp_path, monkeypatch):
     monkeypatch.setattr(grid_run, "_cost", lambda *_: None)
     monkeypatch.setattr(grid_run, "_shown", lambda *_: "")
     monkeypatch.setattr(grid_run, "_report", lambda *_: True)
+    monkeypatch.setattr(grid_run, "book_profile", lambda root: "page")
     request = SimpleNamespace(engine="laptop", cells=(), profile="toy")
     assert grid_run.run(tmp_path, request, True, tmp_path) and asked == [{"wait": True}]
 

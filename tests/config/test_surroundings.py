@@ -107,3 +107,10 @@ def test_several_programs_share_the_cores_of_a_container(monkeypatch, given, eac
     surroundings.settle()
     assert os.environ["OMP_NUM_THREADS"] == (given or "6")
     assert surroundings.threads_of_each(3) == each
+
+
+@pytest.mark.parametrize("name, told", [("/no/such/g++", True), (sys.executable, False)])
+def test_a_missing_compiler_is_said_with_what_to_do(monkeypatch, name, told):
+    monkeypatch.setenv("CXX", name)
+    said = surroundings.no_compiler()
+    assert bool(said) is told and (not told or "install one" in said and name in said)

@@ -439,11 +439,10 @@ def test_forty_datasets_thirteen_methods_and_three_seeds_are_planned_with_their_
         "--seeds",
         "0,1,2",
     )
-    cells_ = plan.cells(published, [plan.SLUGS[m] for m in names], "paper")
+    cells_ = plan.cells({"paper": published}, [plan.SLUGS[m] for m in names])
     steps = {(c.task, s, "" if s in plan.SHARED else c.method) for c in cells_ for s in c.steps()}
-    assert len(cells_) == 40 * 13 and f"520 cells. {len(steps)} steps: about" in run.stdout, (
-        run.stdout + run.stderr
-    )
+    told = f"520 cells of profile paper. {len(steps)} steps: about"
+    assert len(cells_) == 40 * 13 and told in run.stdout, run.stdout + run.stderr
 
 
 def test_a_real_cell_from_data_to_rows_with_its_evidence(tmp_path):

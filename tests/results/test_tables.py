@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from example_rows import rows
+from example_rows import rows as example_rows
 
 from arq_core.book.tables import legend_html, number, to_html
 from arq_core.config import paths
@@ -23,7 +23,7 @@ from arq_core.results.verdicts import WORDS
 TASKS = {"door-human": "door-human-v0"}
 FAILURE = dict(
     task="door-human",
-    profile="ci",
+    profile="lite",
     method="s_psi",
     variant="released",
     step="policy",
@@ -31,6 +31,11 @@ FAILURE = dict(
     error="ValueError: no such <door>\n  at line 3",
     log="door-human.s_psi.policy.log",
 )
+
+
+def rows(scores, **changes):
+    """Of a profile whose scores mean something."""
+    return example_rows(scores, **dict(profile="lite") | changes)
 
 
 def test_table_2_is_table_a4_added_up_within_rounding():
@@ -77,7 +82,7 @@ def test_the_papers_door_row_is_beside_ours():
     assert ours.loc["arq+s_psi", ["mean", "n", "detail"]].tolist() == [
         9.0,
         "2 × 2",
-        "profile ci, released, rebuilt data",
+        "profile lite, released, rebuilt data",
     ]
     assert ours.loc["arq+s_psi", "std"] == pytest.approx(np.sqrt(8))
     assert set(ours.drop("arq+s_psi")["state"]) == {"not run"}
@@ -148,7 +153,7 @@ def test_a_zero_differs_from_not_run_illegible_and_not_reported():
     text = to_html(cells, "caption", "t")
     by_name = {r[0]: r for r in Rows(text).rows}
     head = by_name["dataset"]
-    ours = by_name["door-human-v0: ours, profile ci, released, rebuilt data"]
+    ours = by_name["door-human-v0: ours, profile lite, released, rebuilt data"]
     assert ours[head.index("ARQ + sψ")].startswith("0.0") and ours[head.index("IQL")] == "not run"
     assert (
         by_name["hopper-expert-v2: ours"][1].startswith("not run")
@@ -200,7 +205,7 @@ def test_our_total_needs_every_dataset():
     cells = table_2(some + rows([[2.0], [2.0]], task=list(tasks)[3], fidelity="official"), tasks)
     ours = cells[(cells["line"] == "ours") & (cells["state"] == "value")]
     assert ours[["dataset", "detail"]].values.tolist() == [
-        ["adroit-human (4 datasets)", "profile ci, released, official and rebuilt data"]
+        ["adroit-human (4 datasets)", "profile lite, released, official and rebuilt data"]
     ]
     total = ours.iloc[0]
     assert (
@@ -228,7 +233,7 @@ def test_a_cell_of_ours_has_everything_that_leads_back_to_its_rows():
     cells = table_a4(rows([[10.0, 12.0], [8.0, 6.0]]), TASKS, datasets=["door-human-v0"])
     cell = ours_of(cells, "arq+s_psi")
     assert (
-        cell["jobs"] == ("door-human.ci.arq+s_psi.released",)
+        cell["jobs"] == ("door-human.lite.arq+s_psi.released",)
         and cell["commits"] == ("abc",)
         and cell["data"] == ("0" * 64,)
     )
@@ -236,14 +241,14 @@ def test_a_cell_of_ours_has_everything_that_leads_back_to_its_rows():
         cell["difference"] == pytest.approx((9 - 10) / np.hypot(np.sqrt(8), 4.9))
         and cell["verdict"] == "not comparable"
     )
-    assert "profile ci" in cell["reason"] and "2 × 2" in cell["reason"]
+    assert "profile lite" in cell["reason"] and "2 × 2" in cell["reason"]
     text = to_html(cells, "caption", "t", "../evidence/")
     assert (
-        'href="../evidence/door-human.html#door-human.ci.arq+s_psi.released"><b>9.0</b> '
+        'href="../evidence/door-human.html#door-human.lite.arq+s_psi.released"><b>9.0</b> '
         "± 2.8</a>" in text
     )
     # the title, what the word opens, the list on paper
-    assert html.unescape(text).count("A smaller budget than the paper's: profile ci") == 3
+    assert html.unescape(text).count("A smaller budget than the paper's: profile lite") == 3
 
 
 def test_a_recorded_budget_below_the_papers_is_not_the_papers():
@@ -325,3 +330,13 @@ def test_tasks_name_datasets_of_the_paper():
 def test_no_number_of_the_paper_is_typed_into_a_page():
     for page in sorted((paths.DATA.parent / "book").glob("*.md")):
         assert not re.search(r"\d ± \d", page.read_text(encoding="utf-8")), page
+
+
+def test_the_number_of_a_smoke_test_is_called_so_stands_beside_nothing_and_is_not_bold():
+    cells = table_a4(rows([[10.0, 12.0], [8.0, 6.0]], profile="ci"), TASKS)
+    ours = cells[(cells["line"] == "ours") & (cells["state"] == "value")].iloc[0]
+    assert ours["verdict"] == "smoke test" and ours["mean"] == 9 and ours["difference"] is None
+    shown = to_html(cells, "caption", "a4")
+    assert "9.0 ± 2.8" in shown and "<b>9.0</b>" not in shown and "smoke test" in shown
+    assert "<b>9.0</b>" in to_html(table_a4(rows([[9.0]]), TASKS), "caption", "a4")
+    assert table_a4(rows([[9.0]]), TASKS)["verdict"].isin(["smoke test"]).sum() == 0

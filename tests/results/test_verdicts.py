@@ -153,6 +153,7 @@ def test_every_verdict_is_a_word_of_the_legend():
         verdict(FULL, None),
         verdict(None, CELL),
         verdict(None, CELL, dict(step="q", error="", log="")),
+        verdict(changed(smoke_test=True), CELL),
     ]
     assert [s.word for s in said] == [
         "reproduced",
@@ -160,4 +161,5 @@ def test_every_verdict_is_a_word_of_the_legend():
         "not comparable",
         "not run",
         "failed",
+        "smoke test",
     ] and {s.word for s in said} == set(WORDS)
