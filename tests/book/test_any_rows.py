@@ -87,7 +87,8 @@ def test_the_page_of_supports_is_made(made):
     lines, seeds = torch.linspace(-8, 0, 9), 2
     kept = torch.full((9, seeds), 0.4)
     given = dict(
-        np=np, lines=lines, log_epsilon=-5.0, kept=kept, recorded=kept, moments=[0], often=[0],
+        np=np, common=common, lines=lines, log_epsilon=-5.0, kept=kept, recorded=kept,
+        moments=[0], often=[0],
         actions=torch.zeros(1), profile="ci", glue=lambda *args, **given: None, torch=torch,
         hand=SimpleNamespace(seeds=(0, 1), budget=SimpleNamespace(score_steps=10)),
         cloned=SimpleNamespace(of_action=lambda x: torch.ones(2, 2, 4, 3)),

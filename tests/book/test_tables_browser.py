@@ -13,12 +13,12 @@ import sys
 import browser
 import numpy as np
 import pytest
-from example_rows import NAME, rows
+from example_rows import rows
 
 from arq_core.book.tables import number
 from arq_core.results.paper import published
 from arq_core.results.records import write_run
-from arq_core.results.rows import write_rows
+from arq_core.results.rows import file_name, write_rows
 
 ROOT = browser.ROOT
 PAGE = (
@@ -26,9 +26,10 @@ PAGE = (
     "A.4\n```\n\n```{table-2} Totals\n```\n\n```{table-own} Our "
     "own\n```\n\n```{table-files}\n```\n"
 )
+NAME = file_name("door-human", "lite", "arq+s_psi", "released")
 FAILED = dict(
     task="door-human",
-    profile="ci",
+    profile="lite",
     method="s_psi",
     variant="released",
     step="q",
@@ -55,7 +56,7 @@ def build(folder):
     kept.mkdir(parents=True)
     for name in ("published.csv", "tasks.csv"):
         shutil.copy(ROOT / "data" / name, folder / "data")
-    write_rows(kept / NAME, rows([[0.0, 0.0], [0.0, 0.0]]))
+    write_rows(kept / NAME, rows([[0.0, 0.0], [0.0, 0.0]], profile="lite"))
     write_run(kept / NAME, {"hyper": {"n": 30}, "budget": {"q_steps": 600}})
     three = np.repeat([[90.0], [88.0], [89.0]], 100, axis=1)
     full = dict(profile="paper", fidelity="official", task="hopper-expert-v2")
@@ -221,7 +222,7 @@ def test_filters_by_group_data_profile_and_verdict_with_a_live_count(opened):
         ("Data", "official", "hopper-expert-v2"),
         ("Data", "rebuilt", "door-human-v0"),
         ("Profile", "paper", "hopper-expert-v2"),
-        ("Profile", "ci", "door-human-v0"),
+        ("Profile", "lite", "door-human-v0"),
         ("Verdict", "reproduced", "hopper-expert-v2"),
         ("Verdict", "failed", "door-human-v0"),
     ):
@@ -233,7 +234,7 @@ def test_filters_by_group_data_profile_and_verdict_with_a_live_count(opened):
         )
         shown.a4.get_by_role("button", name="Show all").click()
         assert len(shown.blocks()) == 40
-    shown.choose("Profile", "ci")
+    shown.choose("Profile", "lite")
     shown.choose("Data", "official")
     assert shown.blocks() == [] and shown.said().startswith("0 of 40")
 
@@ -243,7 +244,7 @@ def test_every_verdict_looks_its_own_way_and_a_zero_like_a_number(opened):
     looks = shown.page.locator(".arq-legend").evaluate(
         "f => [...f.querySelectorAll('tbody tr td:first-child')].map(td => td.innerText.trim())"
     )
-    assert len(set(looks)) == len(looks) == 8
+    assert len(set(looks)) == len(looks) == 9
     door = shown.a4.locator("tbody[data-dataset='door-human-v0'] tr.arq-ours td")
     texts = door.all_inner_texts()
     assert (
@@ -272,7 +273,7 @@ def test_a_reason_opens_by_key_and_a_number_leads_to_its_evidence(opened):
     summary.press("Enter")
     assert (
         cell.locator("p").is_visible()
-        and "A smaller budget than the paper's: profile ci" in cell.locator("p").inner_text()
+        and "A smaller budget than the paper's: profile lite" in cell.locator("p").inner_text()
     )
     cell.get_by_role("link").first.click()
     assert html.unescape(shown.page.url).endswith(
@@ -333,7 +334,7 @@ def test_without_javascript_the_whole_table_is_there(opened):
 
 def test_paper_shows_all_whatever_was_filtered_with_the_reasons_as_a_list(opened):
     shown = opened()
-    shown.choose("Profile", "ci")
+    shown.choose("Profile", "lite")
     assert len(shown.blocks()) == 1
     shown.page.emulate_media(media="print")
     assert len(shown.blocks()) == 40 and not shown.a4.locator("form").is_visible()

@@ -559,7 +559,7 @@ def test_returns_of_every_listed_policy_are_kept(env):
     assert [r.mean for r in rungs] == sorted(r.mean for r in rungs)
 
 
-@pytest.mark.slow  # real files, which not everybody has, and a whole episode
+@pytest.mark.slow(reason="two whole episodes of real policies, which not everybody has")
 @pytest.mark.parametrize(
     "env, algorithm, expected", [("halfcheetah", "ppo", 5887), ("hopper", "trpo", 3624)]
 )

@@ -139,7 +139,7 @@ def test_bfloat16_is_used_only_where_the_processor_multiplies_in_it(
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
     assert machine.fast_precision("bfloat16", "cpu") == expected
     assert machine.fast_precision("float32", "cpu") == "float32"
-    assert experiment.prepare("maze", "ci", device="cpu").budget.precision == expected
+    assert experiment.prepare("maze", "lite", device="cpu").budget.precision == expected
 
 
 def library(path, share, age=3600):

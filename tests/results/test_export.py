@@ -13,14 +13,15 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
-from example_rows import NAME, rows
+from example_rows import rows
 
 from arq_core.__main__ import arq
 from arq_core.results import records, tables
 from arq_core.results.export import CAPTIONS, COLUMNS, export, to_latex, to_markdown
-from arq_core.results.rows import read_rows, write_rows
+from arq_core.results.rows import file_name, read_rows, write_rows
 
-OWN = "lift-ph-recollected.ci.arq+s_psi.released.jsonl"
+NAME = file_name("door-human", "lite", "arq+s_psi", "released")
+OWN = file_name("lift-ph-recollected", "lite", "arq+s_psi", "released")
 
 
 @pytest.fixture(scope="module")
@@ -30,19 +31,20 @@ def exported(tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("tables")
     results = folder / "results"
-    write_rows(results / NAME, rows([[10.0, 12.0], [8.0, 6.0]]))
+    write_rows(results / NAME, rows([[10.0, 12.0], [8.0, 6.0]], profile="lite"))
     write_rows(
         results / OWN,
         rows(
             [[50.0], [70.0]],
             task="lift-ph-recollected",
+            profile="lite",
             fidelity="recollected",
             dataset_sha256="1" * 64,
         ),
     )
     failed = dict(
         task="door-human",
-        profile="ci",
+        profile="lite",
         method="s_psi",
         variant="released",
         step="q",
