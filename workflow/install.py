@@ -19,7 +19,7 @@ from collections import deque
 from pathlib import Path
 
 NEEDS = ("constraints.txt", "pyproject.toml")
-EVERY = 4  # seconds between two lines of progress
+EVERY = 3  # seconds between two lines of progress
 LAST = 60  # lines that are shown of a command that failed
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-EVERY = 4.0  # seconds between two lines of a log
+EVERY = 3.0  # seconds between two lines of a log
 LONG = 60.0  # seconds; what takes longer is said before it begins
 UNKNOWN = 20.0  # seconds of something that was never measured
 WIDTH = 100  # of a line

@@ -17,7 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from arq_core.book import notebook, ready
-from arq_core.book.board import Board
+from arq_core.book.board import Board, said_meanwhile
 from arq_core.book.notebook import Cell, Job, RunError
 from arq_core.config import processes, surroundings
 
@@ -117,7 +117,8 @@ def run(
                     process = context.Process(
                         target=_run, args=(root, job, key, log, threads, os.getpid(), theirs)
                     )
-                    process.start()
+                    with said_meanwhile("imports what all of them need", at_once=False):
+                        process.start()  # the first: what they are forked from
                     # so that a process that dies ends the pipe
                     theirs.close()
                     running[ours] = job, log, process
