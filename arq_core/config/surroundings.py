@@ -137,7 +137,11 @@ def no_compiler() -> str:
     falls back to uncompiled programs; "" where there is one.
     """
     name = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
-    if shutil.which((shlex.split(name) or [name])[0]):
+    try:
+        first = (shlex.split(name) or [name])[0]  # "ccache g++"
+    except ValueError:  # a lone quote: of a folder's name
+        first = name
+    if shutil.which(name) or shutil.which(first):
         return ""
     return (
         f"note: saw no C++ compiler {name!r}: training and sampling run uncompiled, up to twice as "

@@ -109,8 +109,25 @@ def test_several_programs_share_the_cores_of_a_container(monkeypatch, given, eac
     assert surroundings.threads_of_each(3) == each
 
 
-@pytest.mark.parametrize("name, told", [("/no/such/g++", True), (sys.executable, False)])
+@pytest.mark.parametrize(
+    "name, told",
+    [
+        ("/no/such/g++", True),
+        ("/no/such/it's/g++", True),
+        ("sh", False),
+        ("sh -c g++", False),
+        (sys.executable, False),
+    ],
+)
 def test_a_missing_compiler_is_said_with_what_to_do(monkeypatch, name, told):
     monkeypatch.setenv("CXX", name)
     said = surroundings.no_compiler()
     assert bool(said) is told and (not told or "install one" in said and name in said)
+
+
+def test_a_compiler_in_a_folder_of_any_name_is_found(monkeypatch, tmp_path):
+    compiler = tmp_path / "it's here" / "g++"
+    compiler.parent.mkdir()
+    compiler.symlink_to(sys.executable)
+    monkeypatch.setenv("CXX", str(compiler))
+    assert surroundings.no_compiler() == ""
