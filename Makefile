@@ -66,7 +66,7 @@ book: $(STAMP)
 # Those that take minutes measure memory and kill what runs: one after the other. What pytest compiles of the tests is kept for the next time.
 test test-slow: export PYTHONDONTWRITEBYTECODE :=
 test: $(STAMP)
-	@$(PEERED) $(RUN) -m pytest $(or $(ARGS),-n auto --dist loadfile)
+	@$(PEERED) $(RUN) -m pytest $(or $(ARGS),-n auto --dist loadfile --no-loadscope-reorder)
 
 test-slow: $(STAMP)
 	@$(PEERED) $(RUN) -m pytest -m slow $(ARGS)

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 from contextlib import ExitStack
+from pathlib import Path
 
 import browser
 import jaxtyping
@@ -43,6 +44,27 @@ def pytest_configure(config):
     """Workers share the cores: each inherits how many threads it may use."""
     if workers := getattr(config.option, "numprocesses", None):
         os.environ[surroundings.THREADS] = surroundings.threads_of_each(workers)
+
+
+# begun first, the longest first: else one worker is left alone with one of them at the end
+LONGEST = (
+    "grid/test_grid.py",
+    "widgets/test_widgets_browser.py",
+    "book/test_any_rows.py",
+    "widgets/test_widgets_live.py",
+    "book/test_kernel.py",
+    "book/test_ready.py",
+    "book/test_tables_browser.py",
+    "datasets/test_fuzz_readers.py",
+    "grid/test_folders.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    """The files of LONGEST before all others (make test: --no-loadscope-reorder)."""
+    home = Path(__file__).parent
+    rank = {home / name: at for at, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -343,7 +343,7 @@ def test_make_calls_the_command_with_todays_variables(target, wanted):
 @pytest.mark.parametrize(
     "target, wanted",
     [
-        (["test"], "-m pytest -n auto --dist loadfile"),
+        (["test"], "-m pytest -n auto --dist loadfile --no-loadscope-reorder"),
         (["test", "ARGS=tests/theory -k 'a or b'"], "-m pytest tests/theory -k 'a or b'"),
         (["test-slow"], "-m pytest -m slow"),
     ],
