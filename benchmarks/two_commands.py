@@ -71,7 +71,8 @@ def followed(command: list, folder: Path, environment: dict, record: Path) -> fl
         for line in run.stdout:
             now = time.monotonic()
             longest, last = max(longest, now - last), now
-            out.write(f"{now - begun:7.1f}  {line.replace(str(folder), '.')}")
+            said = line.replace(folder.absolute().as_uri(), ".").replace(str(folder), ".")
+            out.write(f"{now - begun:7.1f}  {said}")
             print(line, end="", flush=True)
     if run.returncode:
         raise subprocess.CalledProcessError(run.returncode, command)
