@@ -202,7 +202,7 @@ def build_pages(root: Path, held: Sequence[int] = ()) -> Path:
     command = [
         sys.executable,
         "-c",
-        "from jupyter_book.cli.main import main; main()",
+        "import arq_core.config.lean; from jupyter_book.cli.main import main; main()",
         "build",
         "book",
         "--config",

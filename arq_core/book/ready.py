@@ -23,6 +23,7 @@ from typing import Any
 
 # what most notebooks import, and what runs them
 IMPORTED = (
+    "arq_core.config.lean",
     "papermill",
     "ipykernel.kernelapp",
     "matplotlib.pyplot",

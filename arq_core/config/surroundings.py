@@ -100,11 +100,14 @@ def begin_in_utf8() -> None:
 
 
 def settle() -> None:
-    """Give this process, and those that it starts, a home, a user's name, UTF-8 and threads.
+    """Give this process, and those that it starts, a home, a user's name, UTF-8 and threads; and
+    see that it imports little (`lean`).
 
     Nothing is changed that is there: a home is one that can be written to, and threads are bounded
     only where a container leaves fewer cores than the system shows.
     """
+    from arq_core.config import lean as lean
+
     if os.environ.get("HOME") == "":  # would be read as /
         del os.environ["HOME"]
     if not _usable(os.path.expanduser("~")):

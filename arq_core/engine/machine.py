@@ -8,6 +8,7 @@ clock.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import struct
@@ -16,6 +17,7 @@ import warnings
 from collections.abc import Callable
 from os import environ
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -71,7 +73,7 @@ def can_compile(device: str) -> bool:
 
         drop_half_written(Path(cache_dir_utils.cache_dir()))
         tracing.recompile_limit, compiling.deterministic = RECOMPILATIONS, True
-        torch.compile(lambda x: x.exp() + 1)(torch.zeros(8, device=device))
+        _try_a_program(device, compiling.cpp)
     except Exception as error:  # no compiler, no headers, no Triton: many types
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         warnings.warn(
@@ -82,6 +84,24 @@ def can_compile(device: str) -> bool:
         )
         return False
     return True
+
+
+def _try_a_program(device: str, choice: Any) -> None:
+    """A trivial program, compiled and run with the widest instructions that the processor names;
+    then, where that fails, with those for which the compiler passes torch's own trials.
+
+    The trials build and load a library for each set of instructions: ten seconds of a processor
+    where nothing is kept from before.
+    """
+    program = lambda x: x.exp() + 1
+    if device == "cpu" and choice.vec_isa_ok is None:  # None: nobody said
+        choice.vec_isa_ok = True
+        with contextlib.suppress(Exception):
+            torch.compile(program)(torch.zeros(8))
+            return
+        choice.vec_isa_ok = None
+        torch.compiler.reset()
+    torch.compile(program)(torch.zeros(8, device=device))
 
 
 def drop_half_written(folder: Path) -> list[Path]:

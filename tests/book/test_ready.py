@@ -30,6 +30,7 @@ def options(tree, where=""):
             yield f"{where}{name}", repr(value)
 
 from pandas._config import config
+OF_ITS_RUN = ("JPY_", "PYTEST_", "_")
 state = dict(
     matplotlib={k: repr(v) for k, v in matplotlib.rcParams.items()},
     pandas=dict(options(config._global_config)),
@@ -37,8 +38,9 @@ state = dict(
            str(torch.get_default_dtype())],
     paths=sys.path, cwd=os.getcwd(), method=multiprocessing.get_start_method(),
     interrupt=repr(signal.getsignal(signal.SIGINT)),
-    environment={k: v for k, v in os.environ.items() if not k.startswith("JPY_") and k != "_"},
-    main=sorted(n for n in globals() if not n.startswith("_")), session=os.getsid(0) == os.getpid(),
+    environment={k: v for k, v in os.environ.items() if not k.startswith(OF_ITS_RUN)},
+    main=sorted(n for n in globals() if not n.startswith(("_", "OF_"))),
+    session=os.getsid(0) == os.getpid(),
 )
 print("STATE" + json.dumps(state))
 """
@@ -56,39 +58,54 @@ def said(job):
     return "".join("".join(o.get("text", "")) for c in cells for o in c.get("outputs", ()))
 
 
-def test_a_forked_kernel_finds_all_that_one_that_was_started_finds(tmp_path, monkeypatch):
+RANDOM = "import random, numpy, torch; print(random.random(), numpy.random.rand(), torch.rand(1))"
+PLOT = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()"
+FORKED = dict(
+    state=STATE,
+    a=RANDOM,
+    b=RANDOM,
+    lost=PLOT.replace("plt.plot", "plt.switch_backend('svg')\nplt.plot"),
+    shown=PLOT,
+)
+
+
+@pytest.fixture(scope="module")
+def forked(tmp_path_factory):
+    """Notebooks whose kernels were forked from one process, by name, and what the run said of those
+    that failed.
+    """
+    folder = tmp_path_factory.mktemp("forked")
+    jobs = {name: job(folder, name, code) for name, code in FORKED.items()}
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(notebook.RunError) as failed:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        side_by_side.run(ROOT, [(one, "key") for one in jobs.values()], 2, folder / "logs")
+    return jobs, str(failed.value)
+
+
+def test_a_forked_kernel_finds_all_that_one_that_was_started_finds(forked, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    made = job(tmp_path, "forked", STATE), job(tmp_path, "started", STATE)
-    side_by_side.run(ROOT, [(made[0], "key")], 1, tmp_path / "logs")
-    notebook.run(ROOT, made[1], "key")
-    forked, started = (json.loads(said(j).split("STATE")[1]) for j in made)
-    for state in (forked, started):
+    notebook.run(ROOT, started := job(tmp_path, "started", STATE), "key")
+    states = [json.loads(said(j).split("STATE")[1]) for j in (forked[0]["state"], started)]
+    for state in states:
         state["pandas"]["display.encoding"] = state["pandas"]["display.encoding"].lower()
     flat = lambda state: {(k, x) for k, v in state.items() for x in map(str, _items(v))}
-    assert flat(forked) ^ flat(started) == set()
+    assert flat(states[0]) ^ flat(states[1]) == set()
 
 
 def _items(value):
     return value.items() if isinstance(value, dict) else [value]
 
 
-def test_two_forked_kernels_draw_other_numbers_where_started_ones_do(tmp_path):
-    code = "import random, numpy, torch; print(random.random(), numpy.random.rand(), torch.rand(1))"
-    made = [job(tmp_path, name, code) for name in "ab"]
-    side_by_side.run(ROOT, [(j, "key") for j in made], 2, tmp_path / "logs")
-    assert not set(said(made[0]).split()) & set(said(made[1]).split())
+def test_two_forked_kernels_draw_other_numbers_where_started_ones_do(forked):
+    jobs, _ = forked
+    assert not set(said(jobs["a"]).split()) & set(said(jobs["b"]).split())
 
 
-def test_figures_of_a_forked_kernel_are_counted(tmp_path):
-    lost = (
-        "import matplotlib.pyplot as plt\nplt.switch_backend('svg')\nplt.plot([1, 2])\nplt.show()"
-    )
-    shown = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()"
-    with pytest.raises(notebook.RunError, match="saw 0 figures, expected 1"):
-        side_by_side.run(ROOT, [(job(tmp_path, "lost", lost), "k")], 1, tmp_path / "logs")
-    fine = job(tmp_path, "fine", shown)
-    side_by_side.run(ROOT, [(fine, "k")], 1, tmp_path / "logs")
-    assert "image/" in fine.target.read_text(encoding="utf-8")
+def test_figures_of_a_forked_kernel_are_counted(forked):
+    jobs, failed = forked
+    assert "lost.ipynb: cell 0: saw 0 figures, expected 1" in failed
+    assert failed.count("figures, expected") == 1 and not jobs["lost"].target.exists()
+    assert "image/" in jobs["shown"].target.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("how", ["exit", "kill"])

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from arq_core.config import paths, surroundings
+from arq_core.config import lean, paths, surroundings
 
 ASK = r"""
 import getpass, os, pathlib
@@ -131,3 +131,21 @@ def test_a_compiler_in_a_folder_of_any_name_is_found(monkeypatch, tmp_path):
     compiler.symlink_to(sys.executable)
     monkeypatch.setenv("CXX", str(compiler))
     assert surroundings.no_compiler() == ""
+
+
+@pytest.mark.parametrize(
+    "first, spared",
+    [
+        ("from arq_core.config.surroundings import settle; settle()", True),
+        ("import arq_core.config.lean", True),
+        ("import arq_core", False),
+    ],
+)
+def test_our_processes_read_notebooks_without_what_is_slow_to_import(first, spared):
+    """And `import arq_core` takes nothing away from its user."""
+    read = "import nbformat; nbformat.validate(nbformat.v4.new_notebook()); import sys"
+    code = f"{first}; {read}; print(sys.modules.get({lean.MISSING!r}) is None)"
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=paths.root(), capture_output=True, encoding="utf-8"
+    )
+    assert run.stdout == f"{spared}\n", run.stderr

@@ -21,7 +21,7 @@ from arq_core.datasets.readers.demos import read_demos
 
 LAYOUTS = ("d4rl", "robomimic", "minari")
 QUICK, LONG = (
-    dict(d4rl=700, robomimic=500, filtered=300, minari=500, demos=3000),
+    dict(d4rl=300, robomimic=250, filtered=150, minari=300, demos=1500),
     dict(d4rl=30_000, robomimic=20_000, filtered=20_000, minari=20_000, demos=200_000),
 )
 

@@ -3,6 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -53,6 +54,32 @@ def test_without_a_compiler_a_warning_says_so_and_the_function_runs_as_it_is(mon
             )
     finally:
         machine.can_compile.cache_clear()
+
+
+@pytest.mark.parametrize("works, seen", [(True, [True]), (None, [True, None])])
+def test_the_widest_instructions_are_tried_first_and_then_those_that_pass_torchs_trials(
+    monkeypatch, works, seen
+):
+    """`works` is what has to be said of the instructions for a program to run."""
+    choice, tried = SimpleNamespace(vec_isa_ok=None), []
+
+    def compiles(f):
+        tried.append(choice.vec_isa_ok)
+        if choice.vec_isa_ok is not works:
+            raise RuntimeError("unrecognized option -mamx-tile")
+        return f
+
+    monkeypatch.setattr(torch, "compile", compiles)
+    machine._try_a_program("cpu", choice)
+    assert tried == seen and choice.vec_isa_ok is works
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_what_somebody_said_of_the_instructions_is_kept(monkeypatch, said):
+    choice = SimpleNamespace(vec_isa_ok=said)
+    monkeypatch.setattr(torch, "compile", lambda f: f)
+    machine._try_a_program("cpu", choice)
+    assert choice.vec_isa_ok is said
 
 
 def _q(data, h, b):

@@ -4,74 +4,32 @@ Snakemake takes a part of it for something else; where another program does, tha
 
 import fcntl
 import importlib.util
-import json
 import os
 import shlex
 import subprocess
 import sys
-import sysconfig
-import venv
 from pathlib import Path
 
 import pytest
-from grids import ROOT, scratch, steps_done
+from grids import ROOT, grid, scratch, steps_done, with_python
 
 from arq_core.grid import driver, plan
 from arq_core.grid.plan import Cell
-from arq_core.results import rows as results
 
 spec = importlib.util.spec_from_file_location("install", ROOT / "workflow/install.py")
 install = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(install)
-NAME = "it's {a} $b;&%d ünï"
-EVERY_SIGN = NAME + ' [x]*? "q`u\\e#1~ (y)'
-
-
-def checkout(folder, stand_ins):
-    """A scratch checkout with its own .venv, which finds this one's packages; its Python."""
-    root = scratch(folder, stand_ins)
-    venv.create(root / ".venv", symlinks=True)
-    python = root / ".venv/bin/python"
-    at = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    own = subprocess.run([python, "-c", at], capture_output=True, encoding="utf-8", check=True)
-    outer = sysconfig.get_path("purelib") + "\n"
-    Path(own.stdout.strip(), "outer.pth").write_text(outer, encoding="utf-8")
-    return root, python
-
-
-def arq(root, python, *arguments):
-    return subprocess.run(
-        [python, "-m", "arq_core", *arguments],
-        cwd=root,
-        capture_output=True,
-        encoding="utf-8",
-        env=os.environ
-        | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "ARQ_CACHE": str(root / "data/cache")},
-    )
+EVERY_SIGN = "it's {a} $b;&%d ünï [x]*? \"q`u\\e#1~ (y)"
 
 
 def test_a_table_is_made_in_a_folder_of_any_name(tmp_path):
-    root, python = checkout(tmp_path / EVERY_SIGN, stand_ins=True)
-    asked = ["table", "--profile", "toy", "--tasks", "bridge", "--methods", "bc", "--no-book"]
-    run = arq(root, python, *asked)
+    """By stand-ins; test_grid.py has a real cell."""
+    root = scratch(tmp_path / EVERY_SIGN)
+    asked = ["--profile", "toy", "--tasks", "bridge", "--methods", "bc", "--no-book"]
+    cache = str(root / "data/cache")
+    run = grid(root, *asked, python=with_python(root), ARQ_CACHE=cache)
     assert run.returncode == 0, run.stdout + run.stderr
     assert steps_done(root) == ["dataset bridge", "evaluate bridge bc", "policy bridge bc"]
-
-
-def test_notebooks_run_in_a_folder_of_any_name(tmp_path):
-    """A real cell and a real row, through papermill and a kernel."""
-    root, python = checkout(tmp_path / NAME, stand_ins=False)
-    asked = ["--profile", "toy", "--seeds", "5"]
-    run = arq(root, python, "table", *asked, "--tasks", "maze", "--methods", "random", "--no-book")
-    assert run.returncode == 0, run.stdout + run.stderr
-    path = root / "data/results/maze.toy.random.released.jsonl"
-    assert {row["seed"] for row in results.read_file(path)} == {5}
-    for kept in (root / "data/results/evidence").rglob("*.ipynb"):
-        assert str(root) not in json.loads(kept.read_text(encoding="utf-8")).__str__()
-    path.unlink()
-    run = arq(root, python, "row", "maze", *asked, "--method", "random")
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert {row["seed"] for row in results.read_file(path)} == {5}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
-from grids import ROOT, grid, scratch, steps_done
+from grids import ROOT, grid, scratch, steps_done, with_python
 from problems import chain, streams, tiny
 
 from arq_core.__main__ import arq
@@ -446,20 +446,14 @@ def test_forty_datasets_thirteen_methods_and_three_seeds_are_planned_with_their_
 
 
 def test_a_real_cell_from_data_to_rows_with_its_evidence(tmp_path):
-    """Through papermill, and again from the store alone: the same rows."""
-    root = scratch(tmp_path, stand_ins=False)
-    arguments = [
-        "--profile",
-        "toy",
-        "--tasks",
-        "maze",
-        "--methods",
-        "s_psi",
-        "--seeds",
-        "3",
-        "--no-book",
-    ]
-    run = grid(root, *arguments, ARQ_CACHE=str(tmp_path / "cache"))
+    """Through papermill and a kernel, in a folder of any name; again from the store alone, and as a
+    row: the same numbers.
+    """
+    root = scratch(tmp_path / "it's {a} $b;&%d ünï", stand_ins=False)
+    asked = ["--profile", "toy", "--seeds", "3"]
+    own = dict(python=with_python(root), ARQ_CACHE=str(tmp_path / "cache"))
+    table = [*asked, "--tasks", "maze", "--methods", "s_psi", "--no-book"]
+    run = grid(root, *table, **own)
     assert run.returncode == 0, run.stderr + run.stdout
     path = root / "data/results/maze.toy.s_psi.released.jsonl"
     rows, record = (
@@ -480,10 +474,17 @@ def test_a_real_cell_from_data_to_rows_with_its_evidence(tmp_path):
         assert any(cell.get("outputs") for cell in kept["cells"]) and str(
             tmp_path
         ) not in json.dumps(kept)
+    same = ("seed", "episode", "return_", "length", "score")
     for made in (root / "_build/grid/toy.released/maze").rglob("*.json"):
         made.unlink()
-    assert grid(root, *arguments, ARQ_CACHE=str(tmp_path / "cache")).returncode == 0
-    same = ("seed", "episode", "return_", "length", "score")
+    again = grid(root, *table, **own)
+    assert again.returncode == 0, again.stderr + again.stdout
+    assert [[r[k] for k in same] for r in results.read_file(path)] == [
+        [r[k] for k in same] for r in rows
+    ]
+    path.unlink()
+    row = grid(root, *asked, "--method", "s_psi", "maze", command="row", **own)
+    assert row.returncode == 0, row.stderr + row.stdout
     assert [[r[k] for k in same] for r in results.read_file(path)] == [
         [r[k] for k in same] for r in rows
     ]

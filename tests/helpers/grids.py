@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,10 +70,27 @@ def scratch(folder: Path, stand_ins: bool = True) -> Path:
     return folder
 
 
-def grid(root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    """`arq table` in a scratch checkout."""
+def with_python(root: Path) -> Path:
+    """The Python of a new .venv in a scratch checkout, which finds this one's packages."""
+    venv.create(root / ".venv", symlinks=True)
+    python = root / ".venv/bin/python"
+    at = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    own = subprocess.run([python, "-c", at], capture_output=True, encoding="utf-8", check=True)
+    outer = sysconfig.get_path("purelib") + "\n"
+    Path(own.stdout.strip(), "outer.pth").write_text(outer, encoding="utf-8")
+    return python
+
+
+def grid(
+    root: Path,
+    *arguments: str,
+    python: str | Path = sys.executable,
+    command: str = "table",
+    **environment: str,
+) -> subprocess.CompletedProcess:
+    """`arq table`, or another command, in a scratch checkout."""
     return subprocess.run(
-        [sys.executable, "-m", "arq_core", "table", *arguments],
+        [python, "-m", "arq_core", command, *arguments],
         cwd=root,
         capture_output=True,
         encoding="utf-8",

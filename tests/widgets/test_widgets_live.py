@@ -111,7 +111,12 @@ def notebooks(tmp_path_factory):
         yield address
 
 
-@pytest.mark.parametrize("name", [name for name, _, _ in browser.WIDGETS])
+# one of them shows what all have in common; what each computes is tested in a page of its own
+FIRST, *OTHERS = [name for name, _, _ in browser.WIDGETS]
+SLOW = pytest.mark.slow(reason="a kernel for each widget, whose code in JupyterLab is the same")
+
+
+@pytest.mark.parametrize("name", [FIRST, *(pytest.param(name, marks=SLOW) for name in OTHERS)])
 def test_in_jupyterlab_slider_and_trait_move_each_other(chromium, notebooks, name):
     from playwright.sync_api import expect
 
