@@ -73,13 +73,11 @@ def lerp(slow, fast, keep):
 
 def score_net(key, state_dim, action_dim, width, blocks):
     """Parameters of straightforward.ScoreNet."""
-    frequencies, time, inputs, out, *rest = jax.random.split(key, 4 + 4 * blocks)
-    layers = [linear(k, width, width) for k in rest]
+    frequencies, time, inputs, out, *rest = jax.random.split(key, 4 + 2 * blocks)
     return {
         "time": linear(time, width, width),
         "inputs": linear(inputs, action_dim + state_dim, width),
-        "of_time": layers[::2],
-        "dense": layers[1::2],
+        "dense": [linear(k, width, width) for k in rest],
         "out": linear(out, width, action_dim),
     }, 30 * jax.random.normal(frequencies, (width // 2,))
 
@@ -87,11 +85,11 @@ def score_net(key, state_dim, action_dim, width, blocks):
 def score_times_sigma(p, frequencies, a, s, t):
     """straightforward.ScoreNet.forward: a [R, A], s [R, S], t [R] -> [R, A]."""
     phase = 2 * jnp.pi * t[:, None] * frequencies
-    time = jax.nn.silu(affine(p["time"], jnp.concatenate([jnp.sin(phase), jnp.cos(phase)], -1)))
+    time = affine(p["time"], jnp.concatenate([jnp.sin(phase), jnp.cos(phase)], -1))
     h = affine(p["inputs"], jnp.concatenate([a, s], -1))
     for i in range(0, len(p["dense"]), 2):
-        u = affine(p["dense"][i], jax.nn.silu(h + affine(p["of_time"][i], time)))
-        h = h + affine(p["dense"][i + 1], jax.nn.silu(u + affine(p["of_time"][i + 1], time)))
+        u = affine(p["dense"][i], jax.nn.silu(h + time))
+        h = h + affine(p["dense"][i + 1], jax.nn.silu(u + time))
     return affine(p["out"], h)
 
 

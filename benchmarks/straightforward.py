@@ -46,17 +46,16 @@ class ScoreNet(nn.Module):
         self.register_buffer("frequencies", 30 * torch.randn(width // 2))
         self.time = nn.Linear(width, width)
         self.inputs = nn.Linear(action_dim + state_dim, width)
-        self.of_time = nn.ModuleList(nn.Linear(width, width) for _ in range(2 * blocks))
         self.dense = nn.ModuleList(nn.Linear(width, width) for _ in range(2 * blocks))
         self.out = nn.Linear(width, action_dim)
 
     def forward(self, a, s, t):
         phase = 2 * math.pi * t[:, None] * self.frequencies
-        time = F.silu(self.time(torch.cat([phase.sin(), phase.cos()], -1)))
+        time = self.time(torch.cat([phase.sin(), phase.cos()], -1))
         h = self.inputs(torch.cat([a, s], -1))
         for i in range(0, len(self.dense), 2):
-            u = self.dense[i](F.silu(h + self.of_time[i](time)))
-            h = h + self.dense[i + 1](F.silu(u + self.of_time[i + 1](time)))
+            u = self.dense[i](F.silu(h + time))
+            h = h + self.dense[i + 1](F.silu(u + time))
         return self.out(h)
 
 

@@ -98,13 +98,13 @@ class ScoreBehavior:
         return copy.deepcopy(self.net).to(ARITHMETIC[self.budget.precision])
 
     @cached_property
-    def _embed_time(self) -> Callable[[Tensor], list[Tensor]]:
+    def _embed_time(self) -> Callable[[Tensor], Tensor]:
         dtype, weight = ARITHMETIC[self.budget.precision], self.net.out.weight
 
         @torch.no_grad()
-        def embed(t: float) -> list[Tensor]:
+        def embed(t: float) -> Tensor:
             times = torch.full((len(weight), 1), t, device=weight.device)
-            return [x.to(dtype) for x in self.net.embed_time(times)]
+            return self.net.embed_time(times).to(dtype)
 
         remembered = lru_cache(maxsize=TIMES_REMEMBERED)(embed)
         return lambda t: remembered(float(t))
@@ -129,16 +129,18 @@ class ScoreBehavior:
         return self.of_action.inverse(x)
 
     @torch.no_grad()
-    def sample_with_log_prob(self, states: States, n: int,
-                             rng: Streams) -> tuple[Candidates, Values]:
-        """n actions for each state and their log-density, from one solve if "same_solve"."""
+    def sample_with_log_prob(self, states: States, n: int, rng: Streams,
+                             clip: bool = False) -> tuple[Candidates, Values]:
+        """n actions for each state and their log-density, from one solve if "same_solve"; with
+        `clip` in the box, see `types.Behavior`."""
+        box = 1.0 if clip else torch.inf
         if self.budget.density != "same_solve":
-            actions = self.sample(states, n, rng)
+            actions = self.sample(states, n, rng).clamp(-box, box)
             return actions, self.log_prob(actions, states, rng)
         x = self._noise(states, n, rng)
         x, log_prob = likelihood.sample_with_log_prob(
             self.score(states), self.sde, x, self._density_grid(), self._divergence(x, rng))
-        return self.of_action.inverse(x), log_prob
+        return self.of_action.inverse(x).clamp(-box, box), log_prob
 
     @torch.no_grad()
     def log_prob(self, actions: Candidates, states: States, rng: Streams) -> Values:

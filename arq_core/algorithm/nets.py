@@ -69,8 +69,8 @@ class Linear(nn.Module):
 
 
 class ScoreNet(nn.Module):
-    """The paper's score network (appendix A.2): residual blocks of two swish layers, each with the
-    time added before it.
+    """The paper's score network (appendix A.2): residual blocks of two swish layers, and one
+    embedding of the time, an affine map of Fourier features, added before each (released code).
 
     The first layer dense([a, s]) is kept as its two halves, so that the half that sees the state is
     computed once for all candidates and all solver steps. The output is sigma(t)·score(a, s, t).
@@ -85,51 +85,43 @@ class ScoreNet(nn.Module):
         self.time = Linear(width, width, rng)
         self.of_state = Linear(state_dim, width, rng)
         self.of_action = Linear(action_dim, width, rng, bias=False)
-        self.of_time = nn.ModuleList(Linear(width, width, rng) for _ in range(2 * blocks))
         self.dense = nn.ModuleList(Linear(width, width, rng) for _ in range(2 * blocks))
         self.out = Linear(width, action_dim, rng)
 
-    def embed_time(self, t: Float[Tensor, "E T"]) -> list[Float[Tensor, "E T W"]]:
-        """What each layer adds for times t."""
+    def embed_time(self, t: Float[Tensor, "E T"]) -> Float[Tensor, "E T W"]:
+        """What is added before every layer at times t."""
         phase = 2 * math.pi * t[..., None] * self.frequencies
-        embedding = F.silu(self.time(torch.cat([phase.sin(), phase.cos()], -1)))
-        if not t.is_cuda:
-            return [layer(embedding) for layer in self.of_time]
-        weight, bias = (torch.cat([getattr(layer, name) for layer in self.of_time], -1)
-                        for name in ("weight", "bias"))
-        # one product for all layers: each alone is too small for a GPU
-        return list(product(embedding, weight).add_(bias).chunk(len(self.of_time), -1))
+        return self.time(torch.cat([phase.sin(), phase.cos()], -1))
 
     def forward(self, actions: Float[Tensor, "E R A"], state: Float[Tensor, "E B W"],
-                time: list[Float[Tensor, "E T W"]]) -> Float[Tensor, "E R A"]:
+                time: Float[Tensor, "E T W"]) -> Float[Tensor, "E R A"]:
         """sigma·score for embedded states and times.
 
         B and T divide R: R/B consecutive rows share a state, and R/T a time.
         """
         h = _add_shared(self.of_action(actions), state)
         for i in range(0, len(self.dense), 2):
-            u = self.dense[i](F.silu(_add_shared(h, time[i])))
-            h = h + self.dense[i + 1](F.silu(_add_shared(u, time[i + 1])))
+            u = self.dense[i](F.silu(_add_shared(h, time)))
+            h = h + self.dense[i + 1](F.silu(_add_shared(u, time)))
         return self.out(h)
 
     def jvp(self, actions: Float[Tensor, "E R A"], state: Float[Tensor, "E B W"],
-            time: list[Float[Tensor, "E T W"]], tangents: Float[Tensor, "E P R A"],
+            time: Float[Tensor, "E T W"], tangents: Float[Tensor, "E P R A"],
             ) -> tuple[Float[Tensor, "E R A"], Float[Tensor, "E P R A"]]:
         """The output and its derivatives along action tangents, by one forward-mode pass."""
         h, dh = _add_shared(self.of_action(actions), state), self.of_action.linear(tangents)
         for i in range(0, len(self.dense), 2):
-            u, du = self._layer_jvp(i, h, dh, time)
-            u, du = self._layer_jvp(i + 1, u, du, time)
+            u, du = self._layer_jvp(self.dense[i], h, dh, time)
+            u, du = self._layer_jvp(self.dense[i + 1], u, du, time)
             h, dh = h + u, dh + du
         return self.out(h), self.out.linear(dh)
 
-    def _layer_jvp(self, i: int, h: Tensor, dh: Tensor,
-                   time: list[Tensor]) -> tuple[Tensor, Tensor]:
-        x = _add_shared(h, time[i])
+    def _layer_jvp(self, layer: nn.Module, h: Tensor, dh: Tensor,
+                   time: Tensor) -> tuple[Tensor, Tensor]:
+        x, layer = _add_shared(h, time), cast(Linear, layer)
         gate = torch.sigmoid(x)
         swish = x * gate
         slope = torch.addcmul(gate + swish, swish, gate, value=-1)      # gate + swish·(1 - gate)
-        layer = cast(Linear, self.dense[i])
         return layer(swish), layer.linear(slope[:, None] * dh)
 
 

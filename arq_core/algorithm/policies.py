@@ -53,10 +53,11 @@ def implicit_probabilities(values: Float[Tensor, "*rows n"], mask: Bool[Tensor, 
 
 @dataclass(frozen=True)
 class ImplicitPolicy:
-    """Eq. 6 with n fresh samples of beta at every state, not filtered if `log_epsilon` is None.
+    """Eq. 6 with n fresh samples of beta at every state, clipped to the box before density and Q
+    judge them, and not filtered if `log_epsilon` is None (released code).
 
-    Where no fresh sample is in the support the densest is taken. Without a Q (`q` None) it is the
-    cloned behaviour itself.
+    Where no sample is in the support the first is taken, a plain draw of beta. Without a Q (`q`
+    None) it is the cloned behaviour itself.
     """
 
     behavior: Behavior
@@ -79,21 +80,21 @@ class ImplicitPolicy:
 
     @torch.no_grad()
     def act(self, states: States, rng: Streams) -> Actions:
-        """An action for each state, clipped to the box."""
+        """An action for each state, in the box."""
         if self.q is None:
             return self.behavior.sample(states, 1, rng).squeeze(2).clamp(-1, 1)
         if self.log_epsilon is None:
-            candidates = self.behavior.sample(states, self.n, rng)
+            candidates = self.behavior.sample(states, self.n, rng).clamp(-1, 1)
             mask = torch.ones(candidates.shape[:3], dtype=torch.bool, device=candidates.device)
         else:
-            candidates, log_prob = self.behavior.sample_with_log_prob(states, self.n, rng)
+            candidates, log_prob = self.behavior.sample_with_log_prob(states, self.n, rng, True)
             mask = in_support(log_prob, self.log_epsilon)
-            densest = torch.nn.functional.one_hot(log_prob.argmax(-1), self.n).bool()
-            mask = torch.where(mask.any(-1, keepdim=True), mask, densest)
+            first = torch.arange(self.n, device=mask.device) == 0
+            mask = torch.where(mask.any(-1, keepdim=True), mask, first)
         p = implicit_probabilities(self.q(states, candidates), mask, self.alpha, self.logits)
         cumulative, u = p.cumsum(-1), 1 - rng.rand(states.shape[1])            # u is in (0, 1]:
         chosen = (cumulative < u[..., None] * cumulative[..., -1:]).sum(-1)    # never where p = 0
-        return nth(candidates, chosen).clamp(-1, 1)
+        return nth(candidates, chosen)
 
 
 class Head(nn.Module):

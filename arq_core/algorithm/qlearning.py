@@ -35,7 +35,8 @@ CRITIC_UNITS = 512        # machine.activations of a critic for such a row: two 
 
 @dataclass(frozen=True)
 class QEnsemble:
-    """C critics for each of E seeds, held as one batch of E·C networks. Values in reward units."""
+    """C critics for each of E seeds, one batch of E·C networks; values in reward units. Trained
+    ones are the target critics: those that policies ask (released code)."""
 
     net: Critic
     copies: int
@@ -202,4 +203,4 @@ def _fit(name: str, copies: int, rows: Int[Tensor, " R"], data: Transitions, hyp
                   rng=batches, store=store, before_step=before_step,
                   after_step=Averaging(q_target.net, net, hyper.polyak),
                   arithmetic=budget.precision)
-    return QEnsemble(net, copies, curve)
+    return QEnsemble(q_target.net, copies, curve)

@@ -147,11 +147,14 @@ class Pairs:
 
 @runtime_checkable
 class Behavior(Protocol):
-    """A model of beta(a|s), the behaviour policy, at raw states and actions; log-density [nats]."""
+    """A model of beta(a|s), the behaviour policy, at raw states and actions; log-density [nats].
+
+    `clip` moves samples into the box before their density is asked, where that is a solve of its
+    own; a density that comes with the sample is of the sample as drawn."""
 
     def sample(self, states: States, n: int, rng: Streams) -> Candidates: ...
-    def sample_with_log_prob(self, states: States, n: int,
-                             rng: Streams) -> tuple[Candidates, Values]: ...
+    def sample_with_log_prob(self, states: States, n: int, rng: Streams,
+                             clip: bool = False) -> tuple[Candidates, Values]: ...
     def log_prob(self, actions: Candidates, states: States, rng: Streams) -> Values: ...
 
 

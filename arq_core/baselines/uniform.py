@@ -27,7 +27,9 @@ class UniformBehavior:
     def sample(self, states: Tensor, n: int, rng: Streams) -> Tensor:
         return 2 * rng.rand(states.shape[1], n, self.action_dim) - 1
 
-    def sample_with_log_prob(self, states: Tensor, n: int, rng: Streams) -> tuple[Tensor, Tensor]:
+    def sample_with_log_prob(
+        self, states: Tensor, n: int, rng: Streams, clip: bool = False
+    ) -> tuple[Tensor, Tensor]:
         actions = self.sample(states, n, rng)
         return actions, self.log_prob(actions, states, rng)
 

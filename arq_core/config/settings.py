@@ -15,9 +15,9 @@ from arq_core.config.paths import DATA
 
 # raise it when a constant or formula of a training step changes: finished steps are then computed
 # again
-STEP_RECIPE = 3
+STEP_RECIPE = 4
 # likewise for episodes, their simulators and scores: the grid then runs them again
-EVALUATION_RECIPE = 1
+EVALUATION_RECIPE = 2
 SMOKE_TEST = "smoke_test"  # of profiles.toml: see `smoke_test`
 
 

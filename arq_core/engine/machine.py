@@ -246,7 +246,7 @@ def passes(
     f: Callable,
     net: torch.nn.Module,
     state: Float[Tensor, "EC B W"],
-    time: list[Tensor],
+    time: Float[Tensor, "EC 1 W"],
     x: Float[Tensor, "E B n A"],
     *tangents: Float[Tensor, "P E B n A"],
     copies: int,

@@ -44,13 +44,15 @@ COPIES = 12
 GPU_FILE = "data/benchmarks/speed_cuda.json"
 # of GPU_FILE: a step of so many score networks at once, the paper's arithmetic
 GPU_LINE, GPU_NETWORKS, GPU_BATCH = "behavior, float32", (3, 9), 512
+SCORE_WEIGHTS = 0.47e6  # of the score network, whose embedding of the time is one layer
+MEASURED_WEIGHTS = 0.86e6  # of the one in GPU_FILE: a layer of time more for each of the others
 FLOP = {  # a unit's, from the networks' numbers of weights
-    "behavior": 2 * 0.86e6 * HIDDEN_STEP,
-    "support": 2 * 0.86e6,
+    "behavior": 2 * SCORE_WEIGHTS * HIDDEN_STEP,
+    "support": 2 * SCORE_WEIGHTS,
     "q": 4 * 0.07e6 * HIDDEN_STEP,
     "q_beta": 2 * 0.07e6 * HIDDEN_STEP,
     "policy": 2 * PERCEPTRON * HIDDEN_STEP,
-    "evaluate": 2 * 0.86e6,
+    "evaluate": 2 * SCORE_WEIGHTS,
 }
 STEPS_OF = {
     "behavior": "score_steps",
@@ -163,7 +165,8 @@ def gpu_rates(root: Path) -> tuple[float, float]:
     small, large = GPU_NETWORKS
     seconds_of = {n: line[f"{n} seeds"]["milliseconds"] / 1e3 for n in GPU_NETWORKS}
     slope = (seconds_of[large] - seconds_of[small]) / (large - small)
-    return FLOP["behavior"] * GPU_BATCH / slope, seconds_of[small] - small * slope
+    measured = 2 * MEASURED_WEIGHTS * HIDDEN_STEP
+    return measured * GPU_BATCH / slope, seconds_of[small] - small * slope
 
 
 def gpu_seconds(

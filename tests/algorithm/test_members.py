@@ -42,6 +42,31 @@ def test_network_of_members_equals_each_alone(network):
         )
 
 
+@pytest.mark.parametrize("state_dim, action_dim", [(11, 3), (39, 28)])
+def test_score_network_has_the_weights_of_the_papers(state_dim, action_dim):
+    """Seven layers of 256 units (six of the blocks and the time's), the first and the last."""
+    net = ScoreNet(state_dim, action_dim, 256, 3, streams(0))
+    assert sum(p.numel() for p in net.parameters()) == (
+        7 * (256 * 256 + 256) + (action_dim + state_dim + 1) * 256 + (256 + 1) * action_dim
+    )
+
+
+def test_score_network_adds_one_embedding_of_the_time_before_every_layer():
+    net = ScoreNet(3, 2, 16, 3, streams(0)).double()
+    (a, s), t = (torch.randn(1, 5, d, dtype=torch.double) for d in (2, 3)), torch.tensor([[0.3]])
+    affine = lambda layer, x: x @ layer.weight + layer.bias
+    phase = 2 * torch.pi * t[..., None].double() * net.frequencies
+    time = affine(net.time, torch.cat([phase.sin(), phase.cos()], -1))
+    h = torch.cat([a, s], -1) @ torch.cat([net.of_action.weight, net.of_state.weight], 1)
+    h = h + net.of_state.bias
+    swish = torch.nn.functional.silu
+    for first, second in zip(net.dense[::2], net.dense[1::2], strict=True):
+        h = h + affine(second, swish(affine(first, swish(h + time)) + time))
+    torch.testing.assert_close(
+        net(a, net.of_state(s), net.embed_time(t.double())), affine(net.out, h)
+    )
+
+
 def test_score_network_shares_a_time_among_consecutive_rows():
     net = ScoreNet(3, 2, 16, 3, streams())
     x, s, t = torch.randn(2, 12, 2), torch.randn(2, 12, 3), torch.rand(2, 4)

@@ -53,8 +53,9 @@ class FixedBehavior:
     def sample(self, states, n, rng):
         return torch.tensor([-0.9, 0.1, 0.5, 3.0])[:, None].expand(*states.shape[:2], 4, 1)
 
-    def sample_with_log_prob(self, states, n, rng):
-        return self.sample(states, n, rng), self.log_prob(None, states, rng)
+    def sample_with_log_prob(self, states, n, rng, clip=False):
+        box = 1.0 if clip else math.inf
+        return self.sample(states, n, rng).clamp(-box, box), self.log_prob(None, states, rng)
 
     def log_prob(self, actions, states, rng):
         return self.log_probs.expand(*states.shape[:2], 4)
@@ -72,8 +73,16 @@ def test_filter_decides_what_the_implicit_policy_may_choose():
     )
 
 
-def test_without_a_candidate_in_support_the_densest_is_taken():
-    assert (_act([-9.0, -8.0, -7.0, -20.0], -5.0) == 0.5).all()
+def test_without_a_candidate_in_support_one_draw_of_beta_is_taken():
+    """The first, whatever Q and the densities say: draws are exchangeable."""
+    assert (_act([-9.0, -8.0, -7.0, -20.0], -5.0) == -0.9).all()
+
+
+def test_q_judges_the_action_that_is_taken():
+    """The candidate at 3 is worth most as it was drawn, and least once it is in the box."""
+    of_drawn_and_clipped = lambda s, a: torch.where(a[..., 0] == 1.0, -1.0, a[..., 0])
+    for log_epsilon in (-5.0, None):
+        assert (_act([0.0, 0.0, 0.0, 0.0], log_epsilon, q=of_drawn_and_clipped) == 0.5).all()
 
 
 def test_implicit_policy_samples_with_the_probabilities_of_eq6():

@@ -13,6 +13,7 @@ from arq_core.algorithm.qlearning import (
     bootstrap_paper,
     bootstrap_released,
     fit_q,
+    fit_q_beta,
     next_values,
     policy_evaluation_loss,
     target,
@@ -113,3 +114,22 @@ def test_q_of_a_terminal_bandit_is_its_reward():
     q = fit_q(data, support, replace(h, batch=64), b, streams(), NoStore(), {})
     s, a = data.states[data.state].expand(2, -1, -1), data.actions.expand(2, -1, -1)[:, :, None]
     assert (q(s, a)[..., 0] - data.rewards).abs().mean() < 0.05
+
+
+@pytest.mark.parametrize("fit", ["q", "q_beta"])
+def test_policies_ask_the_target_critics(fit):
+    """With a target that never moves they are the critics of the beginning."""
+    data, (h, b) = chain(), tiny(q_steps=20, q_beta_steps=20)
+    h = replace(h, polyak=1.0, q_lr=0.1, q_beta_lr=0.1)
+    support = SupportSet(
+        torch.zeros(2, len(data.states), h.n, 2), torch.zeros(2, len(data.states), h.n)
+    )
+    copies = {"q": 2, "q_beta": 1}[fit]
+    q = (
+        fit_q(data, support, h, b, streams(), NoStore(), {})
+        if fit == "q"
+        else fit_q_beta(data, h, b, streams(), NoStore())
+    )
+    before = Critic(3, 2, streams().fork(fit, "weights", copies=copies))
+    for name, x in before.named_parameters():
+        torch.testing.assert_close(dict(q.net.named_parameters())[name], x)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from problems import chain, streams, tiny
 
-from arq_core.algorithm.behavior import fit_behavior
+from arq_core.algorithm.behavior import fit_behavior, with_budget
 from arq_core.algorithm.support import (
     STATES_PER_BLOCK,
     in_support_share,
@@ -90,13 +90,24 @@ def test_pieces_of_a_pass_change_nothing_but_rounding(behavior, monkeypatch):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("density", ["multistep", "rk45"])
+def test_a_clipped_sample_is_judged_where_it_is_taken(behavior, density):
+    """The density is that of the action in the box; without `clip` that of the sample as drawn."""
+    solved = with_budget(behavior, density=density, probes=0)
+    states = torch.randn(1, 30, 3).expand(2, -1, -1)
+    for clip in (False, True):
+        actions, log_prob = solved.sample_with_log_prob(states, 4, streams(), clip)
+        torch.testing.assert_close(solved.log_prob(actions, states, streams()), log_prob)
+        assert (actions.abs().max() <= 1) == clip
+
+
 class Stops:
     """A behaviour that is interrupted at its third block, and counts."""
 
     def __init__(self, behavior):
         self.behavior, self.calls = behavior, 0
 
-    def sample_with_log_prob(self, states, n, rng):
+    def sample_with_log_prob(self, states, n, rng, clip=False):
         self.calls += 1
         if self.calls == 3:
             raise KeyboardInterrupt
@@ -198,7 +209,7 @@ SCRIPT = """
     import torch
     from problems import chain, streams, tiny
     from arq_core.engine.filestore import FileStore
-    from arq_core.algorithm.behavior import fit_behavior
+    from arq_core.algorithm.behavior import fit_behavior, with_budget
     from arq_core.algorithm.support import sample_support
     from arq_core.engine.store import NoStore
     h, b = tiny()

@@ -17,9 +17,9 @@ def test_what_is_drawn_at_a_step_of_an_episode_is_declared(method, monkeypatch):
     drawn = set()
 
     def watched(draw):
-        def call(self, states, n, rng):
+        def call(self, states, n, rng, *clip):
             drawn.add(n)
-            return draw(self, states, n, rng)
+            return draw(self, states, n, rng, *clip)
 
         return call
 

@@ -110,7 +110,7 @@ class Drawn:
     def sample(self, states, n, rng):
         return torch.linspace(-1, 1, n).expand(*states.shape[:2], n)[..., None]
 
-    def sample_with_log_prob(self, states, n, rng):
+    def sample_with_log_prob(self, states, n, rng, clip=False):
         return self.sample(states, n, rng), self.log_prob.expand(*states.shape[:2], n)
 
 
