@@ -16,7 +16,7 @@ from arq_core.algorithm.sde import VPSDE, Times, power_grid
 from arq_core.algorithm.types import Candidates, DataError, Pairs, States, Transitions, Values
 from arq_core.config.hyper import Budget, Hyper
 from arq_core.engine.machine import BACK_AND_FORTH, activations, compiled_with_gathering, passes
-from arq_core.engine.store import Store, fingerprint
+from arq_core.engine.store import Store
 from arq_core.engine.streams import Streams
 from arq_core.engine.train import SCHEDULES, Averaging, train, warmed_up
 
@@ -176,32 +176,12 @@ def fit_behavior(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams,
     """Train s_psi: Adam, each member's batches with replacement, weights averaged by `ema`."""
     of_state, of_action = Normalizer.of(data.states[data.state]), Normalizer.of(data.actions)
     pairs = Pairs(of_state(data.states), of_action(data.actions), data.state)
-    key = _key(data.fingerprint(), hyper, budget, rng)
-    average, _, curve = _match_scores(pairs, key, hyper, budget, rng, store)
+    key = key_of_scores(data.fingerprint(), hyper, budget, rng)
+    average, _, curve = match_scores(pairs, key, hyper, budget, rng, store)
     return ScoreBehavior(average, hyper.ensemble, of_state, of_action, budget, curve)
 
 
-def fit_members(states: Float[Tensor, "E M S"], actions: Float[Tensor, "E M A"], hyper: Hyper,
-                budget: Budget, rng: Streams, store: Store,
-                keep_at: Sequence[int] = ()) -> dict[int, ScoreBehavior]:
-    """`fit_behavior` for members that have data of their own, standardised member by member: E
-    problems trained as one batch. Returns the models by the number of steps taken: at each of
-    `keep_at` on the way, and the final one last. They are to be looked at, by a solve or two."""
-    if wrong := [k for k in keep_at if not 0 <= k < budget.score_steps]:
-        last = budget.score_steps - 1
-        raise ValueError(f"keep_at: saw {wrong}, expected steps from 0 to {last}.")
-    of_state, of_action = (Normalizer.of(x, keepdim=True) for x in (states, actions))
-    member = torch.arange(len(rng), device=rng.device).repeat_interleave(hyper.ensemble)[:, None]
-    pairs = Pairs(of_state(states), of_action(actions), None, member)
-    key = _key(fingerprint(dict(states=states, actions=actions)), hyper, budget, rng)
-    average, kept, curve = _match_scores(
-        pairs, dict(key, keep_at=list(keep_at)), hyper, budget, rng, store, keep_at)
-    of_action = Normalizer(of_action.mean[:, None], of_action.scale[:, None])     # [E 1 1 A]
-    return {k: ScoreBehavior(net, hyper.ensemble, of_state, of_action, budget, curve, calls=50)
-            for k, net in [*kept.items(), (budget.score_steps, average)]}
-
-
-def _key(data: str, hyper: Hyper, budget: Budget, rng: Streams) -> dict:
+def key_of_scores(data: str, hyper: Hyper, budget: Budget, rng: Streams) -> dict:
     """What the weights depend on. The paper's schedule and times are not said: older steps keep
     their names."""
     ours = dict(schedule=(hyper.score_schedule, "constant"), time_power=(hyper.time_power, 1.0))
@@ -218,8 +198,8 @@ def loss_of_pairs(net: ScoreNet, pairs: Pairs, m: Int[Tensor, "EC B"], t: Float[
     return loss(net, *pairs[m], t, z, sde)
 
 
-def _match_scores(pairs: Pairs, key: dict, hyper: Hyper, budget: Budget, rng: Streams, store: Store,
-                  keep_at: Sequence[int] = ()) -> tuple[ScoreNet, dict[int, ScoreNet], Tensor]:
+def match_scores(pairs: Pairs, key: dict, hyper: Hyper, budget: Budget, rng: Streams, store: Store,
+                 keep_at: Sequence[int] = ()) -> tuple[ScoreNet, dict[int, ScoreNet], Tensor]:
     """Minimise S3: the averaged weights, copies of them at steps `keep_at`, the loss curve."""
     (m, action_dim), state_dim = pairs.actions.shape[-2:], pairs.states.shape[-1]
     members = rng.fork("behavior", copies=hyper.ensemble)

@@ -23,7 +23,7 @@ from arq_core.algorithm.types import (
 )
 from arq_core.config.hyper import Budget, Hyper
 from arq_core.engine import machine
-from arq_core.engine.store import Store
+from arq_core.engine.store import Store, fingerprint
 from arq_core.engine.streams import Streams
 from arq_core.engine.train import Averaging, Kept, precision, train
 
@@ -124,8 +124,12 @@ def next_values(q_target: QEnsemble, data: Transitions, support: SupportSet,
 
 
 def fit_q(data: Transitions, support: SupportSet, hyper: Hyper, budget: Budget, rng: Streams,
-          store: Store, key: dict) -> QEnsemble:
+          store: Store, key: dict, start: QEnsemble | None = None,
+          kept: dict[int, QEnsemble] | None = None) -> QEnsemble:
     """ARQ's policy evaluation: two critics, polyak targets, Eq. 5 in `hyper.variant`.
+
+    It goes on from the critics `start`, where there are some, and puts those of the steps that are
+    the keys of `kept` into it.
 
     With `budget.target_every` = 1 each batch's bootstrap is computed for that batch. Otherwise
     v(s') of the whole dataset is refreshed from the target critics every so many steps: the same
@@ -151,12 +155,15 @@ def fit_q(data: Transitions, support: SupportSet, hyper: Hyper, budget: Budget, 
     key = dict(key, variant=hyper.variant, k=hyper.k, log_epsilon=hyper.log_epsilon,
                target_every=every, lr=hyper.q_lr, steps=budget.q_steps)
     how = (bootstrap,) if every == 1 else (lambda q_target, m: v.gather(1, m), refresh)
-    return _fit("q", CRITICS, rows, data, hyper, budget, rng, store, key, v, *how)
+    return fit_critics("q", CRITICS, rows, data, hyper, budget, rng, store, key, v, *how,
+                       start=start, kept=kept)
 
 
-def fit_q_beta(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams,
-               store: Store) -> QEnsemble:
-    """Q_beta by SARSA on (s, a, r, s', a'): one critic and a target network (appendix A.2).
+def fit_q_beta(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store,
+               start: QEnsemble | None = None,
+               kept: dict[int, QEnsemble] | None = None) -> QEnsemble:
+    """Q_beta by SARSA on (s, a, r, s', a'): one critic and a target network (appendix A.2); `start`
+    and `kept` as in `fit_q`.
 
     Transitions that neither end the process nor have a next action carry no target and are left
     out; DataError where none is left.
@@ -171,18 +178,24 @@ def fit_q_beta(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams,
         size = dict(units=hyper.batch * len(rng) * CRITIC_UNITS, calls=budget.q_beta_steps)
         values = machine.compiled(sarsa_values, rng.device, **size)
     key = dict(lr=hyper.q_beta_lr, steps=budget.q_beta_steps)
-    return _fit("q_beta", 1, usable, data, hyper, budget, rng, store, key, None,
-                lambda q_target, m: values(q_target, data, m))
+    return fit_critics("q_beta", 1, usable, data, hyper, budget, rng, store, key, None,
+                       lambda q_target, m: values(q_target, data, m), start=start, kept=kept)
 
 
-def _fit(name: str, copies: int, rows: Int[Tensor, " R"], data: Transitions, hyper: Hyper,
-         budget: Budget, rng: Streams, store: Store, key: dict, v: Tensor | None,
-         bootstrap: Callable, refresh: Callable = lambda q_target, taken: None) -> QEnsemble:
+def fit_critics(name: str, copies: int, rows: Int[Tensor, " R"], data: Transitions, hyper: Hyper,
+                budget: Budget, rng: Streams, store: Store, key: dict, v: Tensor | None,
+                bootstrap: Callable, refresh: Callable = lambda q_target, taken: None,
+                start: QEnsemble | None = None,
+                kept: dict[int, QEnsemble] | None = None) -> QEnsemble:
     """Minimise Eq. 5 on transitions `rows` with v(s') = bootstrap(q_target, m); `v` is kept."""
     batches, weights = rng.fork(name), rng.fork(name, "weights", copies=copies)
     net = Critic(data.states.shape[1], data.actions.shape[1], weights).to(rng.device)
+    if start:
+        net.load_state_dict(start.net.state_dict())
+        key = dict(key, start=fingerprint(start.net.state_dict()))
     q = QEnsemble(net, copies)
     q_target = QEnsemble(copy.deepcopy(net).requires_grad_(False), copies)
+    seen = {k: copy.deepcopy(q_target.net) for k in kept or ()}
     squared_error = machine.compiled_with_gathering(
         loss_of_rows, policy_evaluation_loss, rng.device,
         calls=key["steps"], units=machine.BACK_AND_FORTH * hyper.batch * machine.activations(net))
@@ -193,14 +206,20 @@ def _fit(name: str, copies: int, rows: Int[Tensor, " R"], data: Transitions, hyp
 
     @torch.no_grad()
     def before_step(taken: int) -> None:
+        if taken in seen:
+            seen[taken].load_state_dict(q_target.net.state_dict())
         with precision(budget.precision, rng.device):
             refresh(q_target, taken)
 
     key = dict(key, data=data.fingerprint(), seeds=rng.seeds, gamma=hyper.gamma, batch=hyper.batch,
                polyak=hyper.polyak, precision=budget.precision)
+    key = dict(key, kept=list(seen)) if seen else key
     modules = dict(q=net, target=q_target.net) | ({} if v is None else dict(v=Kept(v)))
+    modules |= {f"at_{k}": x for k, x in seen.items()}
     curve = train(name, key, modules, loss, trained="q", lr=key["lr"], steps=key["steps"],
                   rng=batches, store=store, before_step=before_step,
                   after_step=Averaging(q_target.net, net, hyper.polyak),
                   arithmetic=budget.precision)
+    if kept is not None:
+        kept.update({k: QEnsemble(x, copies) for k, x in seen.items()})
     return QEnsemble(q_target.net, copies, curve)

@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from arq_core.algorithm.behavior import ScoreBehavior, fit_members, with_budget
+from arq_core.algorithm.behavior import ScoreBehavior, with_budget
 from arq_core.config.hyper import Budget, Hyper
+from arq_core.densities.members import fit_members
 from arq_core.densities.quality import Grid, of_samples, on_grid
 from arq_core.densities.segments import FIGURE_A1, samples, state_features
 from arq_core.engine.store import Store

@@ -5,12 +5,12 @@ function view(data, state, frame) {
   const kept = density.map((v) => v >= e), m = kept.filter(Boolean).length;
   const order = q.map((_, i) => i).sort((i, j) => q[j] - q[i]), rank = order.map((_, i) => i + 1);
   const inside = order.filter((i) => kept[i]);
-  const { paper, released } = bootstraps(), p = probabilities(m ? kept : density.map((_, i) => i === density.indexOf(Math.max(...density)))), all = probabilities(q.map(() => true));
+  const { paper, released } = bootstraps(), p = probabilities(m ? kept : density.map((_, i) => i === 0)), all = probabilities(q.map(() => true));
   values();
   chances();
   const value = ([v, whose]) => `${fixed(v, digits)} (${whose})`;
   const finding = `${data.words.states[u]}: ${m} of ${n} candidates are in support; with K = ${k} the paper bootstraps from ${value(paper)}, the released code from ${value(released)}; ` +
-    `at α = ${fixed(alpha, Math.max(0, 1 - Math.floor(log_alpha)))} Eq. 6 ${m ? "" : "takes the densest and "}gives the likeliest candidate ${percent(Math.max(...p), 1)} and chooses as if among ` +
+    `at α = ${fixed(alpha, Math.max(0, 1 - Math.floor(log_alpha)))} Eq. 6 ${m ? "" : "takes the first, a plain draw, and "}gives the likeliest candidate ${percent(Math.max(...p), 1)} and chooses as if among ` +
     `${fixed(effective(p), 1)} equal ones, without the filter ${percent(Math.max(...all), 1)} and ${fixed(effective(all), 1)}.`;
   const own = `a′ is the data's own next action, log-density ${fixed(data.log_prob_data.values[u], 1)}; the released code adds it to the candidates without filtering it.`;
   return { finding, note: [own, data.words.note].join(" ").trim() };

@@ -93,16 +93,12 @@ class Backup(Widget):
         return {"paper": kth, "released": kth if m >= self.k and kth[0] >= of_data else data}
 
     def probabilities(self, filtered: bool = True) -> np.ndarray:
-        """Eq. 6 over the present candidates, [N]: those in support (the densest where none is), or
+        """Eq. 6 over the present candidates, [N]: those in support (the first where none is), or
         all of them.
         """
-        q, log_prob, kept = self._row("q"), self._row("log_prob"), self._kept()
+        q, kept = self._row("q"), self._kept()
         kept = (
-            np.ones_like(kept)
-            if not filtered
-            else kept
-            if kept.any()
-            else np.arange(len(q)) == log_prob.argmax()
+            np.ones_like(kept) if not filtered else kept if kept.any() else np.arange(len(q)) == 0
         )
         weight = np.where(
             kept, np.exp(np.minimum(10.0**self.log_alpha * (q - q[kept].max()), 0)), 0
@@ -121,7 +117,7 @@ class Backup(Widget):
             f"{self.words['states'][self.state_index]}: {m} of {n} candidates are in "
             f"support; with K = {self.k} the paper bootstraps from {paper}, the "
             f"released code from {released}; at α = {alpha} Eq. 6 "
-            f"{'' if m else 'takes the densest and '}gives the likeliest candidate "
+            f"{'' if m else 'takes the first, a plain draw, and '}gives the likeliest candidate "
             f"{percent(p.max(), 1)} and chooses as if among {fixed(_effective(p), 1)} "
             f"equal ones, without the filter {percent(free.max(), 1)} and "
             f"{fixed(_effective(free), 1)}."

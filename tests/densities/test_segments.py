@@ -7,10 +7,10 @@ import torch
 from problems import streams, tiny
 from torch import nn
 
-from arq_core.algorithm.behavior import fit_members
 from arq_core.algorithm.nets import Normalizer
 from arq_core.config import settings
 from arq_core.densities import figure_a1
+from arq_core.densities.members import fit_members
 from arq_core.densities.quality import Grid, kl_divergence, of_samples, on_grid, total_variation
 from arq_core.densities.segments import FIGURE_A1, SegmentDensity, samples
 from arq_core.engine.filestore import FileStore

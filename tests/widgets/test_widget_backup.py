@@ -127,7 +127,7 @@ def test_without_a_candidate_in_support_it_takes_the_one_that_the_policy_takes()
     )
     assert (
         "0 of 12 candidates are in support" in shown.finding()
-        and "takes the densest" in shown.finding()
+        and "takes the first, a plain draw" in shown.finding()
     )
 
 
