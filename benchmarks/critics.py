@@ -4,8 +4,10 @@ returns, each with what it says along the demonstrations and with episodes of it
     python benchmarks/critics.py [PART ...]
 
 PART is one of sarsa, returns, decay, arq (default: all, one after the other; parts share the score
-model and write into one file). Steps that are finished are loaded from the cache; a run that was
-stopped goes on from there. Prints and writes data/benchmarks/critics.json.
+model and write into one file), or acting: what it changes that fresh candidates are clipped before
+Q judges them, by the Monte-Carlo critic (data/benchmarks/acting.json). Steps that are finished are
+loaded from the cache; a run that was stopped goes on from there. Prints and writes
+data/benchmarks/critics.json.
 
 One score network for each of three seeds (not the paper's three), Adam at 1e-3 along a cosine.
 Critics are float32, batches of 256, Q_beta and ARQ at the paper's rate 1e-4 and polyak .995, with
@@ -23,6 +25,7 @@ from arq_core.algorithm.arq import behavior_support
 from arq_core.algorithm.behavior import fit_behavior
 from arq_core.algorithm.policies import ImplicitPolicy
 from arq_core.algorithm.qlearning import QEnsemble, fit_q, fit_q_beta
+from arq_core.algorithm.types import in_support
 from arq_core.baselines.returns import fit_returns
 from arq_core.config.files import write_atomic
 from arq_core.config.lock import only_one
@@ -36,7 +39,7 @@ from arq_core.results.provenance import provenance
 FILE = DATA / "benchmarks/critics.json"
 HYPER = dict(ensemble=1, batch=256, score_lr=1e-3, score_schedule="cosine", n=10, k=3)
 SCORE_STEPS, EPISODES, CANDIDATES, ALPHA = 12_000, 20, 30, 10.0
-SARSA = (20_000, 50_000, 100_000, 200_000, 300_000)
+SARSA = (20_000, 50_000, 100_000, 150_000)
 ARQ = (5_000, 20_000, 60_000)
 DECAY = (5_000, 15_000, 50_000)
 RETURNS = dict(steps=8_000, lr=1e-3)
@@ -133,6 +136,47 @@ def arq(b: Bench):
         yield "ARQ", steps, q
 
 
+class Watched:
+    """A behaviour that counts how many of its fresh candidates have an entry outside the box, and
+    at how many states none is in the support; with `as_drawn` they are judged where they were
+    drawn.
+    """
+
+    def __init__(self, behavior, log_epsilon: float, as_drawn: bool):
+        self.behavior, self.log_epsilon, self.as_drawn = behavior, log_epsilon, as_drawn
+        self.budget = behavior.budget
+        self.outside, self.empty = [], []
+
+    def sample_with_log_prob(self, states, n, rng, clip=False):
+        actions, log_prob = self.behavior.sample_with_log_prob(states, n, rng)
+        self.outside.append((actions.abs() > 1).any(-1).double().mean().item())
+        inside = in_support(log_prob, self.log_epsilon)
+        self.empty.append((~inside.any(-1)).double().mean().item())
+        return actions if self.as_drawn else actions.clamp(-1, 1), log_prob
+
+
+class Clipped(ImplicitPolicy):
+    """Its action is clipped once it is chosen."""
+
+    def act(self, states, rng):
+        return super().act(states, rng).clamp(-1, 1)
+
+
+def acting(b: Bench) -> dict:
+    """The same policy with candidates clipped before they are judged, and after."""
+    e, found = b.e, {}
+    for name, as_drawn in (("score", False), ("score_as_drawn", True)):
+        watched = Watched(b.behavior(), e.hyper.log_epsilon, as_drawn)
+        policy = Clipped(watched, b.returns(), ALPHA, CANDIDATES, e.hyper.log_epsilon)
+        envs = e.task.environments(len(e.rng) * EPISODES)
+        score = e.task.score(evaluate(policy, envs, EPISODES, e.rng, e.task.horizon)["return"])
+        found[name] = round(score.mean(), 2)
+        found[f"{name}_standard_error"] = round(score.std(ddof=1) / np.sqrt(score.size), 2)
+    about = dict(outside=np.mean(watched.outside), empty=np.mean(watched.empty))
+    found |= {k: round(float(v), 4) for k, v in about.items()}
+    return found | dict(episodes=score.size, task="door-human", **provenance(e.device))
+
+
 PARTS = dict(sarsa=sarsa, returns=returns, arq=arq, decay=decay)
 
 
@@ -150,6 +194,10 @@ def keep(e: Experiment, line: dict) -> None:
 def main(*parts: str) -> None:
     """Do the parts."""
     bench = Bench()
+    if parts == ("acting",):
+        text = json.dumps(acting(bench), indent=1) + "\n"
+        print(text)
+        return write_atomic(FILE.with_name("acting.json"), text.encode())
     for part in parts or PARTS:
         for name, steps, q in PARTS[part](bench):
             line = bench.measure(name, steps, q)
