@@ -23,7 +23,7 @@ def test_every_transition_is_asked_with_its_own_action_and_time():
 
 
 def _along(said):
-    """Twelve episodes of five steps, worth more from one to the next, and more from step to step."""
+    """Twelve episodes of five steps, worth more from one to the next and from step to step."""
     episode, time = torch.arange(12).repeat_interleave(5), torch.arange(5).repeat(12)
     followed = episode + 100.0 * time
     return Along(said(episode, time)[None].float(), followed, time)
