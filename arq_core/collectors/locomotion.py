@@ -1,11 +1,9 @@
 """Hopper, Walker2d and HalfCheetah by D4RL's recipe (Fu et al. 2020): a million steps of policies
-of some skill.
+of some skill. The policies are published ones (`policies.published`).
 
-medium: actions drawn from a policy at about the return of D4RL's medium set; expert: from the best;
-medium-expert: both, one after the other. medium-replay is D4RL's replay buffer of the training up
-to medium; here policies up to medium act one after the other. Walker2d's policies are published
-ones; those of the others come from trainings of soft actor-critic of our own, and in their
-medium-replay each acts as many steps as lie between it and the one before.
+medium: actions drawn from the policy whose return is nearest to that of D4RL's medium set; expert:
+from the best; medium-expert: both, one after the other. medium-replay is D4RL's replay buffer of
+the training up to medium; here the policies up to medium act one after the other.
 """
 
 from __future__ import annotations
@@ -16,7 +14,6 @@ from functools import partial
 from arq_core.collectors.policies import published
 from arq_core.collectors.policies.acting import EPISODES, Act, clipped, episodes
 from arq_core.collectors.policies.archives import FAMILIES
-from arq_core.collectors.policies.ladder import Rung, actor, load_ladder
 from arq_core.collectors.policies.published import EXPERT, MEDIUM
 from arq_core.collectors.recording import Episode, Recipe, record
 from arq_core.config.settings import pick
@@ -25,8 +22,7 @@ from arq_core.datasets.readers.d4rl import read_d4rl
 from arq_core.engine.streams import Streams, derive_seed
 from arq_core.envs.locomotion import HORIZON, KINDS, simulator_versions
 
-RECIPE = 1  # raise it when the same key would give other numbers
-PUBLISHED_RECIPE = 2  # of sets from published policies
+RECIPE = 2  # raise it when the same key would give other numbers
 SEED = 0
 STEPS = 1_000_000  # of medium and of expert, each; D4RL's
 PART = 20_000  # steps of a part; its last episode is cut to reach them
@@ -38,34 +34,9 @@ WEAK = 0.9
 REPLAY_STEPS = {"hopper": 402_000, "walker2d": 302_000, "halfcheetah": 202_000}
 # standard deviation that is added to the weakest policy's in the first stretch of medium-replay
 NOISE = 0.5
-PUBLISHED = ("walker2d",)  # simulators whose sets come from published policies
 
 LEVELS = ("medium", "medium-replay", "medium-expert", "expert")
 TASKS = {f"{env}-{level}-recollected": (env, level) for env in KINDS for level in LEVELS}
-
-
-def shares(rungs: list[Rung], medium: int, best: int, level: str) -> list[tuple[Rung, int, int]]:
-    """(policy, steps, number among the parts of this policy) of each part."""
-
-    def alone(rung: Rung) -> list[tuple[Rung, int, int]]:
-        return [
-            (rung, min(PART, STEPS - start), i) for i, start in enumerate(range(0, STEPS, PART))
-        ]
-
-    if level == "medium-replay":
-        before = [0, *[r.steps for r in rungs]]
-        return [(rung, rung.steps - before[i], 0) for i, rung in enumerate(rungs[: medium + 1])]
-    return {
-        "medium": alone(rungs[medium]),
-        "expert": alone(rungs[best]),
-        "medium-expert": alone(rungs[medium]) + alone(rungs[best]),
-    }[level]
-
-
-def part(env: str, parts: list[tuple[Rung, int, int]], i: int) -> list[Episode]:
-    """Episodes of a part; see `drawn`."""
-    rung, steps, number = parts[i]
-    return drawn(env, actor(rung.weights), derive_seed(SEED, env, rung.steps, number), steps)
 
 
 def drawn(env: str, act: Act, seed: int, steps: int) -> list[Episode]:
@@ -96,7 +67,7 @@ def _cut(episode: Episode, length: int) -> Episode:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Steps of one published policy, with noise added or without."""
+    """Steps of one policy, with noise added or without."""
 
     rung: published.Rung
     steps: int
@@ -112,7 +83,7 @@ class Stretch:
 
 
 def stretches(env: str, level: str) -> list[Stretch]:
-    """Which published policies act in a dataset, in order, and for how many steps."""
+    """Which policies act in a dataset, in order, and for how many steps."""
     rungs, medium = published.ladder(env)
     if level == "medium-replay":
         stages = [(rungs[0], NOISE), *((rung, 0.0) for rung in rungs[: medium + 1])]
@@ -126,7 +97,7 @@ def stretches(env: str, level: str) -> list[Stretch]:
     return [Stretch(rungs[i], STEPS) for i in chosen]
 
 
-def published_part(env: str, parts: list[Stretch], i: int) -> list[Episode]:
+def part(env: str, parts: list[Stretch], i: int) -> list[Episode]:
     """Episodes of a part; see `drawn`."""
     chosen = parts[i]
     source = chosen.rung.source
@@ -134,11 +105,13 @@ def published_part(env: str, parts: list[Stretch], i: int) -> list[Episode]:
     return drawn(env, replace(source.load(), noise=chosen.noise), seed, chosen.steps)
 
 
-def _published_recipe(task_name: str, env: str, level: str) -> Recipe:
+def recipe(task_name: str) -> Recipe:
+    """How a dataset is collected; its policies are listed in `data/policies/published.csv`."""
+    env, level = pick("task", task_name, TASKS)
     whole = stretches(env, level)
-    parts = [part for stretch in whole for part in stretch.in_parts()]
+    parts = [piece for stretch in whole for piece in stretch.in_parts()]
     key = dict(
-        recipe=PUBLISHED_RECIPE,
+        recipe=RECIPE,
         seed=SEED,
         env=KINDS[env].gym_id,
         level=level,
@@ -161,12 +134,12 @@ def _published_recipe(task_name: str, env: str, level: str) -> Recipe:
         "d4rl",
         len(parts),
         key,
-        partial(published_part, env, parts),
-        _published_card(env, level, whole),
+        partial(part, env, parts),
+        _card(env, level, whole),
     )
 
 
-def _published_card(env: str, level: str, whole: list[Stretch]) -> dict[str, str]:
+def _card(env: str, level: str, whole: list[Stretch]) -> dict[str, str]:
     rungs, medium = published.ladder(env)
     sources = {stretch.rung.source.algorithm: stretch.rung.source for stretch in whole}
     behaviour = "; ".join(
@@ -186,7 +159,7 @@ def _published_card(env: str, level: str, whole: list[Stretch]) -> dict[str, str
         f"returns of {EPISODES} episodes with drawn actions: medium ({middle.source.algorithm}) "
         f"{middle.mean:.0f}, where D4RL's medium set averages about {MEDIUM[env]:.0f}; expert "
         f"({best.source.algorithm}) {best.mean:.0f}, which is {share:.0%} of the return of D4RL's "
-        f"expert ({EXPERT[env]:.0f}){': ours is much weaker' if share < WEAK else ''}. Actions are "
+        f"expert ({EXPERT[env]:.0f}){': ours is weaker' if share < WEAK else ''}. Actions are "
         "drawn from the policy in every set"
     )
     if clipping := sorted(a for a in sources if FAMILIES[a].draw is clipped):
@@ -212,69 +185,6 @@ def _published_card(env: str, level: str, whole: list[Stretch]) -> dict[str, str
         behaviour=f"published policies of {', '.join(sources)}: {behaviour}",
         algorithm=", ".join(name.upper() for name in sources),
         licence=f"MIT, as this repository; {published.LICENCE}",
-        differences=differences,
-    )
-
-
-def recipe(task_name: str) -> Recipe:
-    """How a dataset is collected; its policies are those of `data/policies/<env>`, or those that
-    `data/policies/published.csv` lists.
-    """
-    env, level = pick("task", task_name, TASKS)
-    if env in PUBLISHED:
-        return _published_recipe(task_name, env, level)
-    rungs, medium, best, sha256 = load_ladder(env)
-    parts = shares(rungs, medium, best, level)
-    key = dict(
-        recipe=RECIPE,
-        seed=SEED,
-        env=KINDS[env].gym_id,
-        level=level,
-        ladder=sha256,
-        versions=simulator_versions(),
-        part=PART,
-        steps=sum(p[1] for p in parts),
-        side_by_side=SIDE_BY_SIDE,
-    )
-    return Recipe(
-        task_name,
-        "d4rl",
-        len(parts),
-        key,
-        partial(part, env, parts),
-        _card(env, level, rungs, medium, best),
-    )
-
-
-def _card(env: str, level: str, rungs: list[Rung], medium: int, best: int) -> dict[str, str]:
-    chosen = {
-        "medium": [medium],
-        "expert": [best],
-        "medium-expert": [medium, best],
-        "medium-replay": list(range(medium + 1)),
-    }[level]
-    policies = "; ".join(f"{rungs[i].steps:,} steps, return {rungs[i].mean:.0f}" for i in chosen)
-    share = rungs[best].mean / EXPERT[env]
-    differences = (
-        "MuJoCo 3 and Gymnasium's v4 instead of MuJoCo 2 and v2; policies of our "
-        "own (two layers of 128 units instead of 256). Their returns: medium "
-        f"{rungs[medium].mean:.0f}, expert {rungs[best].mean:.0f}, which is "
-        f"{share:.0%} of the return of D4RL's expert "
-        f"({EXPERT[env]:.0f}){': ours is much weaker' if share < WEAK else ''}. "
-        "Actions are drawn from the policy in every set"
-    )
-    if level == "medium-replay":
-        differences += (
-            ". It is not the replay buffer of the training: one policy for each "
-            "stretch of training, each with whole episodes, stands in for the policy "
-            "of each step, and the uniform actions at the start are missing"
-        )
-    return dict(
-        how=f"D4RL's recipe for {level}: episodes of policies of a training of soft "
-        "actor-critic, actions drawn from them",
-        behaviour=f"tanh-normal policies (steps of training, mean return): {policies}",
-        algorithm="SAC",
-        licence="MIT, as this repository",
         differences=differences,
     )
 

@@ -44,7 +44,7 @@ GROUPS = {
     "robomimic": "Robomimic",
 }
 OWN_SUITES = {
-    "recollected-locomotion": "Locomotion, our own policies",
+    "recollected-locomotion": "Locomotion, published policies",
     "recollected-adroit": "Adroit hand, our own clone",
     "recollected-pointmaze": "Point mazes, planner and controller",
     "recollected-antmaze": "Ant mazes, planner and controller",

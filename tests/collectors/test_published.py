@@ -21,6 +21,8 @@ import torch
 
 pytest.importorskip("mujoco", reason="the simulators are not installed")
 
+from saved_policies import A, S, archive, tensors  # noqa: E402
+
 from arq_core.algorithm.types import DataError  # noqa: E402
 from arq_core.collectors import locomotion  # noqa: E402
 from arq_core.collectors.policies import published  # noqa: E402
@@ -35,42 +37,8 @@ from arq_core.collectors.recording import record  # noqa: E402
 from arq_core.config.paths import local_folder  # noqa: E402
 from arq_core.envs.locomotion import HORIZON, KINDS  # noqa: E402
 
-S, A, WIDTH = 17, 6, 8  # of the made-up policies: those of Walker2d, and layers of 8 units
 RELU, TANH = (f"<class 'torch.nn.modules.activation.{name}'>" for name in ("ReLU", "Tanh"))
 ON_POLICY = [name for name, family in FAMILIES.items() if family.normalised]
-
-
-def tensors(algorithm, inputs=S, seed=0):
-    """Made-up weights under the names that the family has in a saved policy, and a critic's."""
-    family, rng = FAMILIES[algorithm], torch.Generator().manual_seed(seed)
-    shapes = dict(zip(family.layers, ((WIDTH, inputs), (WIDTH, WIDTH)))) | {family.mean: (A, WIDTH)}
-    if family.std_of_state:
-        shapes[family.log_std] = (A, WIDTH)
-    out = {f"{k}.weight": torch.randn(*v, generator=rng) / 3 for k, v in shapes.items()}
-    out |= {f"{k}.bias": torch.randn(v[0], generator=rng) / 3 for k, v in shapes.items()}
-    if not family.std_of_state:
-        out[family.log_std] = torch.randn(A, generator=rng) / 3 - 1
-    return out | {"critic.qf0.0.weight": torch.zeros(3, 3)}
-
-
-def archive(path, algorithm, stored=None, settings=None, version="1.3.1a0", **members):
-    """An archive as Stable-Baselines3 writes it; further members by name, None to leave one out."""
-    buffer = io.BytesIO()
-    torch.save(tensors(algorithm) if stored is None else stored, buffer)
-    said = dict(policy_kwargs={}, use_sde=False) if settings is None else settings
-    said = said | {"policy_class": {":type:": "x", ":serialized:": "gASVgQAAAAAAAAB9"}}
-    parts = {
-        "data": json.dumps(said).encode(),
-        "pytorch_variables.pth": b"never read",
-        "policy.pth": buffer.getvalue(),
-        "_stable_baselines3_version": version.encode(),
-        "system_info.txt": b"made up",
-    } | members
-    with zipfile.ZipFile(path, "w") as file:
-        for name, data in parts.items():
-            if data is not None:
-                file.writestr(name, data)
-    return path
 
 
 @pytest.fixture
@@ -510,6 +478,27 @@ def test_logged_log_probs_are_those_of_the_policy(tiny):
     assert np.abs(z[inside].numpy()).mean() > 0.3, "drawn, not the mean"
 
 
+def test_policies_of_medium_replay_act_in_order_of_their_returns(tiny):
+    recipe = locomotion.recipe("walker2d-medium-replay-recollected")
+    assert recipe.parts == 4
+    for i, algorithm in enumerate(("a2c", "a2c", "sac", "ppo")):
+        policy = published.listed("walker2d")[algorithm].load()
+        policy = replace(policy, noise=0 if i else locomotion.NOISE)
+        inside = 0
+        for episode in recipe.part(i):
+            actions = torch.from_numpy(episode["actions"]).double()
+            steps = enumerate(torch.from_numpy(episode["observations"][:-1]))
+            parameters = torch.cat([policy.parameters(s[None], t) for t, s in steps]).double()
+            mean, log_std = parameters.chunk(2, 1)
+            u = actions.atanh() if FAMILIES[algorithm].std_of_state else actions
+            _, expected = policy.family.draw(parameters, (u - mean) / log_std.exp())
+            kept = (actions.abs() < 0.999).all(1)
+            inside += int(kept.sum())
+            seen = torch.from_numpy(episode["infos/action_log_probs"])
+            np.testing.assert_allclose(seen[kept], expected[kept], atol=1e-3)
+        assert inside, algorithm
+
+
 def test_a_set_depends_on_its_policies_and_repeats_bit_for_bit(tiny):
     one = locomotion.recipe("walker2d-medium-replay-recollected")
     again = locomotion.recipe("walker2d-medium-replay-recollected").part(0)
@@ -552,11 +541,16 @@ def test_measured_returns_are_written_beside_those_of_others(tiny, monkeypatch):
     assert set(said["versions"]) >= {"torch", "mujoco"}
 
 
-@pytest.mark.parametrize("env", KINDS)
-def test_returns_of_every_listed_policy_are_kept(env):
-    rungs, medium = published.ladder(env)
-    assert len(rungs) == 5 and 0 <= medium < 4
-    assert [r.mean for r in rungs] == sorted(r.mean for r in rungs)
+@pytest.mark.parametrize(
+    "env, medium, best",
+    [("hopper", "sac", "tqc"), ("walker2d", "trpo", "sac"), ("halfcheetah", "ppo", "tqc")],
+)
+def test_returns_of_every_listed_policy_are_kept(env, medium, best):
+    rungs, at = published.ladder(env)
+    assert len(rungs) == 5 and [r.mean for r in rungs] == sorted(r.mean for r in rungs)
+    assert (rungs[at].source.algorithm, rungs[-1].source.algorithm) == (medium, best)
+    near = abs(rungs[at].mean - published.MEDIUM[env])
+    assert near == min(abs(r.mean - published.MEDIUM[env]) for r in rungs)
 
 
 @pytest.mark.slow(reason="two whole episodes of real policies, which not everybody has")

@@ -1,1 +1,1 @@
-"""How the policies that the collectors use were trained; no other room needs it."""
+"""Published policies: read from their archives, measured here, and acting."""
