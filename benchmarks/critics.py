@@ -6,8 +6,8 @@ returns, each with what it says along the demonstrations and with episodes of it
 PART is one of sarsa, returns, decay, arq (default: all, one after the other; parts share the score
 model and write into one file), or acting: what it changes that fresh candidates are clipped before
 Q judges them, by the Monte-Carlo critic (data/benchmarks/acting.json). Steps that are finished are
-loaded from the cache; a run that was stopped goes on from there. Prints and writes
-data/benchmarks/critics.json.
+loaded from the cache, and lines that are in the file are not measured again: a run that was stopped
+goes on from there. Prints and writes data/benchmarks/critics.json.
 
 One score network for each of three seeds (not the paper's three), Adam at 1e-3 along a cosine.
 Critics are float32, batches of 256, Q_beta and ARQ at the paper's rate 1e-4 and polyak .995, with
@@ -15,6 +15,7 @@ K/N = 3/10 in training. Episodes draw 30 candidates at alpha 10, with the filter
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -180,15 +181,23 @@ def acting(b: Bench) -> dict:
 PARTS = dict(sarsa=sarsa, returns=returns, arq=arq, decay=decay)
 
 
+def name_of(critic: str, steps: int) -> str:
+    """A line's name in the file, such as "sarsa-20000"."""
+    return re.sub(r"[^a-z0-9]+", "-", f"{critic} {steps}".lower()).strip("-")
+
+
+def lines() -> dict[str, dict]:
+    """Those of the file."""
+    return json.loads(FILE.read_text(encoding="utf-8"))["lines"] if FILE.exists() else {}
+
+
 def keep(e: Experiment, line: dict) -> None:
-    """Put a line into the file, in the place of an earlier one of the same critic."""
+    """Put a line into the file."""
     with only_one(root(), "_build/critics.lock", RuntimeError, wait=True):
-        lines = json.loads(FILE.read_text(encoding="utf-8"))["lines"] if FILE.exists() else []
-        same = lambda x: (x["critic"], x["steps"], x["alpha"])
-        lines = [x for x in lines if same(x) != same(line)] + [line]
+        every = lines() | {name_of(line["critic"], line["steps"]): line}
         about = dict(task="door-human", dataset_sha256=e.dataset.sha256, seeds=list(e.seeds))
         about |= dict(score_steps=SCORE_STEPS, hyper=HYPER, **provenance(e.device))
-        write_atomic(FILE, (json.dumps(about | dict(lines=lines), indent=1) + "\n").encode())
+        write_atomic(FILE, (json.dumps(about | dict(lines=every), indent=1) + "\n").encode())
 
 
 def main(*parts: str) -> None:
@@ -200,6 +209,8 @@ def main(*parts: str) -> None:
         return write_atomic(FILE.with_name("acting.json"), text.encode())
     for part in parts or PARTS:
         for name, steps, q in PARTS[part](bench):
+            if name_of(name, steps) in lines():
+                continue
             line = bench.measure(name, steps, q)
             print(json.dumps(line), flush=True)
             keep(bench.e, line)
