@@ -10,12 +10,12 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
 import browser
 import jaxtyping
+import npm
 import pytest
 
 from arq_core.config import lock, processes, surroundings
@@ -153,21 +153,5 @@ def axe_source():
             or json.loads((folder / "package.json").read_text(encoding="utf-8"))["version"]
             != wanted
         ):
-            if shutil.which("npm") is None:
-                pytest.skip(
-                    "BROWSER TEST NOT RUN: saw no npm, which fetches axe-core; install it "
-                    "(Debian: apt-get install npm)"
-                )
-            run = subprocess.run(
-                ["npm", "ci", "--ignore-scripts"],
-                cwd=browser.TOOLS,
-                capture_output=True,
-                encoding="utf-8",
-                timeout=120,
-            )
-            if run.returncode:
-                pytest.skip(
-                    "BROWSER TEST NOT RUN: npm ci could not fetch axe-core: "
-                    f"{run.stderr.strip()[-300:]}"
-                )
+            npm.fetch(browser.TOOLS, "axe-core", "BROWSER TEST NOT RUN")
     return (folder / "axe.min.js").read_text(encoding="utf-8")

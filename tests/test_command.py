@@ -309,6 +309,19 @@ def test_costs_are_not_taken_from_nothing(tmp_path):
     assert run.exit_code == 1 and "saw no finished step dataset" in run.stderr
 
 
+def _last_command(target):
+    """The last that make would run, on one line."""
+    run = subprocess.run(
+        ["make", "--no-print-directory", "-n", *target],
+        cwd=ROOT,
+        encoding="utf-8",
+        capture_output=True,
+        check=True,
+        env={"PATH": os.environ["PATH"]},  # not what the make around these tests was told
+    )
+    return " ".join(re.sub(r"\\\n", " ", run.stdout).strip().splitlines()[-1].split())
+
+
 @pytest.mark.parametrize(
     "target, wanted",
     [
@@ -328,15 +341,7 @@ def test_costs_are_not_taken_from_nothing(tmp_path):
     ],
 )
 def test_make_calls_the_command_with_todays_variables(target, wanted):
-    run = subprocess.run(
-        ["make", "--no-print-directory", "-n", *target],
-        cwd=ROOT,
-        encoding="utf-8",
-        capture_output=True,
-        check=True,
-    )
-    last = re.sub(r"\\\n", " ", run.stdout).strip().splitlines()[-1]
-    said = " ".join(last.split())
+    said = _last_command(target)
     assert "-m arq_core " in said and said.endswith(wanted)
 
 
@@ -349,15 +354,7 @@ def test_make_calls_the_command_with_todays_variables(target, wanted):
     ],
 )
 def test_make_tests_on_all_cores_or_as_it_is_told(target, wanted):
-    run = subprocess.run(
-        ["make", "--no-print-directory", "-n", *target],
-        cwd=ROOT,
-        encoding="utf-8",
-        capture_output=True,
-        check=True,
-        env={"PATH": os.environ["PATH"]},  # not what the make around these tests was told
-    )
-    assert run.stdout.strip().splitlines()[-1].strip().endswith(f".venv/bin/python {wanted}")
+    assert _last_command(target).endswith(f".venv/bin/python {wanted}")
 
 
 def test_make_help_names_the_command():

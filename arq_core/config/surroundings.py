@@ -147,8 +147,8 @@ def no_compiler() -> str:
     if shutil.which(name) or shutil.which(first):
         return ""
     return (
-        f"note: saw no C++ compiler {name!r}: training and sampling run uncompiled, up to twice as "
-        "slow, and round a little otherwise; install one (Debian: g++ python3-dev), or name it in "
+        f"note: saw no C++ compiler {name!r}: training and sampling run uncompiled, slower, and "
+        "round a little otherwise; install one (Debian: g++ python3-dev), or name it in "
         "the environment variable CXX."
     )
 

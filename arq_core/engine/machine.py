@@ -78,7 +78,7 @@ def can_compile(device: str) -> bool:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         warnings.warn(
             f"torch.compile does not work here ({reason[:200]}): training and sampling run "
-            "uncompiled, up to twice as slow; install a C++ compiler and Python's headers (Debian: "
+            "uncompiled, and slower; install a C++ compiler and Python's headers (Debian: "
             "g++ python3-dev).",
             stacklevel=2,
         )
