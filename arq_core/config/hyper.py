@@ -68,3 +68,15 @@ class Budget:
     # critic steps between refreshes of the bootstrap values; 1 computes them for every batch
     target_every: int
     precision: str  # "float32" or "bfloat16": arithmetic of the large matrix products
+
+
+# Horizons of target lag below which no critic on door-human, whose episodes are longer than one,
+# was of use (data/benchmarks/critics.json): necessary, not sufficient
+HORIZONS = 20
+
+
+def horizons_of_lag(steps: int, gamma: float, polyak: float) -> float:
+    """How many horizons 1/(1 - gamma) the lags 1/(1 - polyak) of a target network cover in so many
+    steps: what a one-step bootstrap has to walk before a critic says anything of what is far.
+    """
+    return steps * (1 - polyak) * (1 - gamma)

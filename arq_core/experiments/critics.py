@@ -6,6 +6,7 @@ most of it. So it is taken among the transitions of one time, over episodes.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,11 +17,11 @@ from torch import Tensor
 
 from arq_core.algorithm.types import QFunction, Transitions
 from arq_core.baselines.returns import monte_carlo
+from arq_core.config.hyper import HORIZONS, Budget, Hyper, horizons_of_lag
 
 ROWS = 4_096  # transitions at once
 FEWEST = 5  # episodes that are still going on, for a rank correlation
 BANDS = ((0, 25), (25, 75), (75, 125), (125, 175))  # steps of an episode, as in `summary`
-HORIZONS = 20  # of the discount, in lags of the target: with fewer a critic has not arrived
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,29 @@ def along_the_data(data: Transitions, q: QFunction, gamma: float, members: int) 
     return Along(torch.cat(said, 1).squeeze(-1).cpu(), monte_carlo(data, gamma).cpu(), time.cpu())
 
 
-def horizons_of_lag(steps: int, gamma: float, polyak: float) -> float:
-    """How many horizons 1/(1 - gamma) the target's lags 1/(1 - polyak) cover in so many steps: what
-    a one-step bootstrap has to walk before it says anything of an episode's end.
+def warn_of_short_walks(data: Transitions, hyper: Hyper, budget: Budget, method: str) -> None:
+    """A warning where the critic of a method walks fewer than HORIZONS horizons (config.hyper), on
+    data whose episodes are longer than a horizon.
     """
-    return steps * (1 - polyak) * (1 - gamma)
+    walked = {
+        name: horizons_of_lag(getattr(budget, f"{name}_steps"), hyper.gamma, hyper.polyak)
+        for name in critics_of(method)
+    }
+    if int(data.episode.bincount().max()) < 1 / (1 - hyper.gamma):
+        return
+    for name, horizons in walked.items():
+        if horizons < HORIZONS:
+            warnings.warn(
+                f"{method}: {name} takes {getattr(budget, f'{name}_steps'):,} steps, in which its "
+                f"target lags by {horizons:.1f} horizons, expected {HORIZONS} or more: its values "
+                "have not arrived, and a policy that chooses by them may do worse than the clone "
+                "(the book's page on critics). Raise the steps.",
+                stacklevel=2,
+            )
+
+
+def critics_of(method: str) -> list[str]:
+    """The steps of a method that bootstrap: "q" or "q_beta"."""
+    if method == "q_beta+s_psi":
+        return ["q_beta"]
+    return ["q"] if method.startswith("arq") else []

@@ -33,6 +33,7 @@ from arq_core.engine.machine import SOLVE_ROWS, fast_precision
 from arq_core.engine.streams import Streams
 from arq_core.envs.own import label
 from arq_core.envs.vector import EnvError, VectorEnv
+from arq_core.experiments.critics import warn_of_short_walks
 from arq_core.experiments.episodes import check_dimensions, check_layout, evaluate
 from arq_core.experiments.methods import METHODS, Trained
 from arq_core.experiments.own_task import OwnTask, Simulator, own_task, suited
@@ -206,6 +207,7 @@ def train(experiment: Experiment, method: str) -> Trained:
     Steps that are finished for this very data, hyperparameters and budget are loaded.
     """
     fit = settings.pick("method", method, METHODS)
+    warn_of_short_walks(experiment.data, experiment.hyper, experiment.budget, method)
     return fit(
         experiment.data, experiment.hyper, experiment.budget, experiment.rng, experiment.store()
     )
@@ -229,6 +231,7 @@ def measure(experiment: Experiment, method: str) -> list[dict]:
     envs = e.task.environments(len(e.rng) * e.budget.episodes)
     check_dimensions(envs, data.states.shape[1], data.actions.shape[1])
     check_layout(envs, e.dataset.layout)
+    warn_of_short_walks(data, e.hyper, e.budget, method)
     trained = fit(data, e.hyper, e.budget, e.rng, store)
     measured = _episodes(e, method, trained, envs, store)
     measured["score"] = e.task.score(measured["return"])

@@ -161,8 +161,9 @@ def _our_lines(
                 line, ours = head | dict(method=method), None
                 if job:
                     stem = Path(file_name(task, profile, method, variant)).stem
+                    run = runs.get(stem, {})
                     short = verdicts.shortfall(
-                        runs.get(stem, {}).get("budget", {}), steps.get(task, {})
+                        run.get("budget", {}), steps.get(task, {}), run.get("hyper")
                     )
                     ours = Ours(
                         job.score,

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 
 from scipy.special import fdtri, stdtrit
 
+from arq_core.config.hyper import HORIZONS, horizons_of_lag
+
 # a newcomer's reading of each word, in the order of the legend
 WORDS = {
     "reproduced": "at the paper's budget, on the paper's data, tests find no difference from "
@@ -122,12 +124,21 @@ def widest(seeds: int, paper_std: float, paper_seeds: int = PAPER_SEEDS) -> floa
     return math.sqrt(float(fdtri(seeds - 1, paper_seeds - 1, 1 - LEVEL))) * max(paper_std, ROUNDING)
 
 
-def shortfall(budget: Mapping, steps: Mapping[str, int]) -> tuple[str, ...]:
+def shortfall(
+    budget: Mapping, steps: Mapping[str, int], hyper: Mapping | None = None
+) -> tuple[str, ...]:
     """What a recorded budget has less of than the paper's training `steps` of that group
-    (hyperparameters.toml), in words.
+    (hyperparameters.toml), in words; with the recorded `hyper`, how far critics walked.
     """
+
+    def walk(name: str) -> str:
+        if not hyper or name not in ("q", "q_beta"):
+            return ""
+        walked = horizons_of_lag(budget[f"{name}_steps"], hyper["gamma"], hyper["polyak"])
+        return f", {walked:.1f} horizons of target lag" if walked < HORIZONS else ""
+
     short = [
-        f"{budget[f'{name}_steps']:,} of {paper:,} training steps ({name})"
+        f"{budget[f'{name}_steps']:,} of {paper:,} training steps ({name}{walk(name)})"
         for name, paper in steps.items()
         if budget.get(f"{name}_steps", paper) < paper
     ]

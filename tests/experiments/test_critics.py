@@ -1,14 +1,17 @@
 """What a critic says along the data, against what followed."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
-from problems import chain, streams
+from problems import chain, streams, tiny
 
 from arq_core.algorithm.nets import Critic
 from arq_core.algorithm.qlearning import QEnsemble
 from arq_core.baselines.returns import monte_carlo
-from arq_core.experiments.critics import Along, along_the_data, horizons_of_lag
+from arq_core.config.hyper import horizons_of_lag
+from arq_core.experiments.critics import Along, along_the_data, warn_of_short_walks
 
 
 def test_every_transition_is_asked_with_its_own_action_and_time():
@@ -53,3 +56,22 @@ def test_times_that_few_episodes_reach_are_left_out():
 def test_the_papers_critics_walk_fifty_horizons_and_short_ones_less_than_one():
     assert horizons_of_lag(1_000_000, 0.99, 0.995) == pytest.approx(50)
     assert horizons_of_lag(10_000, 0.99, 0.995) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    "method, length, steps, told",
+    [
+        ("arq+s_psi", 120, 20_000, "q takes 20,000 steps, .* by 1.0 horizons, expected 20 or more"),
+        ("arq+pi", 120, 390_000, "by 19.5 horizons"),
+        ("q_beta+s_psi", 120, 20_000, "q_beta takes 20,000 steps"),
+        ("arq+s_psi", 120, 400_000, None),
+        ("q_beta+s_psi", 50, 20_000, None),  # an episode ends before a horizon does
+        ("s_psi", 120, 20_000, None),
+        ("bc", 120, 20_000, None),
+    ],
+)
+def test_a_critic_that_cannot_have_arrived_is_warned_of(recwarn, method, length, steps, told):
+    h, b = tiny("adroit", q_steps=steps, q_beta_steps=steps)
+    warn_of_short_walks(chain(episodes=2, length=length), h, b, method)
+    said = [str(w.message) for w in recwarn]
+    assert len(said) == bool(told) and (not told or re.search(told, said[0])), said

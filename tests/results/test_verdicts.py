@@ -163,3 +163,15 @@ def test_every_verdict_is_a_word_of_the_legend():
         "failed",
         "smoke test",
     ] and {s.word for s in said} == set(WORDS)
+
+
+def test_critics_that_walked_too_few_horizons_are_marked():
+    budget, paper = dict(q_steps=20_000, score_steps=10), dict(q=1_000_000, score=100)
+    hyper = dict(gamma=0.99, polyak=0.995)
+    assert verdicts.shortfall(budget, paper, hyper) == (
+        "20,000 of 1,000,000 training steps (q, 1.0 horizons of target lag)",
+        "10 of 100 training steps (score)",
+    )
+    assert verdicts.shortfall(dict(q_steps=500_000), paper, hyper) == (
+        "500,000 of 1,000,000 training steps (q)",
+    )
