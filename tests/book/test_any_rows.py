@@ -43,6 +43,26 @@ PAGE = """Title
 """
 
 
+SLOW = pytest.mark.slow(
+    reason="a page, or a build of Sphinx, each; their tables are made as files besides"
+)
+# of the others, which are made into files by the same tables, pages are made in the slow tests
+FIRST = ("none", "two variants", "own data", "no scores", "those of the project, and one more")
+SHOWN = [name if name in FIRST else pytest.param(name, marks=SLOW) for name in SETS]
+BUILT = (
+    *FIRST,
+    *(
+        pytest.param(name, marks=SLOW)
+        for name in (
+            "one method at the paper's profile",
+            "an unknown method",
+            "one seed",
+            "no shares",
+        )
+    ),
+)
+
+
 @pytest.fixture(params=SETS)
 def made(request, tmp_path, monkeypatch):
     """A checkout with a set of rows, to which all code is sent."""
@@ -66,6 +86,7 @@ def test_the_page_of_tables_is_made(made):
     assert len(settings) <= 1
 
 
+@pytest.mark.parametrize("made", SHOWN, indirect=True)
 def test_the_page_of_statistics_is_made(made, monkeypatch):
     from arq_core.results import bootstrap
 
@@ -96,26 +117,6 @@ def test_the_page_of_supports_is_made(made):
     )  # fmt: skip
     shown = run_cells("05_support.ipynb", chosen={16, 34, 35}, **given)
     assert 0 <= shown["hand_share"] <= 1 and shown["said"].count("%") == 1
-
-
-SLOW = pytest.mark.slow(reason="a build of Sphinx each; their tables are made as files besides")
-# the others are made into files alone, by the same tables
-BUILT = (
-    "none",
-    "two variants",
-    "own data",
-    "no scores",
-    "those of the project, and one more",
-    *(
-        pytest.param(name, marks=SLOW)
-        for name in (
-            "one method at the paper's profile",
-            "an unknown method",
-            "one seed",
-            "no shares",
-        )
-    ),
-)
 
 
 @pytest.mark.parametrize("made", BUILT, indirect=True)

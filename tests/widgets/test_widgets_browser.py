@@ -49,7 +49,10 @@ def test_a_file_needs_no_other_and_answers_in_two_seconds(shown):
     stands_alone(shown, *shown.took)
 
 
-@pytest.mark.parametrize("name", NAMES)
+SLOW = pytest.mark.slow(reason="what is served is the same file, which each test above opens")
+
+
+@pytest.mark.parametrize("name", [NAMES[0], *(pytest.param(n, marks=SLOW) for n in NAMES[1:])])
 def test_a_served_page_needs_no_other_host_and_answers_in_two_seconds(offline_page, name):
     watched = offline_page("http")
     stands_alone(watched, *watched.open(f"{name}.html"))
