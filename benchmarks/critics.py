@@ -3,11 +3,11 @@ returns, each with what it says along the demonstrations and with episodes of it
 
     python benchmarks/critics.py [PART ...]
 
-PART is one of sarsa, returns, decay, arq (default: all, one after the other; parts share the score
-model and write into one file), or acting: what it changes that fresh candidates are clipped before
-Q judges them, by the Monte-Carlo critic (data/benchmarks/acting.json). Steps that are finished are
-loaded from the cache, and lines that are in the file are not measured again: a run that was stopped
-goes on from there. Prints and writes data/benchmarks/critics.json.
+PART is one of sarsa, returns, decay, arq, hundred (default: all, one after the other; parts share
+the score model and write into one file), or acting: what it changes that fresh candidates are
+clipped before Q judges them, by the Monte-Carlo critic (data/benchmarks/acting.json). Steps that
+are finished are loaded from the cache, and lines that are in the file are not measured again: a run
+that was stopped goes on from there. Prints and writes data/benchmarks/critics.json.
 
 One score network for each of three seeds (not the paper's three), Adam at 1e-3 along a cosine.
 Critics are float32, batches of 256, Q_beta and ARQ at the paper's rate 1e-4 and polyak .995, with
@@ -88,15 +88,15 @@ class Bench:
         last = fit_q(e.data, support, h, b, e.rng, self.store, key, start, kept)
         return {**kept, steps[-1]: last}
 
-    def measure(self, name: str, steps: int, q: QEnsemble | None, alpha: float = ALPHA) -> dict:
+    def measure(self, name: str, steps: int, q: QEnsemble | None, episodes: int) -> dict:
         """A line of the file: what the critic says, and what its policy earns."""
         e = self.e
         n, filtered = (CANDIDATES, e.hyper.log_epsilon) if q else (1, None)
-        policy = ImplicitPolicy(self.behavior(), q, alpha, n, filtered)
-        envs = e.task.environments(len(e.rng) * EPISODES)
-        got = evaluate(policy, envs, EPISODES, e.rng, e.task.horizon)
+        policy = ImplicitPolicy(self.behavior(), q, ALPHA, n, filtered)
+        envs = e.task.environments(len(e.rng) * episodes)
+        got = evaluate(policy, envs, episodes, e.rng, e.task.horizon)
         score = e.task.score(got["return"])
-        line = dict(critic=name, steps=steps, alpha=alpha if q else 0.0, episodes_a_seed=EPISODES)
+        line = dict(critic=name, steps=steps, alpha=ALPHA if q else 0.0, episodes_a_seed=episodes)
         line |= dict(
             score=score.mean(),
             standard_error=score.std(ddof=1) / np.sqrt(score.size),
@@ -178,12 +178,20 @@ def acting(b: Bench) -> dict:
     return found | dict(episodes=score.size, task="door-human", **provenance(e.device))
 
 
-PARTS = dict(sarsa=sarsa, returns=returns, arq=arq, decay=decay)
+def hundred(b: Bench):
+    """The clone, and ARQ from the Monte-Carlo critics, as often as the paper runs its policies."""
+    yield "none (s_psi)", 0, None
+    yield "ARQ from Monte-Carlo", ARQ[-1], b.arq(ARQ, b.returns(copies=2))[ARQ[-1]]
 
 
-def name_of(critic: str, steps: int) -> str:
+PARTS = dict(sarsa=sarsa, returns=returns, arq=arq, decay=decay, hundred=hundred)
+OFTEN = dict(hundred=100)  # episodes a seed, where not EPISODES
+
+
+def name_of(critic: str, steps: int, episodes: int) -> str:
     """A line's name in the file, such as "sarsa-20000"."""
-    return re.sub(r"[^a-z0-9]+", "-", f"{critic} {steps}".lower()).strip("-")
+    often = f" x{episodes}" if episodes != EPISODES else ""
+    return re.sub(r"[^a-z0-9]+", "-", f"{critic} {steps}{often}".lower()).strip("-")
 
 
 def lines() -> dict[str, dict]:
@@ -194,7 +202,8 @@ def lines() -> dict[str, dict]:
 def keep(e: Experiment, line: dict) -> None:
     """Put a line into the file."""
     with only_one(root(), "_build/critics.lock", RuntimeError, wait=True):
-        every = lines() | {name_of(line["critic"], line["steps"]): line}
+        own = name_of(line["critic"], line["steps"], line["episodes_a_seed"])
+        every = lines() | {own: line}
         about = dict(task="door-human", dataset_sha256=e.dataset.sha256, seeds=list(e.seeds))
         about |= dict(score_steps=SCORE_STEPS, hyper=HYPER, **provenance(e.device))
         write_atomic(FILE, (json.dumps(about | dict(lines=every), indent=1) + "\n").encode())
@@ -209,9 +218,10 @@ def main(*parts: str) -> None:
         return write_atomic(FILE.with_name("acting.json"), text.encode())
     for part in parts or PARTS:
         for name, steps, q in PARTS[part](bench):
-            if name_of(name, steps) in lines():
+            episodes = OFTEN.get(part, EPISODES)
+            if name_of(name, steps, episodes) in lines():
                 continue
-            line = bench.measure(name, steps, q)
+            line = bench.measure(name, steps, q, episodes)
             print(json.dumps(line), flush=True)
             keep(bench.e, line)
 

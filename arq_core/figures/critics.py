@@ -22,11 +22,10 @@ LOOKS = {
 
 
 def of_critic(found: Mapping, critic: str) -> list[dict]:
-    """Its lines, by steps."""
-    return sorted(
-        (line for line in found["lines"].values() if line["critic"] == critic),
-        key=lambda line: line["steps"],
-    )
+    """Its lines, by steps; of several of one number of steps that with the most episodes."""
+    lines = [line for line in found["lines"].values() if line["critic"] == critic]
+    often = {line["steps"]: line for line in sorted(lines, key=lambda x: x["episodes_a_seed"])}
+    return [often[steps] for steps in sorted(often)]
 
 
 def draw_scores(ax: Axes, found: Mapping) -> None:
@@ -57,16 +56,19 @@ def table(found: Mapping) -> pd.DataFrame:
     recorded actions beside what followed, and rank correlation at equal times.
     """
     rows = {}
-    for line in sorted(found["lines"].values(), key=lambda x: (x["critic"], x["steps"])):
+    for line in sorted(
+        found["lines"].values(), key=lambda x: (x["critic"], x["steps"], x["episodes_a_seed"])
+    ):
         told = line.get("rank_correlation", {})
-        rows[line["critic"], f"{line['steps']:,}"] = {
+        episodes = f"{len(found['seeds'])} × {line['episodes_a_seed']}"
+        rows[line["critic"], f"{line['steps']:,}", episodes] = {
             "score": f"{line['score']:.1f} ± {line['standard_error']:.1f}",
             "successes": f"{line['success']:.0%}",
             "said": f"{line['said']:.0f}" if "said" in line else "–",
             "followed": f"{line['followed']:.0f}" if "said" in line else "–",
         } | {f"rank, t {band}": f"{value:.2f}" for band, value in told.items()}
     made = pd.DataFrame(rows).T.fillna("–")
-    return made.rename_axis(["critic", "steps"])
+    return made.rename_axis(["critic", "steps", "episodes"])
 
 
 def draw_along(ax: Axes, said: np.ndarray, followed: np.ndarray, color: str) -> None:
