@@ -132,7 +132,7 @@ def shortfall(
     """
 
     def walk(name: str) -> str:
-        if not hyper or name not in ("q", "q_beta"):
+        if name not in ("q", "q_beta") or not hyper or not {"gamma", "polyak"} <= hyper.keys():
             return ""
         walked = horizons_of_lag(budget[f"{name}_steps"], hyper["gamma"], hyper["polyak"])
         return f", {walked:.1f} horizons of target lag" if walked < HORIZONS else ""
