@@ -30,8 +30,8 @@ EPSILONS = {
 }
 ALT = (
     "Thirty walkers on a bridge of ten planks, by three policies of ARQ. Without the filter most "
-    "fall; with the paper's epsilon all cross, and with nearly all coins; with one that is too "
-    "strict all cross, with fewer coins."
+    "fall; with the paper's epsilon nearly all cross, and with nearly all coins; with one that is "
+    "too strict some more fall, and coins are fewer."
 )
 RESULTS = re.compile(r"(<!-- results[^>]*-->\n).*?(\n<!-- end of results -->)", re.S)
 
