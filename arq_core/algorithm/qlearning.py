@@ -125,7 +125,7 @@ def next_values(q_target: QEnsemble, data: Transitions, support: SupportSet,
 
 def fit_q(data: Transitions, support: SupportSet, hyper: Hyper, budget: Budget, rng: Streams,
           store: Store, key: dict, start: QEnsemble | None = None,
-          kept: dict[int, QEnsemble] | None = None) -> QEnsemble:
+          kept: dict[int, QEnsemble | None] | None = None) -> QEnsemble:
     """ARQ's policy evaluation: two critics, polyak targets, Eq. 5 in `hyper.variant`.
 
     It goes on from the critics `start`, where there are some, and puts those of the steps that are
@@ -161,7 +161,7 @@ def fit_q(data: Transitions, support: SupportSet, hyper: Hyper, budget: Budget, 
 
 def fit_q_beta(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store,
                start: QEnsemble | None = None,
-               kept: dict[int, QEnsemble] | None = None) -> QEnsemble:
+               kept: dict[int, QEnsemble | None] | None = None) -> QEnsemble:
     """Q_beta by SARSA on (s, a, r, s', a'): one critic and a target network (appendix A.2); `start`
     and `kept` as in `fit_q`.
 
@@ -186,8 +186,10 @@ def fit_critics(name: str, copies: int, rows: Int[Tensor, " R"], data: Transitio
                 budget: Budget, rng: Streams, store: Store, key: dict, v: Tensor | None,
                 bootstrap: Callable, refresh: Callable = lambda q_target, taken: None,
                 start: QEnsemble | None = None,
-                kept: dict[int, QEnsemble] | None = None) -> QEnsemble:
+                kept: dict[int, QEnsemble | None] | None = None) -> QEnsemble:
     """Minimise Eq. 5 on transitions `rows` with v(s') = bootstrap(q_target, m); `v` is kept."""
+    if wrong := [k for k in kept or () if not 0 <= k < key["steps"]]:
+        raise ValueError(f"kept: saw {wrong}, expected steps from 0 to {key['steps'] - 1}.")
     batches, weights = rng.fork(name), rng.fork(name, "weights", copies=copies)
     net = Critic(data.states.shape[1], data.actions.shape[1], weights).to(rng.device)
     if start:

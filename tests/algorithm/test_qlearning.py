@@ -133,3 +133,35 @@ def test_policies_ask_the_target_critics(fit):
     before = Critic(3, 2, streams().fork(fit, "weights", copies=copies))
     for name, x in before.named_parameters():
         torch.testing.assert_close(dict(q.net.named_parameters())[name], x)
+
+
+def _fitted(fit, steps, **how):
+    data, (h, b) = chain(), tiny(q_steps=steps, q_beta_steps=steps)
+    h = replace(h, q_lr=0.01, q_beta_lr=0.01, **how.pop("hyper", {}))
+    if fit == "q_beta":
+        return fit_q_beta(data, h, b, streams(), NoStore(), **how)
+    shape = (2, len(data.states), h.n)
+    support = SupportSet(torch.zeros(*shape, 2), torch.zeros(shape))
+    return fit_q(data, support, h, b, streams(), NoStore(), {}, **how)
+
+
+@pytest.mark.parametrize("fit", ["q", "q_beta"])
+def test_critics_kept_on_the_way_are_those_of_a_run_that_ends_there(fit):
+    kept = {0: None, 20: None}
+    _fitted(fit, 40, kept=kept)
+    torch.testing.assert_close(
+        kept[20].net.state_dict(), _fitted(fit, 20).net.state_dict(), rtol=0, atol=0
+    )
+    assert not torch.equal(kept[0].net.hidden.weight, kept[20].net.hidden.weight)
+    with pytest.raises(ValueError, match=r"kept: saw \[40\], expected steps from 0 to 39"):
+        _fitted(fit, 40, kept={40: None})
+
+
+@pytest.mark.parametrize("fit", ["q", "q_beta"])
+def test_critics_go_on_from_those_that_are_given(fit):
+    """With targets that never move, what comes back is what was given."""
+    start = _fitted(fit, 30)
+    same = _fitted(fit, 5, start=start, hyper=dict(polyak=1.0))
+    torch.testing.assert_close(same.net.state_dict(), start.net.state_dict(), rtol=0, atol=0)
+    moved = _fitted(fit, 5, start=start, hyper=dict(polyak=0.0))
+    assert not torch.equal(moved.net.hidden.weight, start.net.hidden.weight)
