@@ -24,20 +24,20 @@ class ARQ:
 
     def implicit(self, hyper: Hyper, log_epsilon: float | None) -> ImplicitPolicy:
         """ARQ + s_psi: Eq. 6 over fresh samples, filtered at `log_epsilon` (None: not filtered)."""
-        return ImplicitPolicy(self.behavior, self.q, hyper.alpha_arq, hyper.n, log_epsilon)
+        return ImplicitPolicy(self.behavior, self.q, hyper.alpha_arq, hyper.acting_n, log_epsilon)
 
 
 def arq(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store | None = None,
-        explicit: bool = True) -> ARQ:
+        explicit: bool = True, start: QEnsemble | None = None) -> ARQ:
     """Algorithm 1. One member of `rng` is one seed; all seeds are trained at once.
 
-    `store` keeps every step that is finished (None keeps nothing); `explicit` asks for pi_phi.
+    `store` keeps finished steps (None: none), `explicit` asks for pi_phi, Q goes on from `start`.
     """
     store = store or NoStore()
     behavior = fit_behavior(data, hyper, budget, rng, store)          # s_psi, by score matching
     support = behavior_support(data, behavior, hyper, rng, store)     # N actions for each s in D
     learned_on = dict(support=fingerprint(vars(support)))
-    q = fit_q(data, support, hyper, budget, rng, store, learned_on)   # Q_theta, Eq. 5
+    q = fit_q(data, support, hyper, budget, rng, store, learned_on, start)      # Q_theta, Eq. 5
     if not explicit:
         return ARQ(behavior, support, q, None)
     advantages = data_advantage(data, support, q, hyper.log_epsilon)

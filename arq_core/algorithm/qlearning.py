@@ -210,18 +210,18 @@ def fit_critics(name: str, copies: int, rows: Int[Tensor, " R"], data: Transitio
     def before_step(taken: int) -> None:
         if taken in seen:
             seen[taken].load_state_dict(q_target.net.state_dict())
-        with precision(budget.precision, rng.device):
+        with precision(budget.critic_precision, rng.device):
             refresh(q_target, taken)
 
     key = dict(key, data=data.fingerprint(), seeds=rng.seeds, gamma=hyper.gamma, batch=hyper.batch,
-               polyak=hyper.polyak, precision=budget.precision)
+               polyak=hyper.polyak, precision=budget.critic_precision)
     key = dict(key, kept=list(seen)) if seen else key
     modules = dict(q=net, target=q_target.net) | ({} if v is None else dict(v=Kept(v)))
     modules |= {f"at_{k}": x for k, x in seen.items()}
     curve = train(name, key, modules, loss, trained="q", lr=key["lr"], steps=key["steps"],
                   rng=batches, store=store, before_step=before_step,
                   after_step=Averaging(q_target.net, net, hyper.polyak),
-                  arithmetic=budget.precision)
+                  arithmetic=budget.critic_precision)
     if kept is not None:
         kept.update({k: QEnsemble(x, copies) for k, x in seen.items()})
     return QEnsemble(q_target.net, copies, curve)

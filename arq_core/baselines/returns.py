@@ -66,6 +66,19 @@ def monte_carlo(data: Transitions, gamma: float) -> Float[Tensor, " M"]:
     return lambda_returns(data, gamma, 1.0, nothing, beyond(data, gamma))[0].float()
 
 
+def warm_start(
+    data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store, copies: int = 1
+) -> QEnsemble | None:
+    """Critics regressed on returns, for Q_beta or (with `copies`) ARQ's Q to go on from: where a
+    one-step bootstrap would have to walk for hundreds of thousands of steps. None where the
+    hyperparameters want random weights.
+    """
+    if not hyper.warm_start:
+        return None
+    how = dict(steps=hyper.warm_start, lr=hyper.warm_start_lr, copies=copies)
+    return fit_returns(data, hyper, budget, rng, store, **how)
+
+
 def fit_returns(
     data: Transitions,
     hyper: Hyper,

@@ -19,7 +19,8 @@ class Hyper:
 
     # "released" or "paper": how Eq. 5 is bootstrapped (qlearning.BOOTSTRAPS)
     variant: str
-    n: int  # N, candidates per state
+    n: int  # N, candidates per state that Eq. 5 learns from
+    acting_n: int  # fresh ones at every state of an episode, Eq. 6; the paper's are as many
     log_epsilon: float  # log of epsilon in Eq. 4, nats
     k: int  # K of the K-th largest in Eq. 5
     gamma: float  # discount
@@ -39,14 +40,28 @@ class Hyper:
     # p of diffusion times t = u^p, u uniform, in score matching; 1 is the paper's
     time_power: float
     polyak: float  # averaging of the target critic's weights
+    # steps in which critics are regressed on returns before Eq. 5 (baselines.returns), and their
+    # learning rate; 0, the paper's, is random weights
+    warm_start: int
+    warm_start_lr: float
     reward: str  # reward transform of the group (datasets.rewards)
     # direct Q-penalisation: temperature tau, and alpha of each row of Table 1 (baselines.penalised)
     dqp: Mapping[str, float]
 
 
+# What a recipe of data/recipes.toml may replace: how something is optimised and how finely it is
+# sampled, and nothing that a formula or a policy means
+RECIPE = frozenset(
+    "n k ensemble batch score_lr score_schedule ema q_lr q_beta_lr policy_lr polyak warm_start "
+    "warm_start_lr".split()
+)
+
+
 @dataclass(frozen=True)
 class Budget:
-    """What we can afford. A profile of `data/profiles.toml` sets nothing else."""
+    """What we can afford. A profile of `data/profiles.toml` sets nothing else, or names a recipe
+    (RECIPE) beside it.
+    """
 
     seeds: int  # how many seeds, trained at once
     # they are this one and those after it: not 0 where the first ones chose hyperparameters
@@ -68,6 +83,7 @@ class Budget:
     # critic steps between refreshes of the bootstrap values; 1 computes them for every batch
     target_every: int
     precision: str  # "float32" or "bfloat16": arithmetic of the large matrix products
+    critic_precision: str  # and of the critics' own
 
 
 # Horizons of target lag below which no critic on door-human, whose episodes are longer than one,

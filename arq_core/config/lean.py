@@ -1,7 +1,7 @@
 """Imported by processes of our own, not by `import arq_core`: what they need not import is missing.
 
 `rfc3987_syntax` checks a kind of address that no notebook holds. jsonschema, which nbformat needs,
-takes it where it is installed, and 38 grammars are then compiled: 1.6 s of every process that reads
+takes it where it is installed, and its grammars are then compiled in every process that reads
 a notebook or builds pages. jsonschema does without.
 """
 

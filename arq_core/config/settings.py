@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from arq_core.config.files import read_toml
-from arq_core.config.hyper import Budget, Hyper
+from arq_core.config.hyper import RECIPE, Budget, Hyper
 from arq_core.config.paths import DATA
 
 # raise it when a constant or formula of a training step changes: finished steps are then computed
@@ -19,6 +19,7 @@ STEP_RECIPE = 4
 # likewise for episodes, their simulators and scores: the grid then runs them again
 EVALUATION_RECIPE = 2
 SMOKE_TEST = "smoke_test"  # of profiles.toml: see `smoke_test`
+RECIPE_OF = "recipe"  # of profiles.toml: see `recipe`
 
 
 class UnknownName(ValueError):
@@ -71,12 +72,30 @@ def paper_steps(group: str) -> dict[str, int]:
     return _table("hyperparameters.toml").get(group, {}).get("steps", {})
 
 
-def hyper(group: str) -> Hyper:
-    """Tables A.1 to A.3 for a task group."""
+def hyper(group: str, profile: str = "") -> Hyper:
+    """Tables A.1 to A.3 for a task group; with what the recipe of a profile replaces of them, where
+    it names one.
+    """
     groups = _table("hyperparameters.toml")
     default = groups.pop("default")
     chosen = {k: v for k, v in pick("group", group, groups).items() if k != "steps"}
-    return _build(Hyper, default | chosen, f"hyperparameters.toml [{group}]")
+    own = _build(Hyper, default | chosen, f"hyperparameters.toml [{group}]")
+    if not (name := recipe(profile, group) if profile else ""):
+        return own
+    replaced = _values_of(pick("profiles.toml: recipe", name, _table("recipes.toml")), group)
+    if wrong := sorted(replaced.keys() - RECIPE):
+        raise UnknownName(
+            f"recipes.toml [{name}]: saw {', '.join(wrong)}, expected only "
+            f"{', '.join(sorted(RECIPE))}: a recipe changes no formula."
+        )
+    return with_changes(own, replaced, f"recipes.toml [{name}]")
+
+
+def recipe(profile: str, group: str = "") -> str:
+    """The name of the recipe by which a profile trains a task group (by itself, unless the group is
+    named), "" for the group's own hyperparameters: rows say the profile, and tables the recipe.
+    """
+    return _profile(profile, group).get(RECIPE_OF, "")
 
 
 def _profile(profile: str, group: str) -> dict:
@@ -87,9 +106,14 @@ def _profile(profile: str, group: str) -> dict:
     own = pick("profile", profile, every)
     like = pick("profiles.toml: like", own["like"], every) if "like" in own else {}
     for values in (like, own):
-        plain = {k: v for k, v in values.items() if k != "like" and not isinstance(v, dict)}
-        merged |= plain | values.get(group, {})
+        merged |= {k: v for k, v in _values_of(values, group).items() if k != "like"}
     return merged
+
+
+def _values_of(table: dict, group: str) -> dict:
+    """What a table says, refined by what it says of a group."""
+    plain = {k: v for k, v in table.items() if not isinstance(v, dict)}
+    return plain | table.get(group, {})
 
 
 def smoke_test(profile: str, group: str) -> bool:
@@ -103,7 +127,8 @@ def budget(profile: str, group: str) -> Budget:
     """What a profile affords for a task group; a profile that sets anything but a budget is
     refused.
     """
-    merged = {k: v for k, v in _profile(profile, group).items() if k != SMOKE_TEST}
+    found = _profile(profile, group)
+    merged = {k: v for k, v in found.items() if k not in (SMOKE_TEST, RECIPE_OF)}
     steps = pick("group", group, _table("hyperparameters.toml"))["steps"]
     for name, paper in steps.items():
         if merged[f"{name}_steps"] == "paper":

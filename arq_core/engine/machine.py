@@ -90,7 +90,7 @@ def _try_a_program(device: str, choice: Any) -> None:
     """A trivial program, compiled and run with the widest instructions that the processor names;
     then, where that fails, with those for which the compiler passes torch's own trials.
 
-    The trials build and load a library for each set of instructions: ten seconds of a processor
+    The trials build and load a library for each set of instructions, on a processor
     where nothing is kept from before.
     """
     program = lambda x: x.exp() + 1

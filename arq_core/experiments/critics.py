@@ -78,8 +78,11 @@ def along_the_data(data: Transitions, q: QFunction, gamma: float, members: int) 
 
 def warn_of_short_walks(data: Transitions, hyper: Hyper, budget: Budget, method: str) -> None:
     """A warning where the critic of a method walks fewer than HORIZONS horizons (config.hyper), on
-    data whose episodes are longer than a horizon.
+    data whose episodes are longer than a horizon. Critics that begin as returns have no such way
+    to go.
     """
+    if hyper.warm_start:
+        return
     walked = {
         name: horizons_of_lag(getattr(budget, f"{name}_steps"), hyper.gamma, hyper.polyak)
         for name in critics_of(method)

@@ -40,6 +40,8 @@ from arq_core.experiments.own_task import OwnTask, Simulator, own_task, suited
 from arq_core.results import provenance, records
 from arq_core.results import rows as results
 
+PRECISIONS = ("float32", "bfloat16")
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -113,7 +115,8 @@ def prepare(
             f"bounds: saw {bounds!r} with task {name!r}, expected none: its actions are in [-1, 1]."
         )
     chosen = source.task or own_task(source.title, group, environment)
-    hyper = settings.with_changes(settings.hyper(chosen.group), changes or {}, "hyperparameter")
+    hyper = settings.hyper(chosen.group, profile)
+    hyper = settings.with_changes(hyper, changes or {}, "hyperparameter")
     budget = settings.budget(profile, chosen.group)
     check_values(hyper, budget)
     seeds = _seeds(seeds, budget)
@@ -123,7 +126,11 @@ def prepare(
         chosen = replace(chosen, task=row_name(source.title, dataset, *tried))
         chosen, dataset = suited(chosen, dataset, bounds)
     device = _device(device)
-    budget = replace(budget, precision=fast_precision(budget.precision, device))
+    budget = replace(
+        budget,
+        precision=fast_precision(budget.precision, device),
+        critic_precision=fast_precision(budget.critic_precision, device),
+    )
     dataset = thin(
         replace(dataset, transitions=REWARDS[hyper.reward](dataset.transitions)), budget.transitions
     )
@@ -167,7 +174,8 @@ def check_values(hyper: Hyper, budget: Budget) -> None:
         reward=(hyper.reward, REWARDS),
         sampler=(budget.sampler, SAMPLERS),
         density=(budget.density, ("same_solve", "multistep", "rk45")),
-        precision=(budget.precision, ("float32", "bfloat16")),
+        precision=(budget.precision, PRECISIONS),
+        critic_precision=(budget.critic_precision, PRECISIONS),
     )
     for kind, (value, known) in names.items():
         if value not in known:
@@ -176,6 +184,8 @@ def check_values(hyper: Hyper, budget: Budget) -> None:
             )
     conditions = {
         f"k: saw {hyper.k}, expected 1 to n = {hyper.n}": 1 <= hyper.k <= hyper.n,
+        f"acting_n: saw {hyper.acting_n}, expected 1 or more": hyper.acting_n >= 1,
+        f"warm_start: saw {hyper.warm_start}, expected 0 or more": hyper.warm_start >= 0,
         f"width: saw {hyper.width}, expected an even number > 0": hyper.width > 0
         and hyper.width % 2 == 0,
         f"batch: saw {hyper.batch}, expected a multiple of times_per_batch = "

@@ -14,10 +14,11 @@ from torch import Tensor
 from arq_core.algorithm.arq import arq, behavior_support
 from arq_core.algorithm.behavior import fit_behavior
 from arq_core.algorithm.policies import ImplicitPolicy, fit_awr
-from arq_core.algorithm.qlearning import fit_q, fit_q_beta
+from arq_core.algorithm.qlearning import CRITICS, fit_q, fit_q_beta
 from arq_core.algorithm.support import in_support_share, sample_support
 from arq_core.algorithm.types import Policy, Transitions
 from arq_core.baselines.penalised import ROWS, fit_row
+from arq_core.baselines.returns import warm_start
 from arq_core.baselines.uniform import UniformBehavior
 from arq_core.config.hyper import Budget, Hyper
 from arq_core.engine.store import Store, fingerprint
@@ -70,7 +71,7 @@ def unconstrained(
         store,
         dict(support=fingerprint(vars(support))),
     )
-    return Trained(ImplicitPolicy(anything, q, math.inf, hyper.n, None))
+    return Trained(ImplicitPolicy(anything, q, math.inf, hyper.acting_n, None))
 
 
 def s_psi(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store) -> Trained:
@@ -85,16 +86,17 @@ def q_beta_s_psi(
     """The ablation: the behaviour's own value in the place of ARQ's, over in-support samples."""
     behavior = fit_behavior(data, hyper, budget, rng, store)
     support = behavior_support(data, behavior, hyper, rng, store)
-    q = fit_q_beta(data, hyper, budget, rng, store)
+    q = fit_q_beta(data, hyper, budget, rng, store, warm_start(data, hyper, budget, rng, store))
     return Trained(
-        ImplicitPolicy(behavior, q, hyper.alpha_q_beta, hyper.n, hyper.log_epsilon),
+        ImplicitPolicy(behavior, q, hyper.alpha_q_beta, hyper.acting_n, hyper.log_epsilon),
         in_support_share(support, hyper.log_epsilon),
     )
 
 
 def arq_pi(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store) -> Trained:
     """ARQ with the explicit policy."""
-    result = arq(data, hyper, budget, rng, store)
+    start = warm_start(data, hyper, budget, rng, store, CRITICS)
+    result = arq(data, hyper, budget, rng, store, start=start)
     return Trained(result.policy, in_support_share(result.support, hyper.log_epsilon))
 
 
@@ -102,7 +104,8 @@ def arq_s_psi(
     data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store
 ) -> Trained:
     """ARQ with the implicit policy, filtered."""
-    result = arq(data, hyper, budget, rng, store, explicit=False)
+    start = warm_start(data, hyper, budget, rng, store, CRITICS)
+    result = arq(data, hyper, budget, rng, store, explicit=False, start=start)
     return Trained(
         result.implicit(hyper, hyper.log_epsilon),
         in_support_share(result.support, hyper.log_epsilon),
@@ -114,7 +117,8 @@ def arq_s_psi_unfiltered(
 ) -> Trained:
     """ARQ + s_psi with the filter off, in Eq. 5 as in Eq. 6: what epsilon is for."""
     open_ = replace(hyper, log_epsilon=-math.inf)
-    result = arq(data, open_, budget, rng, store, explicit=False)
+    start = warm_start(data, hyper, budget, rng, store, CRITICS)
+    result = arq(data, open_, budget, rng, store, explicit=False, start=start)
     return Trained(
         result.implicit(open_, None), in_support_share(result.support, hyper.log_epsilon)
     )

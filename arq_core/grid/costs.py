@@ -86,7 +86,7 @@ def size(name: str, profile: str, seeds: int = 0) -> Size:
     budget = settings.budget(profile, row.group)
     m = row.transitions or TRANSITIONS
     return Size(
-        settings.hyper(row.group),
+        settings.hyper(row.group, profile),
         budget,
         seeds or budget.seeds,
         m,
@@ -123,16 +123,16 @@ def units(s: Size, step: str, method: str) -> float:
         return s.seeds * h.ensemble * s.transitions * h.n * evaluations(s) * (h.width / 256) ** 2
     if step == "q":
         targets = min(h.batch, s.transitions / b.target_every) * (h.n + 1) / HIDDEN_STEP
-        return s.seeds * b.q_steps * (h.batch + targets)
+        return s.seeds * (b.q_steps * (h.batch + targets) + h.warm_start * h.batch)
     if step == "q_beta":
-        return s.seeds * b.q_beta_steps * h.batch
+        return s.seeds * (b.q_beta_steps + h.warm_start) * h.batch
     if step == "policy":
         critic = units(s, "q", "") if "q_steps" in plan.step_of(step, method).budget else 0
         return s.seeds * b.policy_steps * h.batch * _policy_weights(s) / PERCEPTRON + critic
     passes = {
         "nothing": 1,
         "one": h.ensemble * b.sampler_steps,
-        "n": h.n * h.ensemble * evaluations(s),
+        "n": h.acting_n * h.ensemble * evaluations(s),
     }
     return s.seeds * b.episodes * s.horizon * (passes[plan.METHODS[method].draws] + ACT_AND_STEP)
 

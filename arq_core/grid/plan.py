@@ -60,7 +60,8 @@ class Step:
 
 SEEDS = ("seeds", "first_seed")
 CRITIC = ("gamma", "batch", "polyak")
-ARQ = ("variant", "k", "log_epsilon", "q_lr", *CRITIC)
+WARM = ("warm_start", "warm_start_lr")
+ARQ = ("variant", "k", "log_epsilon", "q_lr", *CRITIC, *WARM)
 SHARED = {
     "dataset": Step(hyper=("reward",), budget=("transitions",)),
     "behavior": Step(
@@ -71,8 +72,10 @@ SHARED = {
     "support": Step(
         ("behavior",), ("n",), ("sampler", "sampler_steps", "density", "probes", "precision")
     ),
-    "q": Step(("support",), ARQ, ("q_steps", "target_every", "precision")),
-    "q_beta": Step(("dataset",), ("q_beta_lr", *CRITIC), (*SEEDS, "q_beta_steps", "precision")),
+    "q": Step(("support",), ARQ, ("q_steps", "target_every", "critic_precision")),
+    "q_beta": Step(
+        ("dataset",), ("q_beta_lr", *CRITIC, *WARM), (*SEEDS, "q_beta_steps", "critic_precision")
+    ),
 }
 HEAD, HEAD_STEPS = ("head", "policy_lr", "batch"), (*SEEDS, "policy_steps", "precision")
 PENALISED = Step(
@@ -99,23 +102,23 @@ def _scored(*after: str, hyper: tuple[str, ...] = ()) -> Step:
 
 
 UNFILTERED = tuple(field for field in ARQ if field != "log_epsilon")
-Q_STEPS = ("q_steps", "target_every", "precision")
+Q_STEPS = ("q_steps", "target_every", "critic_precision")
 ROWS = ("none", "brac-kl", "brac-mmd", "td3+bc", "anti-exploration", "ploff", "mopo")
 METHODS = {
     "random": Method(Step(("dataset",), (), (*SEEDS, *EPISODES))),
     "bc": Method(_scored("policy"), Step(("dataset",), HEAD, HEAD_STEPS)),
     "unconstrained": Method(
-        _scored("policy", hyper=("n",)),
+        _scored("policy", hyper=("acting_n",)),
         Step(("dataset",), ("n", "variant", "q_lr", *CRITIC), (*SEEDS, *Q_STEPS)),
     ),
     "s_psi": Method(Step(("behavior",), (), ("sampler", "sampler_steps", *EPISODES)), draws="one"),
     "q_beta+s_psi": Method(
-        _scored("support", "q_beta", hyper=("alpha_q_beta", "log_epsilon")), draws="n"
+        _scored("support", "q_beta", hyper=("alpha_q_beta", "log_epsilon", "acting_n")), draws="n"
     ),
     "arq+pi": Method(_scored("policy"), Step(("q",), ("alpha_pi", *HEAD), HEAD_STEPS)),
-    "arq+s_psi": Method(_scored("q", hyper=("alpha_arq",)), draws="n"),
+    "arq+s_psi": Method(_scored("q", hyper=("alpha_arq", "acting_n")), draws="n"),
     "arq+s_psi unfiltered": Method(
-        _scored("policy", hyper=("alpha_arq", "log_epsilon")),
+        _scored("policy", hyper=("alpha_arq", "log_epsilon", "acting_n")),
         Step(("support",), UNFILTERED, Q_STEPS),
         draws="n",
     ),
@@ -267,7 +270,7 @@ def job(cell: Cell, step: str, seeds: Sequence[int] = ()) -> dict:
 
 @functools.cache
 def _values(group: str, profile: str, variant: str) -> tuple[dict, dict]:
-    return vars(replace(settings.hyper(group), variant=variant)), vars(
+    return vars(replace(settings.hyper(group, profile), variant=variant)), vars(
         settings.budget(profile, group)
     )
 

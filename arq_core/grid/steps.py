@@ -17,8 +17,9 @@ from typing import Any
 
 from arq_core.algorithm.arq import behavior_support
 from arq_core.algorithm.behavior import fit_behavior
-from arq_core.algorithm.qlearning import fit_q, fit_q_beta
+from arq_core.algorithm.qlearning import CRITICS, fit_q, fit_q_beta
 from arq_core.algorithm.support import in_support_share
+from arq_core.baselines.returns import warm_start
 from arq_core.config.files import write_atomic
 from arq_core.config.paths import root
 from arq_core.engine.store import Store, fingerprint
@@ -60,12 +61,14 @@ def q(e: Experiment, method: str, store: Store) -> Any:
         e.rng,
         store,
         dict(support=fingerprint(vars(candidates))),
+        warm_start(e.data, e.hyper, e.budget, e.rng, store, CRITICS),
     )
 
 
 def q_beta(e: Experiment, method: str, store: Store) -> Any:
     """The behaviour's own value."""
-    return fit_q_beta(e.data, e.hyper, e.budget, e.rng, store)
+    start = warm_start(e.data, e.hyper, e.budget, e.rng, store)
+    return fit_q_beta(e.data, e.hyper, e.budget, e.rng, store, start)
 
 
 def policy(e: Experiment, method: str, store: Store) -> Any:

@@ -151,7 +151,9 @@ def _our_lines(
                 profile=profile,
                 variant=variant,
                 fidelity=fidelity,
-                detail=f"profile {profile}, {variant}, {fidelity} data" if profile else "",
+                detail=f"profile {verdicts.labelled(profile)}, {variant}, {fidelity} data"
+                if profile
+                else "",
             )
             for method in METHODS:
                 job, failure = (

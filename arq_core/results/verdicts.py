@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from scipy.special import fdtri, stdtrit
 
+from arq_core.config import settings
 from arq_core.config.hyper import HORIZONS, horizons_of_lag
 
 # a newcomer's reading of each word, in the order of the legend
@@ -124,6 +125,12 @@ def widest(seeds: int, paper_std: float, paper_seeds: int = PAPER_SEEDS) -> floa
     return math.sqrt(float(fdtri(seeds - 1, paper_seeds - 1, 1 - LEVEL))) * max(paper_std, ROUNDING)
 
 
+def labelled(profile: str) -> str:
+    """A profile's name, and whether it trains by a recipe of its own (recipes.toml)."""
+    recipe = settings.recipe(profile) if profile in settings.profiles() else ""
+    return f"{profile}, a recipe of its own" if recipe else profile
+
+
 def shortfall(
     budget: Mapping, steps: Mapping[str, int], hyper: Mapping | None = None
 ) -> tuple[str, ...]:
@@ -134,6 +141,8 @@ def shortfall(
     def walk(name: str) -> str:
         if name not in ("q", "q_beta") or not hyper or not {"gamma", "polyak"} <= hyper.keys():
             return ""
+        if hyper.get("warm_start"):
+            return f", after {hyper['warm_start']:,} on returns"
         walked = horizons_of_lag(budget[f"{name}_steps"], hyper["gamma"], hyper["polyak"])
         return f", {walked:.1f} horizons of target lag" if walked < HORIZONS else ""
 
@@ -163,7 +172,7 @@ def _not_comparable(ours: Ours, paper: Paper | None) -> list[str]:
     if short or ours.profile != "paper":
         why.append(
             "A smaller budget than the paper's: profile "
-            f"{ours.profile}{''.join(f'; {s}' for s in short)}."
+            f"{labelled(ours.profile)}{''.join(f'; {s}' for s in short)}."
         )
     if paper and not _known(paper.mean):
         unread = "The paper's number cannot be read in the copy this book was made from."

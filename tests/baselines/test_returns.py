@@ -6,8 +6,16 @@ import pytest
 import torch
 from problems import chain, streams, tiny
 
-from arq_core.baselines.returns import TAIL, beyond, fit_returns, lambda_returns, monte_carlo
+from arq_core.baselines.returns import (
+    TAIL,
+    beyond,
+    fit_returns,
+    lambda_returns,
+    monte_carlo,
+    warm_start,
+)
 from arq_core.engine.store import NoStore
+from arq_core.experiments.methods import METHODS
 
 GAMMA = 0.9
 
@@ -75,3 +83,17 @@ def test_at_lambda_0_the_fixed_point_is_sarsas():
     said = q(data.states[data.state].expand(2, -1, -1), data.actions[:, None].expand(2, -1, -1, -1))
     error = (said.squeeze(-1) - monte_carlo(data, GAMMA)).square().mean().sqrt()
     assert error < 0.15 * monte_carlo(data, GAMMA).std()
+
+
+@pytest.mark.parametrize("method, copies", [("q_beta+s_psi", 1), ("arq+s_psi", 2)])
+def test_a_warm_start_is_where_the_critics_of_a_method_begin(method, copies):
+    data, (h, b) = chain(), tiny(q_steps=1, q_beta_steps=1)
+    still = replace(h, q_lr=0.0, q_beta_lr=0.0)  # no step moves them
+    assert warm_start(data, still, b, streams(), NoStore(), copies) is None
+    warm = replace(still, warm_start=20, warm_start_lr=1e-2)
+    start = warm_start(data, warm, b, streams(), NoStore(), copies)
+    for hyper, same in ((warm, True), (still, False)):
+        q = METHODS[method](data, hyper, b, streams(), NoStore()).policy.q
+        assert q.copies == copies
+        now, then = q.net.state_dict(), start.net.state_dict()
+        assert all(torch.allclose(now[k], then[k], atol=1e-6) for k in then) == same

@@ -6,6 +6,7 @@ from dataclasses import asdict
 import pytest
 
 from arq_core.config import paths, settings
+from arq_core.config.hyper import RECIPE
 from arq_core.config.settings import UnknownName
 
 COLUMNS = ["locomotion", "kitchen", "adroit", "antmaze", "robomimic-mg", "robomimic-ph-mh"]
@@ -30,7 +31,37 @@ def test_hyperparameters_are_those_of_tables_a1_to_a3():
             assert ours == float(rows[name][group]), (name, group)
 
 
-@pytest.mark.parametrize("profile", ["toy", "ci", "lite", "paper"])
+def scratch(tmp_path, monkeypatch, **more):
+    """Settings that are read from copies of their files, with something written behind them."""
+    for file in ("profiles.toml", "hyperparameters.toml", "recipes.toml"):
+        text = (paths.DATA / file).read_text(encoding="utf-8")
+        added = more.get(file.removesuffix(".toml"), "")
+        (tmp_path / file).write_text(text + added, encoding="utf-8")
+    monkeypatch.setattr(settings, "DATA", tmp_path)
+
+
+@pytest.mark.parametrize("group", settings.groups())
+def test_a_recipe_replaces_how_something_is_optimised_and_nothing_else(group):
+    for profile in settings.profiles():
+        own, by_recipe = settings.hyper(group), settings.hyper(group, profile)
+        changed = {k for k, v in asdict(own).items() if v != getattr(by_recipe, k)}
+        assert changed <= RECIPE, profile
+        assert bool(changed) == bool(settings.recipe(profile, group)), profile
+        share = by_recipe.k / by_recipe.n - own.k / own.n  # K/N, to the nearest K
+        assert abs(share) <= 0.7 / by_recipe.n, profile
+
+
+def test_a_recipe_that_changes_a_formula_or_does_not_exist_is_refused(tmp_path, monkeypatch):
+    scratch(
+        tmp_path, monkeypatch, recipes="\nalpha_arq = 3.0\n", profiles="\n[other]\nrecipe='fst'"
+    )
+    with pytest.raises(UnknownName, match=r"recipes.toml \[fast\]: saw alpha_arq, expected only"):
+        settings.hyper("bridge", "fast")  # the last table of the file
+    with pytest.raises(UnknownName, match=r"recipe: saw 'fst', .* Did you mean 'fast'\?"):
+        settings.hyper("maze", "other")
+
+
+@pytest.mark.parametrize("profile", settings.profiles())
 @pytest.mark.parametrize("group", [*COLUMNS, "maze", "bridge"])
 def test_every_profile_gives_every_group_a_whole_budget(profile, group):
     for name, value in asdict(settings.budget(profile, group)).items():
@@ -38,13 +69,7 @@ def test_every_profile_gives_every_group_a_whole_budget(profile, group):
 
 
 def test_a_profile_that_sets_more_than_a_budget_is_refused(tmp_path, monkeypatch):
-    for file in ("profiles.toml", "hyperparameters.toml"):
-        (tmp_path / file).write_text(
-            (paths.DATA / file).read_text(encoding="utf-8"), encoding="utf-8"
-        )
-    with open(tmp_path / "profiles.toml", "a", encoding="utf-8") as f:
-        f.write("alpha_arq = 3.0\n")
-    monkeypatch.setattr(settings, "DATA", tmp_path)
+    scratch(tmp_path, monkeypatch, profiles="alpha_arq = 3.0\n")
     with pytest.raises(UnknownName, match=r"profiles.toml \[paper\]: saw alpha_arq, expected only"):
         settings.budget("paper", "bridge")  # the last table of the file
 

@@ -1,6 +1,7 @@
 """What a critic says along the data, against what followed."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,3 +76,9 @@ def test_a_critic_that_cannot_have_arrived_is_warned_of(recwarn, method, length,
     warn_of_short_walks(chain(episodes=2, length=length), h, b, method)
     said = [str(w.message) for w in recwarn]
     assert len(said) == bool(told) and (not told or re.search(told, said[0])), said
+
+
+def test_a_critic_that_begins_as_returns_has_no_way_to_walk(recwarn):
+    h, b = tiny("adroit", q_steps=10)
+    warn_of_short_walks(chain(episodes=2, length=200), replace(h, warm_start=5), b, "arq+pi")
+    assert not len(recwarn)

@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from types import SimpleNamespace
 
 import pytest
@@ -77,6 +77,7 @@ def test_what_training_reads_is_declared(method):
     go unnoticed.
     """
     data, (hyper, budget) = chain(), tiny()
+    hyper = replace(hyper, warm_start=2)
     of_hyper, of_budget = set(), set()
     trained = methods.METHODS[method](
         data,

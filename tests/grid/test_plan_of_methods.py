@@ -27,4 +27,6 @@ def test_what_is_drawn_at_a_step_of_an_episode_is_declared(method, monkeypatch):
         monkeypatch.setattr(ScoreBehavior, name, watched(getattr(ScoreBehavior, name)))
     policy.reset(3)
     policy.act(data.states.expand(2, -1, -1)[:, :3], streams())
-    assert drawn == {"nothing": set(), "one": {1}, "n": {hyper.n}}[plan.METHODS[method].draws]
+    assert (
+        drawn == {"nothing": set(), "one": {1}, "n": {hyper.acting_n}}[plan.METHODS[method].draws]
+    )

@@ -32,7 +32,7 @@ def chain(
 def tiny(group="maze", **budget):
     """Hyperparameters and the toy budget, small enough for a test."""
     h = settings.with_changes(
-        settings.hyper(group), dict(width=16, batch=32, n=5, k=2, ensemble=2), "test"
+        settings.hyper(group), dict(width=16, batch=32, n=5, acting_n=6, k=2, ensemble=2), "test"
     )
     return h, settings.with_changes(
         settings.budget("toy", group), dict(times_per_batch=8) | budget, "test"

@@ -175,3 +175,12 @@ def test_critics_that_walked_too_few_horizons_are_marked():
     assert verdicts.shortfall(dict(q_steps=500_000), paper, hyper) == (
         "500,000 of 1,000,000 training steps (q)",
     )
+    assert verdicts.shortfall(budget, paper, hyper | dict(warm_start=8_000))[0] == (
+        "20,000 of 1,000,000 training steps (q, after 8,000 on returns)"
+    )
+
+
+def test_a_recipe_is_said_with_every_number_of_it():
+    assert "profile fast, a recipe of its own" in verdict(changed(profile="fast"), CELL).reason
+    assert "recipe" not in verdict(changed(profile="lite"), CELL).reason
+    assert verdicts.labelled("somebody's") == "somebody's"
