@@ -74,21 +74,18 @@ def _mentioned(text: str, python: bool) -> frozenset[str]:
     return frozenset(names)
 
 
-def _files(root: Path, name: str) -> set[Path]:
-    """Files of the longest module that a dotted name begins with, and of the packages around it
-    (with what else they hold).
+def _modules(root: Path, name: str) -> tuple[set[Path], set[Path]]:
+    """The longest module that a dotted name begins with, and the folders of the packages around
+    it.
     """
-    parts, out = name.split("."), set()
+    parts, packages = name.split("."), set()
     for i in range(1, len(parts) + 1):
         base = root.joinpath(*parts[:i])
         if base.is_dir():
-            out |= {base / "__init__.py"} | {
-                p for p in files_in(base) if p.suffix not in (".py", ".pyc")
-            }
+            packages.add(base)
         elif base.with_suffix(".py").is_file():
-            out.add(base.with_suffix(".py"))
-            break
-    return {p for p in out if p.is_file()}
+            return {base.with_suffix(".py")}, packages
+    return set(), packages
 
 
 def dependencies(root: Path, job: Job) -> list[Path]:
@@ -115,16 +112,18 @@ def dependencies(root: Path, job: Job) -> list[Path]:
         elif path.suffix == ".toml":
             names |= _mentioned(read_text(path), False)
     seen: set[str] = set()
+    packages: set[Path] = set()
     while names:
         seen |= (new := names - seen)
         names = set()
-        for path in {p for n in new for p in _files(root, n)} - found:
-            found.add(path)
-            names |= (
-                _mentioned(path.read_text(encoding="utf-8"), True)
-                if path.suffix == ".py"
-                else set()
-            )
+        for modules, around in (_modules(root, n) for n in new):
+            inits = {p for a in around - packages if (p := a / "__init__.py").is_file()}
+            packages |= around
+            for path in (modules | inits) - found:
+                found.add(path)
+                names |= _mentioned(path.read_text(encoding="utf-8"), True)
+    # what packages hold besides modules
+    found |= {p for a in packages for p in files_in(a) if p.suffix not in (".py", ".pyc")}
     return sorted(found | {p for p in (job.source, root / "constraints.txt") if p.is_file()})
 
 
