@@ -51,7 +51,7 @@ OWN_SUITES = {
     "recollected-robomimic": "Robot arm, scripted controllers",
     "ours": "Two small problems of this book; the score is the return",
 }  # suite in tasks.csv: the group's head in `table_own`
-PROFILES = ("paper", "lite", "ci", "toy")  # our lines of a dataset, the largest budget first
+PROFILES = ("paper", "full", "lite", "ci", "toy")  # our lines of a dataset, largest budget first
 VARIANTS = ("released", "paper")  # of the algorithm (qlearning.BOOTSTRAPS), ours first
 SUITES = GROUPS | {"ours": "Our own problems", "recollected": "Collected by us"}
 FIDELITIES = {
