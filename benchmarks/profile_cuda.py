@@ -31,6 +31,11 @@ LOOPS = {  # steps in a call: (loop, arguments)
     "ARQ step, 3 seeds, bfloat16": ("arq_step", dict(seeds=3, chunk=1000)),
     "ARQ step, 3 seeds, float32": ("arq_step", dict(seeds=3, chunk=1000, precision="float32")),
     "Q_beta step, 3 seeds, bfloat16": ("q_beta_step", dict(seeds=3, chunk=1000)),
+    "policy step, 3 seeds, bfloat16": ("policy_step", dict(seeds=3, chunk=1000)),
+    "ResNet policy step, 3 seeds, bfloat16": (
+        "policy_step",
+        dict(seeds=3, chunk=1000, head="resnet"),
+    ),
     "65,536 states x 30, 20 evaluations with density": ("density", dict(states=65_536)),
     "300 states x 30 of 3 seeds, 20 evaluations with density": (
         "density",

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from arq_core.config import settings
@@ -41,19 +41,20 @@ PERCEPTRON = 0.07e6
 # of a network's weights while it is trained and saved: its own, gradients, two moments, what is
 # written; a guess from one look at a running step
 COPIES = 12
-GPU_FILE = "data/benchmarks/speed_cuda.json"
-# of GPU_FILE: a step of so many score networks at once, the paper's arithmetic
-GPU_LINE, GPU_NETWORKS, GPU_BATCH = "behavior, float32", (3, 9), 512
+# Measured on an H200 by benchmarks/speed.py and benchmarks/profile_cuda.py. Their lines carry the
+# sizes in their titles; `measured` gives them as a Size
+GPU_FILES = ("data/benchmarks/speed_cuda.json", "data/benchmarks/profile_cuda.json")
+NETWORKS = (3, 9)  # score networks of the two points of the line in float32
+COPIED = 2 * 2 * 2**30  # bytes that the copy of 2 GB reads and writes
 SCORE_WEIGHTS = 0.47e6  # of the score network, whose embedding of the time is one layer
-MEASURED_WEIGHTS = 0.86e6  # of the one in GPU_FILE: a layer of time more for each of the others
-FLOP = {  # a unit's, from the networks' numbers of weights
-    "behavior": 2 * SCORE_WEIGHTS * HIDDEN_STEP,
-    "support": 2 * SCORE_WEIGHTS,
-    "q": 4 * 0.07e6 * HIDDEN_STEP,
-    "q_beta": 2 * 0.07e6 * HIDDEN_STEP,
-    "policy": 2 * PERCEPTRON * HIDDEN_STEP,
-    "evaluate": 2 * SCORE_WEIGHTS,
-}
+MEASURED_WEIGHTS = 0.86e6  # of the one that was measured: six layers of time more
+LAYERS_WEIGHTS = 0.39e6  # of those layers of it that a candidate goes through
+# bytes a weight in an update, in float32: Adam reads weight, gradient and two moments, and writes
+# three of them; in bfloat16 the weight is cast on its way in, and the gradient on its way out
+UPDATE_BYTES = {"float32": 28, "bfloat16": 28 + 12}
+# Passes that a product with the Jacobian counts as on the GPU. The solve measured in bfloat16 had
+# three, of one pass each (nets.ScoreNet.jvp); none was measured in float32: as on a processor
+DERIVATIVE = {"float32": 2, "bfloat16": 1}
 STEPS_OF = {
     "behavior": "score_steps",
     "q": "q_steps",
@@ -98,10 +99,10 @@ def size(name: str, profile: str, seeds: int = 0) -> Size:
     )
 
 
-def evaluations(s: Size) -> float:
+def evaluations(s: Size, derivative: float = 2) -> float:
     """Passes of the score network for one candidate with its log-density.
 
-    A probe's product with the Jacobian counts as two.
+    A probe's product with the Jacobian counts as `derivative` of them.
     """
     walk = {
         "same_solve": s.budget.sampler_steps,
@@ -109,10 +110,10 @@ def evaluations(s: Size) -> float:
         "rk45": RK45_EVALUATIONS,
     }[s.budget.density]
     sample = 0 if s.budget.density == "same_solve" else s.budget.sampler_steps
-    return sample + walk * (1 + 2 * (s.budget.probes or s.action_dim))
+    return sample + walk * (1 + derivative * (s.budget.probes or s.action_dim))
 
 
-def units(s: Size, step: str, method: str) -> float:
+def units(s: Size, step: str, method: str, derivative: float = 2) -> float:
     """The size of a step: rows through its network times seeds, members and steps."""
     h, b = s.hyper, s.budget
     if step == "dataset":
@@ -120,21 +121,27 @@ def units(s: Size, step: str, method: str) -> float:
     if step == "behavior":
         return s.seeds * h.ensemble * b.score_steps * h.batch * (h.width / 256) ** 2
     if step == "support":
-        return s.seeds * h.ensemble * s.transitions * h.n * evaluations(s) * (h.width / 256) ** 2
+        passes = s.seeds * h.ensemble * h.n * evaluations(s, derivative)
+        return s.transitions * passes * (h.width / 256) ** 2
     if step == "q":
         targets = min(h.batch, s.transitions / b.target_every) * (h.n + 1) / HIDDEN_STEP
         return s.seeds * (b.q_steps * (h.batch + targets) + h.warm_start * h.batch)
     if step == "q_beta":
         return s.seeds * (b.q_beta_steps + h.warm_start) * h.batch
     if step == "policy":
-        critic = units(s, "q", "") if "q_steps" in plan.step_of(step, method).budget else 0
+        critic = units(s, "q", "") if _trains_a_critic(method) else 0
         return s.seeds * b.policy_steps * h.batch * _policy_weights(s) / PERCEPTRON + critic
-    passes = {
+    drawn = {
         "nothing": 1,
         "one": h.ensemble * b.sampler_steps,
-        "n": h.acting_n * h.ensemble * evaluations(s),
+        "n": h.acting_n * h.ensemble * evaluations(s, derivative),
     }
-    return s.seeds * b.episodes * s.horizon * (passes[plan.METHODS[method].draws] + ACT_AND_STEP)
+    return s.seeds * b.episodes * s.horizon * (drawn[plan.METHODS[method].draws] + ACT_AND_STEP)
+
+
+def _trains_a_critic(method: str) -> bool:
+    """Whether the method's own step `policy` does."""
+    return "q_steps" in plan.step_of("policy", method).budget
 
 
 def _policy_weights(s: Size) -> float:
@@ -154,35 +161,135 @@ def seconds(root: Path, name: str, profile: str, step: str, method: str, seeds: 
     return found[START] + found[step] * units(size(name, profile, seeds), step, method)
 
 
-@functools.cache
-def gpu_rates(root: Path) -> tuple[float, float]:
-    """(FLOP/s, seconds that a training step takes however small its networks), in float32.
+@dataclass(frozen=True)
+class Gpu:
+    """What the measured GPU, an H200, does: seconds, and rates of work that fills it."""
 
-    Of the measured GPU: the line through its two measured sizes.
+    step: Mapping[tuple[str, str], float]  # of a training step of `measured` size, by precision
+    network: float  # that one score network more adds to its step, in float32
+    row: Mapping[str, float]  # a row's pass through the score network in a large solve
+    launch: float  # an evaluation in a solve too small to fill it
+    flops: Mapping[str, float]  # FLOP/s
+    copied: float  # bytes/s, read and written
+
+
+@functools.cache
+def gpu_rates(root: Path) -> Gpu:
+    """Of GPU_FILES, the later line where a loop was measured twice.
+
+    Measured are the score model's step (bfloat16; float32 at NETWORKS), ARQ's (both), Q_beta's
+    (bfloat16, before changes that took a third off the other two), solves in bfloat16, and copies.
+    Inferred: Q_beta in float32, which is slower by what ARQ's step is, a larger one; an explicit
+    perceptron, which has one network where Q_beta has two, and takes as long; FLOP/s in float32,
+    from the slope between NETWORKS, and in bfloat16, from the layers of the large solve, whose
+    rate is about two fifths of plain products'.
     """
-    measured = json.loads((root / GPU_FILE).read_text(encoding="utf-8"))
-    line = next(line for line in measured["gpu_steps"] if line["title"] == GPU_LINE)["competitors"]
-    small, large = GPU_NETWORKS
-    seconds_of = {n: line[f"{n} seeds"]["milliseconds"] / 1e3 for n in GPU_NETWORKS}
-    slope = (seconds_of[large] - seconds_of[small]) / (large - small)
-    measured = 2 * MEASURED_WEIGHTS * HIDDEN_STEP
-    return measured * GPU_BATCH / slope, seconds_of[small] - small * slope
+    speed, profile = (json.loads((root / file).read_text(encoding="utf-8")) for file in GPU_FILES)
+    lines = {x["title"]: x["competitors"] for x in speed["cuda"] + speed["gpu_steps"]}
+    latest = profile["before"] | profile["after"]
+
+    def took(title: str, found: dict = latest) -> float:
+        return found[title]["wall_us"] / 1e6
+
+    small, large = (
+        lines["behavior, float32"][f"{n} seeds"]["milliseconds"] / 1e3 for n in NETWORKS
+    )
+    arq, before = "ARQ step, 3 seeds, ", profile["before"]
+    q_beta = took("Q_beta step, 3 seeds, bfloat16")
+    slower = took(arq + "float32", before) / took(arq + "bfloat16", before)
+    step = {
+        ("behavior", "bfloat16"): took("score step, 3 seeds, bfloat16, 64 times"),
+        ("behavior", "float32"): small,
+        **{("q", p): took(arq + p) for p in ("bfloat16", "float32")},
+        **{(x, "bfloat16"): q_beta for x in ("q_beta", "policy")},
+        **{(x, "float32"): q_beta * slower for x in ("q_beta", "policy")},
+    }
+    network = (large - small) / (NETWORKS[1] - NETWORKS[0])
+    float32 = 2 * MEASURED_WEIGHTS * HIDDEN_STEP * measured("behavior").hyper.batch / network
+    solved = units(measured("support"), "support", "", DERIVATIVE["bfloat16"])
+    row = took("65,536 states x 30, 20 evaluations with density") / solved
+    copy = max(c["copy of 2 GB"]["milliseconds"] for c in lines.values() if "copy of 2 GB" in c)
+    return Gpu(
+        step,
+        network,
+        {"bfloat16": row, "float32": 2 * SCORE_WEIGHTS / float32},
+        took("300 states x 30 of 3 seeds, 20 evaluations with density")
+        / measured("evaluate").budget.sampler_steps,
+        {"bfloat16": 2 * LAYERS_WEIGHTS / row, "float32": float32},
+        COPIED / copy * 1e3,
+    )
+
+
+@functools.cache
+def measured(step: str) -> Size:
+    """The size at which a loop was measured on the GPU, training steps one by one: that of
+    benchmarks/profile_cuda.py, three seeds but for the large solve.
+    """
+    hyper = replace(settings.hyper("locomotion"), ensemble=1, n=30, batch=512, width=256)
+    one = dict.fromkeys(STEPS_OF.values(), 1)
+    budget = replace(
+        settings.budget("lite", "locomotion"),
+        **one,
+        episodes=100,
+        target_every=1,
+        density="same_solve",
+        sampler_steps=20,
+        probes=0,
+    )
+    seeds, rows = (1, 65_536) if step == "support" else (NETWORKS[0], 20_000)
+    return Size(hyper, budget, seeds, rows, rows, 11, 3, 1, True)
+
+
+def gpu_step(gpu: Gpu, s: Size, step: str) -> float:
+    """Seconds of one training step of a kind of STEPS_OF, and no less than at the size that was
+    measured, however small.
+
+    A score network more than three adds what it was measured to add in float32: in bfloat16 that
+    is inferred, as more than its faster products need. The measured networks were larger than
+    today's (MEASURED_WEIGHTS), for which nothing is taken off. Other steps grow with their rows;
+    dimensions of states and actions are not counted (a tenth of a critic's products at most). A
+    ResNet's step was not measured: it is its products at `flops`, and after them the update at the
+    rate of copies.
+    """
+    precision = s.budget.precision
+    s = replace(s, budget=replace(s.budget, **dict.fromkeys(STEPS_OF.values(), 1)))
+    rows, least = units(s, step, "bc"), units(measured(step), step, "bc")
+    wall = gpu.step[step, precision]
+    if step == "behavior":
+        return wall + max(0, rows - least) * gpu.network / measured(step).hyper.batch
+    if step == "policy" and s.hyper.head == "resnet":
+        products = 2 * PERCEPTRON * HIDDEN_STEP * rows / gpu.flops[precision]
+        update = s.seeds * RESNET * UPDATE_BYTES[precision] / gpu.copied
+        return max(wall, products + update)
+    return wall * max(1, rows / least)
+
+
+def gpu_time(gpu: Gpu, s: Size, step: str, method: str) -> float:
+    """Seconds of a step on the GPU: trainings by `gpu_step`; solves by the rows that pass the score
+    network, or by what launching them takes, whichever is more.
+
+    All episodes step together, and a policy's launches are those before it was replayed as one
+    graph. Not counted: a process's start, compilation, and simulators, which run beside.
+    """
+    if step == "dataset":
+        return 0.0
+    if step in STEPS_OF:
+        trained = ("policy", "q") if step == "policy" and _trains_a_critic(method) else (step,)
+        return sum(getattr(s.budget, STEPS_OF[x]) * gpu_step(gpu, s, x) for x in trained)
+    precision = s.budget.precision
+    work = units(s, step, method, DERIVATIVE[precision]) * gpu.row[precision]
+    launches = evaluations(s, 0)
+    if step == "evaluate":
+        alone = {"nothing": 1, "one": s.budget.sampler_steps, "n": launches}
+        launches = s.horizon * alone[plan.METHODS[method].draws]
+    return max(work, launches * gpu.launch)
 
 
 def gpu_seconds(
     root: Path, name: str, profile: str, step: str, method: str, seeds: int = 0
 ) -> float:
-    """Seconds of the measured GPU (an H200), every step at the rate of training the score model.
-
-    In float32. A simulator runs beside it.
-    """
-    s = size(name, profile, seeds)
-    if step not in FLOP:
-        return 0.0
-    rate, each = gpu_rates(root)
-    return FLOP[step] * units(s, step, method) / rate + each * (
-        getattr(s.budget, STEPS_OF[step]) if step in STEPS_OF else 0
-    )
+    """Estimated seconds of a step on the measured GPU (`gpu_time`)."""
+    return gpu_time(gpu_rates(root), size(name, profile, seeds), step, method)
 
 
 def disk(name: str, profile: str, step: str, method: str, seeds: int = 0) -> float:
@@ -216,7 +323,7 @@ def memory_mb(name: str, profile: str, step: str, method: str, seeds: int = 0) -
 class Estimate:
     """What a list of steps costs: how many, hours of one core or of an H200, GB kept.
 
-    The H200's hours are inferred from one measured step.
+    The H200's hours are those of `gpu_time`, from rates measured in part and inferred in part.
     """
 
     steps: int

@@ -411,7 +411,7 @@ def show(cost: costs.Estimate, cores: int) -> str:
     return (
         f"{cost.steps} steps: about {cost.hours:.1f} hours of one core "
         f"({cost.hours / cores:.1f} h on {cores}), or {cost.gpu_hours:.2f} "
-        f"GPU-hours (an H200, from one measured step); {cost.gigabytes:.2f} GB kept"
+        f"GPU-hours (an H200, measured and inferred); {cost.gigabytes:.2f} GB kept"
     )
 
 

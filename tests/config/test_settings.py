@@ -68,6 +68,14 @@ def test_every_profile_gives_every_group_a_whole_budget(profile, group):
         assert isinstance(value, (int, str)) and value not in ("paper", None), name
 
 
+@pytest.mark.parametrize("group", [*COLUMNS, "maze", "bridge", "figure-a1", "figure-a1-paper"])
+def test_full_is_the_papers_training_with_the_solvers_of_lite(group):
+    full, lite, paper = (asdict(settings.budget(p, group)) for p in ("full", "lite", "paper"))
+    papers = ("score_steps", "q_steps", "q_beta_steps", "policy_steps", "target_every")
+    expected = lite | {name: paper[name] for name in papers} | dict(first_seed=10)
+    assert full == expected and not settings.smoke_test("full", group)
+
+
 def test_a_profile_that_sets_more_than_a_budget_is_refused(tmp_path, monkeypatch):
     scratch(tmp_path, monkeypatch, profiles="alpha_arq = 3.0\n")
     with pytest.raises(UnknownName, match=r"profiles.toml \[paper\]: saw alpha_arq, expected only"):

@@ -21,6 +21,7 @@ from arq_core.__main__ import arq
 from arq_core.algorithm.policies import HEADS
 from arq_core.config import files, settings, tasks
 from arq_core.config.hyper import Budget, Hyper
+from arq_core.config.labels import PROFILES
 from arq_core.engine.store import NoStore
 from arq_core.experiments import methods
 from arq_core.grid import costs, driver, plan
@@ -333,6 +334,12 @@ def test_steps_share_the_cores_of_this_process_not_the_machines(monkeypatch, eng
     assert given == cores and ("--resources" in command) is (engine == "laptop")
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_profile_of_rows_has_a_grid(profile):
+    named, methods_ = (driver.defaults(ROOT, profile, what) for what in ("tasks", "methods"))
+    assert plan.cells({profile: named}, methods_)
+
+
 def test_estimates_grow_with_the_work():
     toy, paper = (
         costs.estimate(
@@ -356,20 +363,96 @@ def test_estimates_grow_with_the_work():
     )
 
 
-def test_the_gpus_rates_give_back_the_steps_that_were_measured():
-    rate, each = costs.gpu_rates(ROOT)
-    line = next(
-        x
-        for x in json.loads((ROOT / costs.GPU_FILE).read_text(encoding="utf-8"))["gpu_steps"]
-        if x["title"] == costs.GPU_LINE
+def _on_record(file):
+    return json.loads((ROOT / "data/benchmarks" / file).read_text(encoding="utf-8"))
+
+
+def _in(precision, s, **changes):
+    """A size, in that arithmetic and with other fields."""
+    return replace(s, budget=replace(s.budget, precision=precision), **changes)
+
+
+@pytest.mark.parametrize(
+    "step, precision, title, networks",
+    [
+        ("behavior", "bfloat16", "score step, 3 seeds, bfloat16, 64 times", 3),
+        ("behavior", "float32", "3 seeds", 3),
+        ("behavior", "float32", "9 seeds", 9),
+        ("q", "bfloat16", "ARQ step, 3 seeds, bfloat16", 3),
+        ("q", "float32", "ARQ step, 3 seeds, float32", 3),
+        ("q_beta", "bfloat16", "Q_beta step, 3 seeds, bfloat16", 3),
+        ("support", "bfloat16", "65,536 states x 30, 20 evaluations with density", 1),
+        (
+            "evaluate",
+            "bfloat16",
+            "300 states x 30 of 3 seeds, 20 evaluations with density",
+            3,
+        ),
+    ],
+)
+def test_on_a_gpu_a_step_of_the_measured_size_takes_what_was_measured(
+    step, precision, title, networks
+):
+    profile, speed = _on_record("profile_cuda.json"), _on_record("speed_cuda.json")["gpu_steps"]
+    points = next(x for x in speed if x["title"] == "behavior, float32")["competitors"]
+    line = (profile["before"] | profile["after"]).get(title)
+    took = line["wall_us"] / 1e6 if line else points[title]["milliseconds"] / 1e3
+    s = _in(precision, costs.measured(step), seeds=networks)
+    assert costs.gpu_time(costs.gpu_rates(ROOT), s, step, "arq+s_psi") == pytest.approx(took)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+@pytest.mark.parametrize("step", ["behavior", "support", "q", "q_beta", "policy", "evaluate"])
+def test_on_a_gpu_more_members_or_states_take_longer_and_few_are_not_free(step, precision):
+    gpu, s = costs.gpu_rates(ROOT), _in(precision, costs.measured(step))
+    method = "arq+pi" if step == "policy" else "arq+s_psi"
+    least, time = s, lambda s: costs.gpu_time(gpu, s, step, method)
+    grown = [replace(s, seeds=100 * s.seeds)]
+    if step in ("behavior", "support", "evaluate"):
+        grown.append(replace(s, seeds=30 * s.seeds, hyper=replace(s.hyper, ensemble=3)))
+    if step == "support":
+        grown.append(replace(s, transitions=3 * s.transitions))
+        least = replace(s, transitions=1)
+        assert time(least) == pytest.approx(gpu.launch * s.budget.sampler_steps)
+    elif step != "evaluate":
+        assert time(replace(s, seeds=1)) == time(s)
+    assert all(time(more) > time(s) >= time(least) > 0 for more in grown)
+    assert time(_in("float32", s)) >= time(_in("bfloat16", s))
+
+
+def test_on_a_gpu_a_method_pays_for_the_critic_that_it_trains_itself():
+    gpu, s = costs.gpu_rates(ROOT), costs.measured("policy")
+    bc, both = (costs.gpu_time(gpu, s, "policy", m) for m in ("bc", "dqp none"))
+    assert both == pytest.approx(bc + costs.gpu_time(gpu, s, "q", ""))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_a_residual_policys_step_is_slower_than_plain_products_and_than_a_perceptrons(precision):
+    gpu, s = costs.gpu_rates(ROOT), _in(precision, costs.measured("policy"))
+    large = replace(s, hyper=replace(s.hyper, head="resnet"))
+    plain = max(
+        c["product_gflops"] * 1e9
+        for line in _on_record("speed_cuda.json")["cuda"]
+        for c in line["competitors"].values()
+        if "product_gflops" in c
     )
-    measured = 2 * costs.MEASURED_WEIGHTS * costs.HIDDEN_STEP
-    for n in costs.GPU_NETWORKS:
-        assert each + n * measured * costs.GPU_BATCH / rate == pytest.approx(
-            line["competitors"][f"{n} seeds"]["milliseconds"] / 1e3
-        )
-    # an H200's float32 peak
-    assert each > 0 and rate < 67e12
+    products = 2 * costs.RESNET * costs.HIDDEN_STEP * s.seeds * s.hyper.batch / plain
+    took = costs.gpu_step(gpu, large, "policy")
+    assert took > 2 * products and took > costs.gpu_step(gpu, s, "policy")
+    assert costs.gpu_step(gpu, replace(large, seeds=6), "policy") == pytest.approx(2 * took)
+
+
+def test_the_papers_steps_with_our_solvers_are_a_day_of_a_gpu_for_all_datasets():
+    """Our five columns of the paper's forty datasets; its own solvers take many times as long."""
+    tasks_of, columns = (driver.defaults(ROOT, "full", what) for what in ("tasks", "methods"))
+    hours = {}
+    for profile in ("full", "paper"):
+        cells_ = plan.cells({profile: tasks_of}, columns)
+        steps = [(c, s) for c in cells_ for s in c.steps()]
+        once = {(c.task, s, "" if s in plan.SHARED else c.method): (c, s) for c, s in steps}
+        hours[profile] = costs.estimate(ROOT, once.values()).gpu_hours
+    assert len(tasks_of) == 40 and columns == ["bc", *FOUR.split()]
+    assert 0 < hours["full"] < 24 < hours["paper"] / 10
 
 
 @pytest.mark.parametrize("name", ["lift-ph", "hopper-medium-v2"])
