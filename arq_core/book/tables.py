@@ -159,7 +159,7 @@ def _equivalence(cell: Equivalence, evidence: str) -> Row:
 
     def mean(value: float, profile: str, seeds: int, episodes: int) -> Markup:
         job = Path(file_name(cell.task, profile, cell.method, cell.variant)).stem
-        return Markup('<a href="{}">{}</a> <small>{} × {}</small>').format(
+        return Markup('<a href="{}">{}</a><br><small>{} × {}</small>').format(
             evidence + address(job), number(value, digits), seeds, episodes
         )
 

@@ -161,7 +161,7 @@ def test_equivalences_say_what_was_shown_and_lead_to_their_rows():
         for row in page.of("tr")
     )
     assert heads == ["dataset, method", "verdict", "difference", "90% interval", "fast", "full"]
-    interval = "+1.0", "−1.0 to +3.0", "11.0 3 × 100", "10.0 5 × 50"
+    interval = "+1.0", "−1.0 to +3.0", "11.03 × 100", "10.05 × 50"
     assert lines[0] == ["door-humanARQ + sψ", "equivalent within 5", *interval]
     assert [line[1] for line in lines[1:]] == [
         "differs by −7.0",
