@@ -23,7 +23,7 @@ from arq_core.config import paths, settings
 from arq_core.config.files import files_in, read_toml
 from arq_core.config.labels import LABELS, VARIANTS
 from arq_core.config.tasks import listed
-from arq_core.results import export, tables, totals
+from arq_core.results import equivalence, export, tables, totals
 from arq_core.results.records import JOB, run_path
 from arq_core.results.rows import file_name, read_rows, summary
 from arq_core.results.verdicts import SMOKE_TEST
@@ -186,6 +186,39 @@ class Table(SphinxDirective):
         ]
 
 
+class Equivalences(SphinxDirective):
+    """{table-equivalence}: where a profile's rows are shown equivalent to another's; the argument
+    is the caption. Option: profiles, their two names (fast full).
+
+    Where no cell has rows at both, a sentence says so.
+    """
+
+    has_content, required_arguments, final_argument_whitespace = False, 1, True
+    option_spec = {"profiles": directives.unchanged}
+
+    def run(self):
+        both = self.options.get("profiles", f"{equivalence.FAST} {equivalence.FULL}").split()
+        try:
+            rows, _, _ = _results(_depend(self.env))
+            first, second = both
+            found = equivalence.compared(rows, first, second)
+        except (ValueError, OSError) as e:
+            logger.warning("%s: %s", self.name, e, location=self.get_location())
+            return []
+        if not any(found):
+            return [
+                nodes.paragraph(
+                    "",
+                    f"There are none yet: no cell has committed rows at both {first} and {second}.",
+                )
+            ]
+        name = f"{self.name}-{self.env.new_serialno('arq-table')}"
+        table = tables_html.equivalences_html(
+            found, first, second, self.arguments[0], name, f"{_top(self.env)}evidence/"
+        )
+        return [nodes.raw("", table, format="html")]
+
+
 class TableHelp(SphinxDirective):
     """{table-legend}: how to read a cell. {table-files}: the tables as files, and the index of
     the evidence (`write_evidence` makes them).
@@ -231,6 +264,7 @@ def setup(app) -> dict:
     app.add_role("in-support", InSupport())
     for name in ("table-a4", "table-2", "table-own"):
         app.add_directive(name, Table)
+    app.add_directive("table-equivalence", Equivalences)
     for name in ("table-legend", "table-files"):
         app.add_directive(name, TableHelp)
     app.add_css_file("tables.css")

@@ -9,13 +9,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import pandas as pd
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from arq_core.book import html
 from arq_core.book.evidence import address
-from arq_core.config.labels import GROUPS, METHODS, OWN_SUITES
+from arq_core.book.html import Row
+from arq_core.config.labels import GROUPS, METHODS, OWN_SUITES, VARIANTS
+from arq_core.results.equivalence import (
+    CONFIDENCE,
+    DIFFERENT,
+    EQUIVALENT,
+    Compared,
+    Equivalence,
+    Untested,
+)
+from arq_core.results.rows import file_name
 from arq_core.results.verdicts import SMOKE_TEST, WORDS
 
 SIGNS = {
@@ -129,4 +140,66 @@ def legend_html() -> Markup:
         kind="arq-legend",
         words=WORDS,
         signs=SIGNS,
+    )
+
+
+def _cell_name(cell: Equivalence | Untested) -> Markup:
+    """The dataset and, below it, the method as the tables write it."""
+    method = Markup(METHODS.get(cell.method, escape(cell.method)))
+    variant = "" if cell.variant == VARIANTS[0] else f", {cell.variant}"
+    return Markup("{}<br><small>{}{}</small>").format(cell.task, method, variant)
+
+
+def _equivalence(cell: Equivalence, evidence: str) -> Row:
+    digits = 1 if cell.margin >= 1 else 3  # a score from 0 to 1 has a small margin
+    said = {
+        EQUIVALENT: f"equivalent within {cell.margin:g}",
+        DIFFERENT: f"differs by {number(cell.difference, digits, True)}",
+    }.get(cell.verdict, cell.verdict)
+
+    def mean(value: float, profile: str, seeds: int, episodes: int) -> Markup:
+        job = Path(file_name(cell.task, profile, cell.method, cell.variant)).stem
+        return Markup('<a href="{}">{}</a><br><small>{} × {}</small>').format(
+            evidence + address(job), number(value, digits), seeds, episodes
+        )
+
+    limits = (number(x, digits, True) for x in (cell.low, cell.high))
+    return Row(
+        _cell_name(cell),
+        [
+            said,
+            number(cell.difference, digits, True),
+            " to ".join(limits),
+            mean(cell.first_mean, cell.first, cell.first_seeds, cell.first_episodes),
+            mean(cell.second_mean, cell.second, cell.second_seeds, cell.second_episodes),
+        ],
+    )
+
+
+def equivalences_html(
+    compared: Compared,
+    first: str,
+    second: str,
+    caption: str,
+    name: str,
+    evidence: str = "evidence/",
+) -> Markup:
+    """A line for each cell that has rows at profiles `first` and `second`: whether they are
+    equivalent, the difference and its interval, both means (seeds × episodes) with links to their
+    evidence. What could not be tested comes last, the reasons below.
+
+    `name` is the table's id, `evidence` the way from its page to the folder of the evidence.
+    """
+    rows = [_equivalence(cell, evidence) for cell in compared.tested]
+    for i, cell in enumerate(compared.untested, 1):
+        said = Markup("not tested<sup>{}</sup>").format(i)
+        rows.append(Row(_cell_name(cell), [said, *[html.dash("not tested")] * 4]))
+    heads = ["dataset, method", "verdict", "difference", f"{CONFIDENCE:.0%} interval"]
+    return html.table(
+        caption,
+        rows,
+        [*heads, first, second],
+        name=name,
+        label=f"{name}-caption",
+        notes=[cell.reason for cell in compared.untested],
     )

@@ -15,7 +15,7 @@ from sphinx_books import ROOT, file, sphinx
 
 from arq_core.experiments import experiment
 from arq_core.figures import common
-from arq_core.results import export, tables
+from arq_core.results import equivalence, export, tables
 
 ROLES = [
     (ROOT / "book/results.md").read_text(encoding="utf-8"),
@@ -36,6 +36,8 @@ PAGE = """Title
 .. table-2:: Totals
 
 .. table-own:: Ours
+
+.. table-equivalence:: Quick and whole
 
 .. table-legend::
 
@@ -130,6 +132,9 @@ def test_roles_tables_and_evidence_are_built(made):
     assert sphinx(folder) == (0, "")
     page = (folder / "out/index.html").read_text(encoding="utf-8")
     assert ">not run</span>" in page and "nan" not in page
+    pairs = any(equivalence.compared(rows))
+    assert ("There are none yet: no cell has committed rows at both" in page) is not pairs
+    assert ('<figure class="arq-table" id="table-equivalence-' in page) is pairs
     jobs = {(r["task"], r["profile"], r["method"], r["variant"]) for r in rows}
     assert f"{len(jobs)} jobs of" in (folder / "out/evidence/index.html").read_text(
         encoding="utf-8"

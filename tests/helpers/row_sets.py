@@ -37,7 +37,10 @@ SETS = {
     "every profile": every() + every(profile="lite") + every(profile="toy"),
     "a profile that was taken away": every(profile="night"),
     "an unknown method": rows(scores(), method="my method") + rows(scores(), method="bc"),
-    "own data": every(**OWN) + rows(scores(), method="bc", **OWN),
+    "own data": every(**OWN)
+    + rows(scores(), method="bc", **OWN)
+    + rows(scores(3), profile="fast", **OWN)
+    + rows(scores(3), profile="full", **OWN),
     "a task that was taken away": every(task="window-human"),
     "one seed": rows(scores(1, 1), profile="lite", method="s_psi"),
     "no scores": without("score", every(profile="lite")),
