@@ -28,7 +28,15 @@ PAGE = """Title
 
 {roles}
 
+.. results-strip::
+
+.. results-dots:: paper
+
+.. results-dots:: own
+
 .. table-a4:: Caption
+   :folded:
+   :anchors:
 
 .. table-a4:: Caption
    :datasets: door-human-v0
@@ -130,6 +138,7 @@ def test_roles_tables_and_evidence_are_built(made):
     assert sphinx(folder) == (0, "")
     page = (folder / "out/index.html").read_text(encoding="utf-8")
     assert ">not run</span>" in page and "nan" not in page
+    assert page.count('<li><a class="arq-square ') == 40
     jobs = {(r["task"], r["profile"], r["method"], r["variant"]) for r in rows}
     assert f"{len(jobs)} jobs of" in (folder / "out/evidence/index.html").read_text(
         encoding="utf-8"
