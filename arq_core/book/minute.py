@@ -18,6 +18,7 @@ from arq_core.config.labels import GROUPS, METHODS, OWN_SUITES
 from arq_core.results import overview
 from arq_core.results.overview import Dataset
 
+FINE = 10.0  # an axis that is not longer has numbers with two decimals
 MARGIN = 0.03  # of an axis, left free at both ends
 RULE = (
     "The word of a dataset is the strictest of its cells': not reproduced where one cell with a "
@@ -122,7 +123,9 @@ def dots(found: Sequence[Dataset], evidence: str = "evidence/") -> Markup:
     for head, some in groups.items():
         figures = Markup("").join(_figure(dataset, evidence) for dataset in some)
         kind = "arq-beside" if any(d.paper for d in some) else "arq-alone"
-        out += Markup('<h3>{}</h3><div class="arq-panels {}">{}</div>').format(head, kind, figures)
+        out += Markup(
+            '<h3 class="arq-panels-head">{}</h3><div class="arq-panels {}">{}</div>'
+        ).format(head, kind, figures)
     return out
 
 
@@ -159,6 +162,7 @@ def _figure(dataset: Dataset, evidence: str) -> Markup:
         methods=heads(METHODS),
         axis=axis,
         number=number,
+        digits=1 if axis.span > FINE else 2,
         known=known,
         evidence=evidence,
         address=address,

@@ -107,7 +107,7 @@ def sentence(found: Sequence[Dataset]) -> str:
         if n["reproduced"] or n["not reproduced"]
         else "none has a verdict yet"
     )
-    return f"Of the paper's {len(found)} datasets {judged}{f'; {_listed(rest)}' if rest else ''}."
+    return f"Of the paper's {len(found)} datasets, {judged}{f'; {_listed(rest)}' if rest else ''}."
 
 
 def beside(found: Iterable[Dataset]) -> str:
@@ -119,7 +119,7 @@ def beside(found: Iterable[Dataset]) -> str:
     near = _many(len(apart) - below - above, "lies", "lie")
     return (
         f"Of {len(apart)} {'cells' if len(apart) > 1 else 'cell'} with a mean and a spread on both "
-        f"sides {near} within {NEAR:.0f} combined spreads of the paper's, {below or 'none'} lower "
+        f"sides, {near} within {NEAR:.0f} combined spreads of the paper's, {below or 'none'} lower "
         f"and {above or 'none'} higher."
     )
 

@@ -162,10 +162,11 @@ def test_datasets_of_our_own_stand_in_groups_of_their_own_without_the_paper():
     some = job("lift-ph-recollected", "lite", fidelity="recollected")
     some += job("maze", "lite", fidelity="recollected", mean=0.5, spread=0.0)
     text = drawn(some, own=True)
-    assert re.findall("<h3>([^<]+)</h3>", text) == [
+    assert re.findall("<h3[^>]*>([^<]+)</h3>", text) == [
         "Robot arm, scripted controllers",
         "Two small problems of this book; the score is the return",
     ]
+    assert "<b>50.0</b>" in text and "<b>0.50</b>" in text  # the digits that their axes need
     assert "arq-theirs" not in text and ">paper<" not in text and ">verdict<" not in text
 
 

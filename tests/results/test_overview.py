@@ -72,13 +72,13 @@ def test_every_word_of_a_verdict_can_decide():
 def test_the_sentence_counts_what_the_rows_give():
     said = overview.sentence(found())
     assert said == (
-        "Of the paper's 40 datasets 1 is reproduced and 1 is not; 1 has numbers of ours that may "
+        "Of the paper's 40 datasets, 1 is reproduced and 1 is not; 1 has numbers of ours that may "
         "not be judged (a smaller budget, other data or a gap in the paper's table), 1 ran as a "
         "smoke test only, 1 ended in an error, and 35 were not run."
     )
     assert sum(overview.counts(found()).values()) == 40
     none = overview.sentence(found([], failures=()))
-    assert none == "Of the paper's 40 datasets none has a verdict yet; 40 were not run."
+    assert none == "Of the paper's 40 datasets, none has a verdict yet; 40 were not run."
 
 
 def test_the_sentence_of_the_committed_rows_is_theirs():
@@ -99,8 +99,8 @@ def test_numbers_beside_the_papers_are_counted_by_where_they_lie():
         *at(99.0, task="door-human", profile="lite"),
     ]
     assert overview.beside(found(some)) == (
-        "Of 3 cells with a mean and a spread on both sides 1 lies within 2 combined spreads of the "
-        "paper's, 1 lower and 1 higher."
+        "Of 3 cells with a mean and a spread on both sides, 1 lies within 2 combined spreads of "
+        "the paper's, 1 lower and 1 higher."
     )
     assert overview.beside(found([])) == ""
     # a smoke test is set beside nothing

@@ -154,7 +154,7 @@ def test_a_zero_differs_from_not_run_illegible_and_not_reported():
     by_name = {r[0]: r for r in Rows(text).rows}
     head = by_name["dataset"]
     ours = by_name["door-human-v0: ours, profile lite, released, rebuilt data"]
-    assert ours[head.index("ARQ + sψ")].startswith("0.0") and ours[head.index("IQL")] == "not run"
+    assert ours[head.index("ARQ + sψ")].startswith("0.0") and ours[head.index("CQL")] == "not run"
     assert (
         by_name["hopper-expert-v2: ours"][1].startswith("not run")
         and len(by_name["hopper-expert-v2: ours"]) == 2
