@@ -129,7 +129,7 @@
 
   /** Unfold and unfilter what an address names, before going there. */
   function arrive() {
-    const line = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1))), folded = line?.closest("details.arq-folded");
+    const line = document.getElementById(decodeURIComponent(location.hash.slice(1))), folded = line?.closest("details.arq-folded");
     if (!folded) return;
     folded.open = true;
     if (!line.offsetHeight) line.closest("figure").dispatchEvent(new Event("arq-wanted"));

@@ -365,7 +365,7 @@ WIDER = """(selector) => {
     for (const e of figure.querySelectorAll(":scope *:not(svg *, script, style), svg text")) {
       const box = (e.tagName === "text" ? e.closest("svg") : figure).getBoundingClientRect();
       const at = e.getBoundingClientRect(), px = Math.round;
-      if (at.width && (at.right > box.right + 1 || at.left < box.left - 1))
+      if (at.width && e.checkVisibility() && (at.right > box.right + 1 || at.left < box.left - 1))
         out.push(`<${e.tagName}> ${e.textContent.slice(0, 40)}: ` +
           `${px(at.left)} to ${px(at.right)}, ` +
           `expected within ${px(box.left)} to ${px(box.right)}`);
