@@ -1,5 +1,6 @@
 """The results in a minute: words, counts and numbers are those of the rows."""
 
+import functools
 import re
 
 import numpy as np
@@ -39,29 +40,36 @@ KINDS = {  # a dataset of each kind; the paper has 89 and 58 for the two that ar
 MADE = [row for _, some in KINDS.values() for row in some]
 
 
-def found(some=MADE, failures=(FAILURE,)):
+def found(some, failures=()):
     return overview.datasets(tables.table_a4(some, NAMES, failures=failures))
 
 
-def word(name, some=MADE, **given):
-    return next(d.word for d in found(some, **given) if d.name == name)
+@functools.cache
+def made():
+    """The datasets with the rows of each kind, and one that failed."""
+    return found(MADE, (FAILURE,))
+
+
+def word(name, datasets):
+    return next(d.word for d in datasets if d.name == name)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_of_each_kind_give_their_dataset_its_word(kind):
-    assert word(KINDS[kind][0]) == kind
+    assert word(KINDS[kind][0], made()) == kind
 
 
 def test_a_failed_dataset_and_one_without_rows_have_their_words():
-    assert word("pen-cloned-v0") == "failed" and word("kitchen-mixed-v0") == "not run"
-    assert word("pen-cloned-v0", failures=()) == "not run"
+    assert word("pen-cloned-v0", made()) == "failed"
+    assert word("kitchen-mixed-v0", made()) == "not run"
+    assert word("pen-cloned-v0", found(MADE)) == "not run"
 
 
 def test_one_cell_that_is_not_reproduced_decides():
     more = at(1.0, task="hopper-expert-v2", profile="paper", method="arq+pi")
-    assert word("hopper-expert-v2", MADE + more) == "not reproduced"
+    assert word("hopper-expert-v2", found(MADE + more)) == "not reproduced"
     lite = at(1.0, task="hopper-expert-v2", profile="lite", method="arq+pi")
-    assert word("hopper-expert-v2", MADE + lite) == "reproduced"
+    assert word("hopper-expert-v2", found(MADE + lite)) == "reproduced"
 
 
 def test_every_word_of_a_verdict_can_decide():
@@ -70,14 +78,14 @@ def test_every_word_of_a_verdict_can_decide():
 
 
 def test_the_sentence_counts_what_the_rows_give():
-    said = overview.sentence(found())
+    said = overview.sentence(made())
     assert said == (
         "Of the paper's 40 datasets, 1 is reproduced and 1 is not; 1 has numbers of ours that may "
         "not be judged (a smaller budget, other data or a gap in the paper's table), 1 ran as a "
         "smoke test only, 1 ended in an error, and 35 were not run."
     )
-    assert sum(overview.counts(found()).values()) == 40
-    none = overview.sentence(found([], failures=()))
+    assert sum(overview.counts(made()).values()) == 40
+    none = overview.sentence(found([]))
     assert none == "Of the paper's 40 datasets, none has a verdict yet; 40 were not run."
 
 
