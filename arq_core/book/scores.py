@@ -17,13 +17,13 @@ from docutils.parsers.rst import directives
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
-from arq_core.book import evidence
+from arq_core.book import evidence, minute
 from arq_core.book import tables as tables_html
 from arq_core.config import paths, settings
 from arq_core.config.files import files_in, read_toml
 from arq_core.config.labels import LABELS, VARIANTS
 from arq_core.config.tasks import listed
-from arq_core.results import equivalence, export, tables, totals
+from arq_core.results import equivalence, export, overview, tables, totals
 from arq_core.results.records import JOB, run_path
 from arq_core.results.rows import file_name, read_rows, summary
 from arq_core.results.verdicts import SMOKE_TEST
@@ -153,37 +153,88 @@ class InSupport(Score):
         return "no share" if pd.isna(job["in_support"]) else f"{job['in_support']:.0%}"
 
 
-class Table(SphinxDirective):
-    """{table-a4}, {table-2} and {table-own}; the argument is the caption.
-
-    Options of the first: datasets, groups (the paper's names).
-    """
-
-    has_content, required_arguments, final_argument_whitespace = False, 1, True
-    option_spec = {"datasets": directives.unchanged, "groups": directives.unchanged}
+class _Shown(SphinxDirective):
+    """A directive that is HTML made from the results, or a warning that says why it is none."""
 
     def run(self):
-        chosen = {k: v.replace(",", " ").split() for k, v in self.options.items()}
         try:
-            rows, runs, failures = _results(data := _depend(self.env))
-            names, more = tables.task_names(data / "tasks.csv"), dict(runs=runs, failures=failures)
-            make = {
-                "table-a4": lambda: tables.table_a4(rows, names, **chosen, **more),
-                "table-2": lambda: totals.table_2(rows, names, **more),
-                "table-own": lambda: tables.table_own(rows, data / "tasks.csv", **more),
-            }
-            cells = make[self.name]()
+            shown = self.html(_depend(self.env), f"{_top(self.env)}evidence/")
         except (ValueError, OSError) as e:
             logger.warning("%s: %s", self.name, e, location=self.get_location())
             return []
+        return [nodes.raw("", shown, format="html")]
+
+    def html(self, data: Path, evidence: str) -> str:
+        """`evidence` is the way from the page to the folder of the evidence."""
+        raise NotImplementedError
+
+    @staticmethod
+    def cells(kind: str, data: Path, **chosen: list[str]) -> pd.DataFrame:
+        """Those of a table."""
+        rows, runs, failures = _results(data)
+        names, more = tables.task_names(data / "tasks.csv"), dict(runs=runs, failures=failures)
+        make = {
+            "table-a4": lambda: tables.table_a4(rows, names, **chosen, **more),
+            "table-2": lambda: totals.table_2(rows, names, **more),
+            "table-own": lambda: tables.table_own(rows, data / "tasks.csv", **more),
+        }
+        return make[kind]()
+
+
+class Table(_Shown):
+    """{table-a4}, {table-2} and {table-own}; the argument is the caption.
+
+    Options: `folded` shows the caption until it is opened, `anchors` gives each dataset an id (once
+    a page). Of the first also datasets, groups (the paper's names).
+    """
+
+    has_content, required_arguments, final_argument_whitespace = False, 1, True
+    option_spec = {
+        "datasets": directives.unchanged,
+        "groups": directives.unchanged,
+        "folded": directives.flag,
+        "anchors": directives.flag,
+    }
+
+    def html(self, data, evidence):
+        chosen = {
+            key: self.options[key].replace(",", " ").split()
+            for key in ("datasets", "groups")
+            if key in self.options
+        }
         name = f"{self.name}-{self.env.new_serialno('arq-table')}"
-        return [
-            nodes.raw(
-                "",
-                tables_html.to_html(cells, self.arguments[0], name, f"{_top(self.env)}evidence/"),
-                format="html",
-            )
-        ]
+        table = tables_html.to_html(
+            self.cells(self.name, data, **chosen),
+            self.arguments[0],
+            name,
+            evidence,
+            anchors="anchors" in self.options,
+        )
+        return tables_html.folded(self.arguments[0], table) if "folded" in self.options else table
+
+
+class Minute(_Shown):
+    """{results-strip}: what was reproduced, in a paragraph and a square for each dataset of the
+    paper. {results-dots}: the numbers of each dataset on an axis, the argument `paper` or `own`.
+    """
+
+    has_content, optional_arguments = False, 1
+
+    def html(self, data, evidence):
+        paper, own = (
+            overview.datasets(self.cells(kind, data)) for kind in ("table-a4", "table-own")
+        )
+        if self.name == "results-dots":
+            which = self.arguments[0] if self.arguments else ""
+            shown = settings.pick(self.name, which, dict(paper=paper, own=own))
+            return minute.dots(shown, evidence)
+        names = tables.task_names(data / "tasks.csv")
+        alike = {
+            names[row["stands_for"]]: task
+            for task, row in listed(data / "tasks.csv").items()
+            if row.get("stands_for") in names
+        }
+        return minute.strip(paper, own, alike)
 
 
 class Equivalences(SphinxDirective):
@@ -265,9 +316,12 @@ def setup(app) -> dict:
     for name in ("table-a4", "table-2", "table-own"):
         app.add_directive(name, Table)
     app.add_directive("table-equivalence", Equivalences)
+    for name in ("results-strip", "results-dots"):
+        app.add_directive(name, Minute)
     for name in ("table-legend", "table-files"):
         app.add_directive(name, TableHelp)
     app.add_css_file("tables.css")
+    app.add_css_file("minute.css")
     app.add_js_file("tables.js", loading_method="defer")
     app.connect("html-collect-pages", write_evidence)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

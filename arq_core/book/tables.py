@@ -8,7 +8,7 @@ the word below it opens the verdict's reason.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -37,6 +37,13 @@ SIGNS = {
     "failed": "✕",
     "not run": "",
 }
+ARQ = ("arq+s_psi", "arq+pi")  # the paper's subject
+ORDER = tuple(dict.fromkeys([*ARQ, *METHODS]))
+
+
+def anchor(dataset: str) -> str:
+    """The id of a dataset in the table that has such ids."""
+    return f"line-{dataset}"
 
 
 def number(x: float, digits: int, sign: bool = False) -> str:
@@ -45,26 +52,26 @@ def number(x: float, digits: int, sign: bool = False) -> str:
     return text if text.strip("+−0.") else text.lstrip("+−")
 
 
-def _known(x) -> bool:
+def known(x) -> bool:
+    """Whether there is a number."""
     return x is not None and not math.isnan(x)
 
 
-def _said(mean, std, digits: int) -> str:
-    return number(mean, digits) + (f" ± {number(std, 1)}" if _known(std) else "")
+def said(mean, std, digits: int) -> str:
+    """A mean, and its spread where there is one."""
+    return number(mean, digits) + (f" ± {number(std, 1)}" if known(std) else "")
 
 
 def facts(cell) -> str:
     """A cell of ours in one sentence: ours, the paper's, the difference, and what ours rests on."""
-    paper = (
-        f"; paper {_said(cell.paper_mean, cell.paper_std, 0)}" if _known(cell.paper_mean) else ""
-    )
+    paper = f"; paper {said(cell.paper_mean, cell.paper_std, 0)}" if known(cell.paper_mean) else ""
     apart = (
         f"; difference {number(cell.difference, 1, True)} combined spreads"
-        if _known(cell.difference)
+        if known(cell.difference)
         else ""
     )
     return (
-        f"Ours {_said(cell.mean, cell.std, 1)} ({cell.seeds} seeds × "
+        f"Ours {said(cell.mean, cell.std, 1)} ({cell.seeds} seeds × "
         f"{cell.episodes} episodes, profile {cell.profile}, {cell.fidelity} "
         f"data){'' if cell.verdict == SMOKE_TEST else paper}{apart}."
     )
@@ -85,6 +92,7 @@ def _line(part: pd.DataFrame, shown: list[str]) -> dict:
         fidelity=first.fidelity,
         words=sorted(words) or ["not run"],
         nothing="" if words else max(reasons, key=reasons.count),
+        folded=words == {SMOKE_TEST},
     )
 
 
@@ -103,14 +111,23 @@ def _blocks(cells: pd.DataFrame, shown: list[str]) -> Iterator[dict]:
         group = g or group
 
 
-def to_html(cells: pd.DataFrame, caption: str, name: str, evidence: str = "evidence/") -> Markup:
-    """An accessible table: heads with scope, a caption, a focusable region that scrolls sideways,
-    notes below; on paper all reasons as a list.
+def heads(methods: Iterable[str]) -> dict[str, Markup]:
+    """How methods of Table A.4 are written, ARQ's two first."""
+    wanted = set(methods)
+    return {m: Markup(METHODS[m]) for m in ORDER if m in wanted}
 
-    `name` is its id, `evidence` the way from its page to the folder of the evidence.
+
+def to_html(
+    cells: pd.DataFrame, caption: str, name: str, evidence: str = "evidence/", anchors: bool = False
+) -> Markup:
+    """An accessible table: heads with scope, a caption, a focusable region that scrolls sideways,
+    notes below; on paper all reasons as a list. Smoke tests are folded.
+
+    `name` is its id, `evidence` the way from its page to the folder of the evidence; with
+    `anchors`, each dataset has an id, `anchor(dataset)`.
     """
     filled = set(cells.loc[cells["state"].isin(["value", "illegible", "failed"]), "method"])
-    methods = {m: Markup(METHODS[m]) for m in METHODS if m in filled or not filled}
+    methods = heads(m for m in METHODS if m in filled or not filled)
     return html.figure(
         "results",
         caption,
@@ -123,11 +140,19 @@ def to_html(cells: pd.DataFrame, caption: str, name: str, evidence: str = "evide
         evidence=evidence,
         methods=methods,
         signs=SIGNS,
+        anchor=anchor if anchors else None,
         told=[c for c in cells.itertuples() if c.verdict not in ("", "not run")],
         number=number,
-        known=_known,
+        known=known,
         facts=facts,
         address=address,
+    )
+
+
+def folded(caption: str, table: Markup) -> Markup:
+    """A table behind its caption; the way to one of its datasets opens it (tables.js)."""
+    return Markup('<details class="arq-folded"><summary>{}</summary>{}</details>').format(
+        caption, table
     )
 
 

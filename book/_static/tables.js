@@ -41,12 +41,16 @@
     }
     const lines = { paper: "tr.arq-paper td[data-mean]", ours: "tr.arq-ours td[data-mean]", difference: "td[data-difference]" };
     const numbers = Object.entries(NUMBERS).filter(([key]) => table.querySelector(lines[key]));
+    const NOT_RUN = "not run", bare = (row) => row.dataset.verdict === NOT_RUN;
+    const [more, all] = choice(`${figure.id}-all`, "Cells not run", [["", "hidden"], ["shown", "shown"]], show);
+    if (table.querySelector("td.arq-not-run")) form.append(more);
     const [control, by] = choice(`${figure.id}-by`, "Columns sort by", numbers, show);
-    const reset = make("button", { type: "button", textContent: "Show all, in the first order" });
+    const reset = make("button", { type: "button", textContent: "No filters, in the first order" });
     const said = make("output");
     said.setAttribute("aria-live", "polite");
     reset.addEventListener("click", () => {
       Object.values(chosen).forEach((select) => { select.value = ""; });
+      all.value = "";
       order.column = null;
       show();
     });
@@ -66,7 +70,8 @@
     });
 
     const value = (key) => chosen[key]?.value || "";
-    const fits = (row) => ["fidelity", "profile", "verdict"].every((key) => !value(key) || (row.dataset[key] || "").split("|").includes(value(key)));
+    const hides = () => !all.value && value("verdict") !== NOT_RUN;
+    const fits = (row) => !(hides() && bare(row)) && ["fidelity", "profile", "verdict"].every((key) => !value(key) || (row.dataset[key] || "").split("|").includes(value(key)));
 
     /** The number of a block that its column is sorted by: of the paper's line, or of our first line that is shown and has one. */
     function sortKey(block) {
@@ -84,11 +89,13 @@
     }
 
     function filter() {
+      figure.toggleAttribute("data-hides", hides());
       const narrowed = ["fidelity", "profile", "verdict"].some(value);
       for (const block of blocks) {
         const ours = [...block.rows].filter(own);
         ours.forEach((row) => row.classList.toggle("arq-out", !fits(row)));
-        const shown = (!value("group") || block.dataset.group === value("group")) && (!narrowed || ours.some(fits));
+        const whole = ours.length === block.rows.length;                   // no line of the paper's
+        const shown = (!value("group") || block.dataset.group === value("group")) && (!(narrowed || whole) || ours.some(fits));
         block.classList.toggle("arq-out", !shown);
       }
       bodies.forEach((body, i) => {
@@ -110,16 +117,32 @@
       if (order.column === null) table.append(...bodies);
       else table.append(...bodies.filter((body) => !blocks.includes(body)), ...sorted.sort(compare).map((one) => one.block));
       const there = blocks.filter((block) => !block.classList.contains("arq-out"));
-      const ours = there.flatMap((block) => [...block.rows]).filter((row) => own(row) && !row.classList.contains("arq-out") && row.dataset.profile);
+      const ours = there.flatMap((block) => [...block.rows]).filter((row) => own(row) && !row.classList.contains("arq-out") && row.dataset.profile && row.dataset.verdict !== "smoke test");
       const how = order.column === null ? "" : `, sorted by ${heads[order.column].textContent}${order.column ? ` (${NUMBERS[by.value]})` : ""}, ${
         order.column ? (order.down ? "highest first" : "lowest first") : (order.down ? "from Z to A" : "from A to Z")}`;
       said.textContent = `${there.length} of ${blocks.length} rows of the table shown, ${ours.length} ${ours.length === 1 ? "line" : "lines"} of ours with numbers${how}.`;
     }
     show();
     figure.dataset.ready = "";
+    figure.addEventListener("arq-wanted", () => reset.click());
   }
 
-  const start = () => document.querySelectorAll("figure.arq-results").forEach(setUp);
+  /** Unfold and unfilter what an address names, before going there. */
+  function arrive() {
+    const line = document.getElementById(decodeURIComponent(location.hash.slice(1))), folded = line?.closest("details.arq-folded");
+    if (!folded) return;
+    folded.open = true;
+    if (!line.offsetHeight) line.closest("figure").dispatchEvent(new Event("arq-wanted"));
+    line.scrollIntoView();
+  }
+
+  function start() {
+    document.querySelectorAll("figure.arq-results").forEach(setUp);
+    addEventListener("hashchange", arrive);
+    // a second click on the same square changes no address
+    addEventListener("click", (event) => event.target.closest?.('a[href^="#line-"]') && setTimeout(arrive));
+    arrive();
+  }
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
   else start();
 })();

@@ -28,7 +28,15 @@ PAGE = """Title
 
 {roles}
 
+.. results-strip::
+
+.. results-dots:: paper
+
+.. results-dots:: own
+
 .. table-a4:: Caption
+   :folded:
+   :anchors:
 
 .. table-a4:: Caption
    :datasets: door-human-v0
@@ -135,6 +143,7 @@ def test_roles_tables_and_evidence_are_built(made):
     pairs = any(equivalence.compared(rows))
     assert ("There are none yet: no cell has committed rows at both" in page) is not pairs
     assert ('<figure class="arq-table" id="table-equivalence-' in page) is pairs
+    assert page.count('<li><a class="arq-square ') == 40
     jobs = {(r["task"], r["profile"], r["method"], r["variant"]) for r in rows}
     assert f"{len(jobs)} jobs of" in (folder / "out/evidence/index.html").read_text(
         encoding="utf-8"

@@ -121,8 +121,8 @@ def section(built, job):
 
 def test_a_number_leads_to_its_job_in_one_click(built):
     page = (built / "index.html").read_text(encoding="utf-8")
-    number = r'<td class="arq-value"[^>]*><a href="(evidence/door-human\.html#[^"]+)">'
-    links = set(re.findall(number, page))
+    # of the table, where smoke tests are folded
+    links = set(re.findall(r'<a href="(evidence/door-human\.html#[^"]+)">Evidence</a>', page))
     # the number in a sentence
     assert re.search(
         rf'href="evidence/{re.escape(evidence.address(NAME.removesuffix(".jsonl")))}">9\.0 '
@@ -251,7 +251,7 @@ def test_a_failed_cell_is_marked_in_the_page(tmp_path):
     assert sphinx(tmp_path) == (0, "")
     page = (tmp_path / "out/index.html").read_text(encoding="utf-8")
     assert (
-        page.count('<td class="arq-failed">') == 1
+        page.count('<td class="arq-failed"') == 1
         and "Out &lt;of&gt; memory" in page
         and "policy.log" in page
     )

@@ -26,6 +26,11 @@ PAGE = (
     "A.4\n```\n\n```{table-2} Totals\n```\n\n```{table-own} Our "
     "own\n```\n\n```{table-files}\n```\n"
 )
+MINUTE = (
+    "# In a minute\n\n```{results-strip}\n```\n\n```{results-dots} paper\n```\n\n"
+    "```{table-a4} All of A.4\n:folded:\n:anchors:\n```\n\n```{results-dots} own\n```\n\n"
+    "```{table-own} Our own\n:folded:\n:anchors:\n```\n"
+)
 NAME = file_name("door-human", "lite", "arq+s_psi", "released")
 FAILED = dict(
     task="door-human",
@@ -40,8 +45,8 @@ FAILED = dict(
 
 
 def build(folder):
-    """The book's own theme and settings around one page with all tables: every verdict occurs in
-    them. Returns the folder of its pages.
+    """The book's own theme and settings around a page with all tables, and one with the results in
+    a minute: every verdict occurs in them. Returns the folder of its pages.
     """
     shutil.copytree(
         ROOT / "book/_static", folder / "book/_static", ignore=shutil.ignore_patterns("mathjax")
@@ -49,7 +54,8 @@ def build(folder):
     for name, text in {
         "references.bib": "",
         "results.md": PAGE,
-        "_toc.yml": "format: jb-book\nroot: results\n",
+        "minute.md": MINUTE,
+        "_toc.yml": "format: jb-book\nroot: results\nchapters:\n- file: minute\n",
     }.items():
         (folder / "book" / name).write_text(text, encoding="utf-8")
     kept = folder / "data/results"
@@ -76,6 +82,10 @@ def build(folder):
             profile="lite",
             fidelity="recollected",
         ),
+    )
+    write_rows(
+        kept / file_name("can-ph-recollected", "ci", "s_psi", "released"),
+        rows([[5.0], [7.0]], task="can-ph-recollected", method="s_psi", fidelity="recollected"),
     )
     (folder / "_build/grid").mkdir(parents=True)
     (folder / "_build/grid/failed.json").write_text(json.dumps([FAILED]), encoding="utf-8")
@@ -232,7 +242,7 @@ def test_filters_by_group_data_profile_and_verdict_with_a_live_count(opened):
             and len(shown.lines()) == 1
             and shown.said().startswith("1 of 40 rows")
         )
-        shown.a4.get_by_role("button", name="Show all").click()
+        shown.a4.get_by_role("button", name="No filters").click()
         assert len(shown.blocks()) == 40
     shown.choose("Profile", "lite")
     shown.choose("Data", "official")
@@ -245,6 +255,7 @@ def test_every_verdict_looks_its_own_way_and_a_zero_like_a_number(opened):
         "f => [...f.querySelectorAll('tbody tr td:first-child')].map(td => td.innerText.trim())"
     )
     assert len(set(looks)) == len(looks) == 9
+    shown.choose("Cells not run", "shown")
     door = shown.a4.locator("tbody[data-dataset='door-human-v0'] tr.arq-ours td")
     texts = door.all_inner_texts()
     assert (
@@ -286,23 +297,23 @@ def test_a_reason_opens_by_key_and_a_number_leads_to_its_evidence(opened):
 @pytest.mark.parametrize(
     "path", ["results.html", "evidence/door-human.html", "evidence/index.html"]
 )
-def test_it_fits_a_telephone_and_heads_and_first_column_stay(opened, path):
+def test_it_fits_a_telephone(opened, path):
     shown = opened(path=path, viewport={"width": 390, "height": 844})
     assert shown.page.evaluate("document.documentElement.scrollWidth") <= 390
-    if path == "results.html":
-        at = shown.a4.evaluate("""f => {
-          const box = f.querySelector('.arq-scroll'), left = e => e.getBoundingClientRect().left;
-          const head = f.querySelector('tr.arq-ours th');
-          const cell = f.querySelector('tbody[data-dataset] td');
-          box.scrollLeft = 600;
-          return [box.scrollLeft, left(head) - left(box), left(cell) - left(box)] }""")
-        assert at[0] > 200 and 0 <= at[1] < 3 and at[2] < 0
-        heads = shown.a4.evaluate("""f => {
-          const box = f.querySelector('.arq-scroll'), top = e => e.getBoundingClientRect().top;
-          box.scrollTop = 900;
-          return [box.scrollTop, top(f.querySelector('thead th')) - top(box)] }""")
-        # and so do the heads
-        assert heads[0] > 200 and 0 <= heads[1] < 3
+
+
+def test_heads_and_first_column_stay_where_a_table_scrolls(opened):
+    at = opened(viewport={"width": 740, "height": 844}).a4.evaluate("""f => {
+      const box = f.querySelector('.arq-scroll'), left = e => e.getBoundingClientRect().left;
+      const head = f.querySelector('tr.arq-ours th'), top = e => e.getBoundingClientRect().top;
+      const cell = f.querySelector('tbody[data-dataset] td');
+      const before = left(cell);
+      box.scrollLeft = 600;
+      const sideways = [box.scrollLeft, left(head) - left(box), before - left(cell)];
+      box.scrollTop = 900;
+      return [...sideways, box.scrollTop, top(f.querySelector('thead th')) - top(box)] }""")
+    assert at[0] > 40 and 0 <= at[1] < 3 and at[2] == pytest.approx(at[0])
+    assert at[3] > 200 and 0 <= at[4] < 3
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -310,6 +321,7 @@ def test_it_fits_a_telephone_and_heads_and_first_column_stay(opened, path):
     "path, parts",
     [
         ("results.html", (".arq-legend", "figure.arq-results")),
+        ("minute.html", (".arq-strip", ".arq-dots")),
         ("evidence/door-human.html", (".arq-evidence",)),
     ],
 )
@@ -368,3 +380,116 @@ def test_the_other_tables_sort_and_filter_too(opened):
 def test_a_served_page_is_as_quiet(opened):
     shown = opened("http")
     assert shown.errors == [] and shown.requests == [] and len(shown.blocks()) == 40
+
+
+PARTS = ".arq-strip, .arq-dots, .arq-results"
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("path", ["minute.html", "results.html"])
+def test_nothing_is_wider_than_its_box(opened, path, width):
+    shown = opened(path=path)
+    folded = "document.querySelectorAll('details.arq-folded').forEach(d => { d.open = true; })"
+    shown.page.evaluate(folded)
+    assert browser.overflow(shown.page, width, PARTS) == []
+    boxes = shown.page.evaluate(
+        "() => [...document.querySelectorAll('.arq-scroll')].map(b => "
+        "b.scrollWidth - b.clientWidth)"
+    )
+    assert boxes and max(boxes) <= 1
+
+
+@pytest.mark.parametrize("way", ["hover", "focus"])
+def test_a_square_shows_its_words_when_pointed_at_or_reached_by_keys(opened, way):
+    shown = opened(path="minute.html")
+    square = shown.page.locator(".arq-strip a", has_text="hopper-expert-v2")
+    words, hint = square.locator(".arq-told"), shown.page.locator(".arq-told-hint")
+    assert words.bounding_box()["width"] <= 1 and hint.is_visible()
+    if way == "hover":
+        square.hover()
+    else:
+        # the focus of keys, not of a pointer
+        shown.page.locator(".arq-strip a").first.focus()
+        shown.page.keyboard.press("Tab")
+        shown.page.keyboard.press("Shift+Tab")
+    box, outer = words.bounding_box(), shown.page.locator(".arq-strip").bounding_box()
+    assert box["width"] > 300 and not hint.is_visible()
+    assert outer["y"] <= box["y"] and box["y"] + box["height"] <= outer["y"] + outer["height"]
+    assert words.inner_text().startswith("hopper-expert-v2: not reproduced. Ours, profile paper")
+
+
+def test_every_square_is_reached_by_keys_in_the_papers_order(opened):
+    shown = opened(path="minute.html")
+    shown.page.locator(".arq-strip a").first.focus()
+    seen = []
+    for _ in range(40):
+        seen.append(shown.page.evaluate("document.activeElement.querySelector('b').textContent"))
+        shown.page.keyboard.press("Tab")
+    assert seen == list(paper("bc").index)
+
+
+def test_a_click_on_a_square_opens_the_table_at_its_line(opened):
+    shown = opened(path="minute.html")
+    line = shown.page.locator("#line-kitchen-mixed-v0")
+    assert not line.is_visible()
+    shown.page.locator(".arq-strip a", has_text="kitchen-mixed-v0").click()
+    line.wait_for()
+    near = "e => { const y = e.getBoundingClientRect().top; return y >= 0 && y < innerHeight }"
+    assert line.evaluate(near)
+    # a filter that hides it gives way, and so does a table that was closed again
+    shown.choose("Group", "D4RL Adroit")
+    assert not line.is_visible()
+    shown.page.locator("details.arq-folded > summary").first.click()
+    shown.page.locator(".arq-strip a", has_text="kitchen-mixed-v0").click()
+    line.wait_for()
+    assert line.evaluate(near) and shown.errors == []
+
+
+def test_an_address_that_names_a_line_opens_its_table(opened):
+    shown = opened(path="minute.html#line-kitchen-mixed-v0")
+    shown.page.locator("#line-kitchen-mixed-v0").wait_for()
+
+
+def test_what_was_not_run_is_hidden_until_it_is_chosen(opened):
+    shown = opened()
+    kitchen = shown.a4.locator("tbody[data-dataset='kitchen-mixed-v0'] tr.arq-ours")
+    assert not kitchen.is_visible() and "kitchen-mixed-v0" in shown.blocks()
+    own = shown.page.locator("figure.arq-results").nth(2)
+    sets = own.locator("tbody[data-dataset]:visible")
+    before = sets.count()
+    assert before == 2
+    shown.choose("Cells not run", "shown")
+    assert kitchen.inner_text().endswith("not run. No run of it is recorded.")
+    own.get_by_label("Cells not run").select_option(label="shown")
+    assert sets.count() > 20
+    shown.a4.get_by_role("button", name="No filters").click()
+    assert not kitchen.is_visible()
+    shown.choose("Verdict", "not run")
+    assert kitchen.is_visible() and len(shown.blocks()) == 38
+
+
+def test_a_smoke_test_is_grey_and_shows_its_number_when_it_is_opened(opened):
+    own = opened().page.locator("figure.arq-results").nth(2)
+    line = own.locator("tbody[data-dataset='can-ph-recollected'] tr.arq-ours")
+    assert "smoke test" in line.inner_text() and "6.0" not in line.inner_text()
+    grey, plain = (
+        own.locator(f"tbody[data-dataset='{name}'] td").first.evaluate(
+            "e => getComputedStyle(e).color"
+        )
+        for name in ("can-ph-recollected", "lift-ph-recollected")
+    )
+    assert grey != plain and line.locator("b").count() == 0
+    line.locator("summary").click()
+    assert "6.0 ± 1.4" in line.inner_text() and "Δ" not in line.inner_text()
+
+
+def test_on_a_telephone_a_dataset_is_a_card_whose_cells_name_their_methods(opened):
+    shown = opened(viewport={"width": 390, "height": 844})
+    door = shown.a4.locator("tbody[data-dataset='door-human-v0']")
+    assert not shown.a4.locator("thead th").first.is_visible()
+    box = door.bounding_box()
+    assert box["x"] >= 0 and box["x"] + box["width"] <= 390
+    heads = door.locator("td[data-head]:visible").evaluate_all(
+        "all => all.map(e => getComputedStyle(e, '::before').content)"
+    )
+    assert heads and all(h.strip('"').strip() for h in heads) and '"ARQ + sψ "' in heads[0]

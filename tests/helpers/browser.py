@@ -356,16 +356,16 @@ def axe(page, source: str, selector: str = ".arq-widget") -> list[str]:
     ]
 
 
-# What sticks out: of the page on the right, or of the box that would cut it off (the figure; the
-# plot, for its letters).
-WIDER = """() => {
+# What sticks out: of the page on the right, or of the box that would cut it off (an element of the
+# selector; the plot, for its letters).
+WIDER = """(selector) => {
   const wide = document.documentElement.scrollWidth;
   const out = wide > innerWidth ? [`the page: ${wide} of ${innerWidth} px`] : [];
-  for (const figure of document.querySelectorAll(".arq-widget"))
+  for (const figure of document.querySelectorAll(selector))
     for (const e of figure.querySelectorAll(":scope *:not(svg *, script, style), svg text")) {
       const box = (e.tagName === "text" ? e.closest("svg") : figure).getBoundingClientRect();
       const at = e.getBoundingClientRect(), px = Math.round;
-      if (at.width && (at.right > box.right + 1 || at.left < box.left - 1))
+      if (at.width && e.checkVisibility() && (at.right > box.right + 1 || at.left < box.left - 1))
         out.push(`<${e.tagName}> ${e.textContent.slice(0, 40)}: ` +
           `${px(at.left)} to ${px(at.right)}, ` +
           `expected within ${px(box.left)} to ${px(box.right)}`);
@@ -374,13 +374,13 @@ WIDER = """() => {
 }"""
 
 
-def overflow(page, width: int = 390) -> list[str]:
-    """What does not fit into a window of that width (CSS pixels)."""
+def overflow(page, width: int = 390, selector: str = ".arq-widget") -> list[str]:
+    """What of those elements does not fit into a window of that width (CSS pixels)."""
     page.set_viewport_size({"width": width, "height": 844})
     # the observer of sizes, then the drawing that it asks for
     for _ in range(2):
         page.evaluate(DRAWN)
-    return page.evaluate(WIDER)
+    return page.evaluate(WIDER, selector)
 
 
 def code_bytes(fragment: str) -> int:

@@ -154,7 +154,7 @@ def test_a_zero_differs_from_not_run_illegible_and_not_reported():
     by_name = {r[0]: r for r in Rows(text).rows}
     head = by_name["dataset"]
     ours = by_name["door-human-v0: ours, profile lite, released, rebuilt data"]
-    assert ours[head.index("ARQ + sψ")].startswith("0.0") and ours[head.index("IQL")] == "not run"
+    assert ours[head.index("ARQ + sψ")].startswith("0.0") and ours[head.index("CQL")] == "not run"
     assert (
         by_name["hopper-expert-v2: ours"][1].startswith("not run")
         and len(by_name["hopper-expert-v2: ours"]) == 2
@@ -245,7 +245,7 @@ def test_a_cell_of_ours_has_everything_that_leads_back_to_its_rows():
     text = to_html(cells, "caption", "t", "../evidence/")
     assert (
         'href="../evidence/door-human.html#door-human.lite.arq+s_psi.released"><b>9.0</b> '
-        "± 2.8</a>" in text
+        "<span>± 2.8</span></a>" in text
     )
     # the title, what the word opens, the list on paper
     assert html.unescape(text).count("A smaller budget than the paper's: profile lite") == 3
@@ -338,5 +338,10 @@ def test_the_number_of_a_smoke_test_is_called_so_stands_beside_nothing_and_is_no
     assert ours["verdict"] == "smoke test" and ours["mean"] == 9 and ours["difference"] is None
     shown = to_html(cells, "caption", "a4")
     assert "9.0 ± 2.8" in shown and "<b>9.0</b>" not in shown and "smoke test" in shown
+    # it is folded: outside of what opens there is its name and no number
+    (line,) = re.findall(r'<tr class="arq-ours" data-profile="ci".*?</tr>', shown, re.S)
+    outside = re.sub(r"(</summary>).*?(</details>)", r"\1\2", line, flags=re.S)
+    said = re.sub("<[^>]*>", "", re.sub('title="[^"]*"', "", outside))
+    assert "smoke test" in said and not re.search(r"\d\.\d|Δ|±", said)
     assert "<b>9.0</b>" in to_html(table_a4(rows([[9.0]]), TASKS), "caption", "a4")
     assert table_a4(rows([[9.0]]), TASKS)["verdict"].isin(["smoke test"]).sum() == 0
