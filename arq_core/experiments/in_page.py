@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from arq_core.algorithm.likelihood import path_integrals
+from arq_core.algorithm.nets import Normalizer
 from arq_core.algorithm.policies import ImplicitPolicy
 from arq_core.config.hyper import Hyper
 from arq_core.envs.bridge import PLANKS
@@ -63,7 +64,8 @@ def in_page(policy: ImplicitPolicy, hyper: Hyper) -> Trained:
             codes, unit = rounded(key, x.detach()[0].numpy())
             weights[key] = codes, unit
             x.data = torch.from_numpy(codes * unit)[None]
-    behavior = replace(behavior, net=nets["score"], calls=CALLS)
+    here = {k: on_cpu(getattr(behavior, k)) for k in ("of_state", "of_action")}
+    behavior = replace(behavior, net=nets["score"], calls=CALLS, **here)
     times = behavior.density_grid()
     of_times = [nets["score"].embed_time(torch.full((1, 1), float(t))) for t in times.float()]
     _, integrals = path_integrals(
@@ -95,6 +97,11 @@ def _refuse(behavior, q) -> None:
             f"policy: saw states and actions of {sizes} dimensions and layers of {widths} units, "
             "expected (2, 2), as the bridge has, and multiples of 4."
         )
+
+
+def on_cpu(of: Normalizer) -> Normalizer:
+    """The same numbers in the memory of the processor."""
+    return Normalizer(of.mean.cpu(), of.scale.cpu())
 
 
 def alone(net: nn.Module) -> nn.Module:

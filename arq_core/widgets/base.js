@@ -37,11 +37,12 @@ function unpacked(name, array) {
   return { shape: array.shape, values, row };
 }
 
-// A model says spec(), get(name), set(name, value) and calls back on every change: from the page, or from a kernel, to which tell(name, value) reports.
+// A model says spec(), get(name), set(name, value) and calls back on every change: from the page, or from a kernel, to which tell(name, value) reports (in a page by an event).
 function saved(figure) {
+  const tell = (k, v) => figure.dispatchEvent(new CustomEvent("arq-" + k, { detail: v, bubbles: true }));
   const { spec, state } = JSON.parse(figure.querySelector(".arq-spec").textContent);
   let changed = () => {};
-  return { spec: () => spec, get: (k) => state[k], set: (k, v) => { state[k] = v; changed(); }, tell: () => {}, on: (f) => { changed = f; } };
+  return { spec: () => spec, get: (k) => state[k], set: (k, v) => { state[k] = v; changed(); }, tell, on: (f) => { changed = f; } };
 }
 function live(model) {
   const set = (k, v) => { model.set(k, v); model.save_changes(); };

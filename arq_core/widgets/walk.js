@@ -120,12 +120,12 @@ function showOf(data, frame) {
     return `${start}${run.across} of ${W} walkers cross, ${W - run.across} fall; they believed in ${fixed(run.believed, 2)} and earned ${fixed(run.earned, 2)}.${empty}`;
   }
   function ofPlank({ plank, n, k, epsilon }, { logProb, q, ends, inside }) {
-    if (!inside) return `From plank ${plank} none of ${n} candidates is in support: the first draw is taken.`;
+    if (!inside) return `From plank ${plank}, none of ${n} candidates is in support: the first draw is taken.`;
     const kept = Array.from(q.subarray(0, n)).filter((_, j) => logProb[j] >= epsilon).sort((a, b) => b - a);
     let best = 0;
     for (let j = 1; j < n; j++) if (q[j] > q[best]) best = j;
     const dropped = logProb[best] >= epsilon ? "" : `; the best of all, worth ${fixed(q[best], 2)}, ${ends[best].off ? "leads off the bridge" : "leads on"} and is dropped`;
     const passed = inside >= k ? `K = ${k} passes on ${fixed(kept[k - 1], 2)}` : `there are fewer than K = ${k}`;
-    return `From plank ${plank} ${inside} of ${n} candidates are in support, the best worth ${fixed(kept[0], 2)}${dropped}; ${passed}.`;
+    return `From plank ${plank}, ${inside} of ${n} candidates are in support, the best worth ${fixed(kept[0], 2)}${dropped}; ${passed}.`;
   }
 }

@@ -173,7 +173,7 @@ class Walk(Widget):
 
     def _of_plank(self, c: Choice) -> str:
         q, kept = c.q[0], c.log_prob[0] >= self.lines[self.epsilon_at]  # Eq. 4
-        inside, where = np.sort(q[kept])[::-1], f"From plank {self.plank}"
+        inside, where = np.sort(q[kept])[::-1], f"From plank {self.plank},"
         if not len(inside):
             return f"{where} none of {self.n} candidates is in support: the first draw is taken."
         best = int(q.argmax())

@@ -1,5 +1,5 @@
-"""The widget that runs a policy: its noise is Threefry's, its walk is the project's own, and what it
-says is what happened. (That the page computes the same: test_walk_browser.py.)
+"""The widget that runs a policy: its noise is Threefry's, its walk is the project's own, and what
+it says is what happened. (That the page computes the same: test_walk_browser.py.)
 """
 
 import math
