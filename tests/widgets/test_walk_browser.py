@@ -4,6 +4,7 @@ as many walkers across, and nothing drawn that is not so.
 
 import json
 import re
+from contextlib import ExitStack
 from dataclasses import replace
 
 import browser
@@ -92,12 +93,12 @@ def test_fifty_steps_of_every_walker_are_those_of_python(page):
     assert max(s["steps"][0] for s in theirs) > 3
 
 
-@pytest.mark.parametrize("width", [32, 64])
-def test_candidates_their_densities_and_their_values_are_those_of_python(page, width):
-    """At every plank, on the bridge and off it, for as many candidates as one, some and all."""
-    paper = dict(width=64, evaluations=16, steps=150)
-    policy, hyper = briefly_trained(**(paper if width == 64 else {}))
-    ours = bridge_walk(policy, hyper, walkers=1)
+def test_candidates_their_densities_and_their_values_are_those_of_python(page):
+    """At every plank, on the bridge and off it, for as many candidates as one, some and all. Terms
+    of tens cancel in the log-densities of a model that was hardly trained: their float32 has fewer
+    digits.
+    """
+    ours = bridge_walk(*briefly_trained(), walkers=1)
     states = [(p, s) for p in range(PLANKS) for s in (-0.7, 0.0, 0.3)]
     for n in (1, 7, 60):
         jobs = [
@@ -108,8 +109,10 @@ def test_candidates_their_densities_and_their_values_are_those_of_python(page, w
         for i, ((p, s), theirs) in enumerate(zip(states, drawn)):
             at = replace(ours.trained.policy, n=n)
             here = choose(at, np.array([[p, s]], np.float32), Noise(3, p, [i]))
-            for seen, x in zip(theirs, (here.actions, here.log_prob, here.q)):
-                np.testing.assert_allclose(seen, x.ravel(), rtol=CLOSE, atol=CLOSE)
+            for seen, x, close in zip(
+                theirs, (here.actions, here.log_prob, here.q), (1e-5, 1e-3, 1e-5)
+            ):
+                np.testing.assert_allclose(seen, x.ravel(), rtol=1e-5, atol=close)
 
 
 def crossing(policy, seed):
@@ -117,7 +120,9 @@ def crossing(policy, seed):
     envs, rng = BridgeEnvs(CROWD), Streams([seed])
     states, alive, across = envs.reset(range(CROWD)), np.ones(CROWD, bool), 0
     while alive.any():
-        states, _, ended, success = envs.step(policy.act(torch.tensor(states)[None], rng)[0])
+        states, _, ended, success = envs.step(
+            policy.act(torch.tensor(states)[None], rng)[0].numpy()
+        )
         across += int((alive & success).sum())
         alive &= ~ended
     return across / CROWD
@@ -170,9 +175,29 @@ def units(value):
     return packed(np.full(len(browser.widget("walk").arrays["units"]), value, np.float32))
 
 
-def opened(offline_page, **context):
-    (watched := offline_page(**context)).open("walk.html")
-    return watched
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with the widget in a file of its own."""
+    folder = tmp_path_factory.mktemp("walk")
+    html = browser.widget("walk").to_html()
+    page = f"<!doctype html><html lang='en'><title>t</title>{html}</html>"
+    (folder / "walk.html").write_text(page, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def opened(chromium, folder):
+    """opened(scripts, before, **context): the file in a new browser.Watched."""
+    with ExitStack() as stack:
+
+        def make(scripts=True, before="", **context):
+            context = stack.enter_context(chromium.new_context(**context))
+            context.add_init_script(before)
+            watched = browser.Watched(context, folder.as_uri() + "/")
+            watched.open("walk.html", scripts)
+            return watched
+
+        yield make
 
 
 def counts(watched):
@@ -180,9 +205,8 @@ def counts(watched):
     return [int(x) for x in re.findall(r"(\d+) (?:of|fell|on)", said)]
 
 
-def test_a_handle_makes_them_walk_and_the_counter_ends_with_the_sentence(offline_page):
-    watched = opened(offline_page)
-    watched.page.emulate_media(reduced_motion="no-preference")
+def test_a_handle_makes_them_walk_and_the_counter_ends_with_the_sentence(opened):
+    watched = opened(reduced_motion="no-preference")
     button = watched.figure.locator("button")
     assert button.text_content() == "▶ Walk" and counts(watched)[2] == 0
     watched.figure.locator("[name=epsilon_at]").press("Home")
@@ -203,16 +227,16 @@ def test_a_handle_makes_them_walk_and_the_counter_ends_with_the_sentence(offline
     assert counts(watched) == [crossed, 4 - crossed, 0] and watched.errors == []
 
 
-def test_whoever_wants_less_motion_sees_the_whole_walk_at_once(offline_page):
-    watched = opened(offline_page, reduced_motion="reduce")
+def test_whoever_wants_less_motion_sees_the_whole_walk_at_once(opened):
+    watched = opened(reduced_motion="reduce")
     watched.figure.locator("[name=epsilon_at]").press("Home")
     watched.page.evaluate(browser.DRAWN)
     assert counts(watched)[2] == 0
     assert watched.figure.locator("button").text_content() == "▶ Walk"
 
 
-def test_a_click_on_a_plank_looks_at_it_and_draws_every_candidate(offline_page):
-    watched = opened(offline_page)
+def test_a_click_on_a_plank_looks_at_it_and_draws_every_candidate(opened):
+    watched = opened()
     plot = watched.figure.locator("svg.arq-pick")
     box = plot.bounding_box()
     watched.page.mouse.click(box["x"] + 0.75 * box["width"], box["y"] + box["height"] / 2)
@@ -228,32 +252,28 @@ def test_a_click_on_a_plank_looks_at_it_and_draws_every_candidate(offline_page):
     assert f"{kept} are in support" in svg.get_attribute("aria-label")
 
 
-def test_where_nothing_is_in_support_every_candidate_is_hollow(offline_page):
-    watched = opened(offline_page)
+def test_where_nothing_is_in_support_every_candidate_is_hollow(opened):
+    watched = opened()
     watched.figure.locator("[name=epsilon_at]").press("End")
     watched.page.evaluate(browser.DRAWN)
     assert "none of 6 candidates is in support" in watched.sentence()
     assert watched.figure.locator("svg").nth(1).locator(".arq-hollow").count() == 6
 
 
-def test_a_page_that_may_have_no_workers_walks_by_itself(chromium, widget_book):
-    with chromium.new_context() as context:
-        context.add_init_script("delete window.Worker; window.Worker = undefined;")
-        watched = browser.Watched(context, widget_book.as_uri() + "/")
-        watched.open("walk.html")
-        watched.figure.locator("[name=epsilon_at]").press("Home")
-        watched.page.evaluate(browser.DRAWN)
-        ours = browser.widget("walk")
-        ours.epsilon_at = 0
-        assert watched.sentence() == ours.finding() and watched.errors == []
+def test_a_page_that_may_have_no_workers_walks_by_itself(opened):
+    watched = opened(before="window.Worker = undefined;")
+    watched.figure.locator("[name=epsilon_at]").press("Home")
+    watched.page.evaluate(browser.DRAWN)
+    ours = browser.widget("walk")
+    ours.epsilon_at = 0
+    assert watched.sentence() == ours.finding() and watched.errors == []
 
 
-def test_without_javascript_the_walks_are_drawn(offline_page):
-    watched = offline_page(java_script_enabled=False)
-    watched.open("walk.html", scripts=False)
-    picture = watched.figure.locator("noscript svg, svg").first
-    assert picture.is_visible()
-    assert picture.locator("path").count() == 2
+def test_without_javascript_the_sentence_and_the_walks_are_there(opened):
+    watched = opened(scripts=False, java_script_enabled=False)
+    picture = watched.figure.locator("svg")
+    assert picture.is_visible() and picture.locator("path").count() == 2
+    assert watched.sentence() == browser.widget("walk").finding()
 
 
 def test_it_is_a_widget_with_a_handle_for_each_setting():
