@@ -5,13 +5,15 @@ bytes, and whether it walks as Python's does.
 
 The policy is the page's: the bridge at profile page. A headless Chromium opens the widget as a file
 and moves its handles. Writes data/benchmarks/walk.json: of one walk with the filter off, frames a
-second (`frames_per_second`) and the longest wait for one, until the last walker stood; for each
+second (`frames_per_second`) and the longest wait for one, until the last walker stood, with the
+load that the machine had before (processes that others ran make frames fewer); for each
 setting the share of walkers that crossed in the page, that of the project's own episodes with
 weights that were not rounded, and the largest difference of a position from Python's.
 """
 
 import json
 import math
+import os
 import shutil
 import tempfile
 import time
@@ -69,6 +71,7 @@ def put(page, widget, at: tuple[float, int, int]) -> None:
 
 def measure(page, widget, policy, bridge) -> dict:
     """What is written, without where it was measured."""
+    load = os.getloadavg()[0]
     page.evaluate(WATCH)
     start = time.monotonic()
     put(page, widget, SETTINGS[0])
@@ -100,6 +103,7 @@ def measure(page, widget, policy, bridge) -> dict:
         print(json.dumps(walks[-1]), flush=True)
     return dict(
         frames_per_second=round(seen["frames"] / stood, 1),
+        load_before=round(load, 1),
         longest_frame_ms=round(seen["longest"]),
         seconds_to_compute=round(computed, 1),
         bytes=len(widget.to_html().encode()),

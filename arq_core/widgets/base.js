@@ -24,6 +24,7 @@ const percent = (part, whole) => fixed((100 * part) / whole, 1) + "%";
 // float32 or int16 in base64 -> { shape, values }, row by row; row(i, j, ...) is a view of the innermost axes.
 function unpacked(name, array) {
   const bytes = Uint8Array.from(atob(array.i2 || array.f4), (c) => c.charCodeAt(0));
+  if (bytes.length % (array.i2 ? 2 : 4)) throw new Error(`${name}: saw ${bytes.length} bytes, expected whole numbers of ${array.i2 ? 2 : 4}; run the notebook again.`);
   const values = array.i2 ? new Int16Array(bytes.buffer) : new Float32Array(bytes.buffer);
   const size = array.shape.reduce((a, b) => a * b, 1);
   if (!size || values.length !== size) throw new Error(`${name}: saw ${values.length} values, expected ${size} (shape ${array.shape}) and at least one.`);
