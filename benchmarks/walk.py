@@ -30,7 +30,7 @@ from arq_core.experiments.episodes import evaluate
 from arq_core.experiments.in_page import bridge_walk
 from arq_core.results.provenance import provenance
 
-EPISODES = 100
+SEEDS, EPISODES = (1, 2, 3, 4), 120
 # log epsilon, alpha, N
 SETTINGS = [(-math.inf, 300, 30), (-8, 300, 30), (-6.5, 300, 30), (-5, 300, 30), (0.5, 300, 30)]
 SETTINGS += [(-8, 30, 10)]
@@ -60,10 +60,14 @@ DONE = "!document.querySelector('.arq-widget[data-busy]')"
 STANDS = f"{DONE} && document.querySelector('.arq-widget button').textContent.includes('Walk')"
 
 
-def put(page, widget, at: tuple[float, int, int]) -> None:
+def put(page, widget, at: tuple[float, int, int], seed: int) -> None:
     """Move the handles of the page and of its twin."""
-    line, alpha, n = at
-    places = dict(epsilon_at=widget.lines.index(line), alpha_at=widget.alphas.index(alpha), n=n)
+    places = dict(
+        epsilon_at=widget.lines.index(at[0]),
+        alpha_at=widget.alphas.index(at[1]),
+        n=at[2],
+        seed=seed,
+    )
     for name, value in places.items():
         setattr(widget, name, value)
     page.evaluate(MOVE, places)
@@ -74,17 +78,21 @@ def measure(page, widget, policy, bridge) -> dict:
     load = os.getloadavg()[0]
     page.evaluate(WATCH)
     start = time.monotonic()
-    put(page, widget, SETTINGS[0])
+    put(page, widget, SETTINGS[0], SEEDS[0])
     page.wait_for_function(DONE, timeout=600_000)
     computed = time.monotonic() - start
     page.wait_for_function(STANDS, timeout=600_000)
     stood, seen = time.monotonic() - start, page.evaluate("seen")
     walks = []
     for line, alpha, n in SETTINGS:
-        put(page, widget, (line, alpha, n))
-        page.wait_for_function(DONE, timeout=600_000)
-        positions = np.array(page.evaluate("seen.positions"))
-        assert page.locator(".arq-finding").text_content() == widget.finding()
+        crossed, off = 0, []
+        for seed in SEEDS:
+            put(page, widget, (line, alpha, n), seed)
+            page.wait_for_function(DONE, timeout=600_000)
+            positions = np.array(page.evaluate("seen.positions"))
+            assert page.locator(".arq-finding").text_content() == widget.finding()
+            crossed += int(widget.walked().crossed.sum())
+            off.append(float(np.abs(positions - widget.walked().positions()).max()))
         own = replace(policy, log_epsilon=line, alpha=float(alpha), n=n)
         envs = bridge.task.environments(EPISODES)
         success = evaluate(own, envs, EPISODES, bridge.rng, bridge.task.horizon)["success"]
@@ -93,11 +101,11 @@ def measure(page, widget, policy, bridge) -> dict:
                 log_epsilon=line if math.isfinite(line) else None,
                 alpha=alpha,
                 n=n,
-                crossed=int(widget.walked().crossed.sum()),
-                walkers=widget.walkers,
+                crossed=crossed,
+                walkers=widget.walkers * len(SEEDS),
                 episodes_crossed=int(success.sum()),
                 episodes=EPISODES,
-                largest_difference=float(np.abs(positions - widget.walked().positions()).max()),
+                largest_difference=max(off),
             )
         )
         print(json.dumps(walks[-1]), flush=True)

@@ -189,10 +189,8 @@ WIDGETS = [
         [
             ("epsilon_at", [*range(0, 32, 2), 29, 27, 25, 15]),
             ("plank", [*range(10)] * 2),
-            ("alpha_at", [*range(9), *range(8, -1, -1), 3, 6]),
             ("n", [1, 2, 3, 60, *range(4, 20)]),
             ("k", [*range(1, 20), 60]),
-            ("seed", [*range(1, 21)]),
         ],
     ),
     (
