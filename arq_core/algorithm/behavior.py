@@ -139,7 +139,7 @@ class ScoreBehavior:
             return actions, self.log_prob(actions, states, rng)
         x = self._noise(states, n, rng)
         x, log_prob = likelihood.sample_with_log_prob(
-            self.score(states), self.sde, x, self._density_grid(), self._divergence(x, rng))
+            self.score(states), self.sde, x, self.density_grid(), self._divergence(x, rng))
         return self.of_action.inverse(x).clamp(-box, box), log_prob
 
     @torch.no_grad()
@@ -149,12 +149,12 @@ class ScoreBehavior:
         divergence = self._divergence(x, rng)
         if self.budget.density == "rk45":
             return likelihood.log_prob_rk45(score, self.sde, x, divergence, t_start=T_MIN_DENSITY)
-        return likelihood.log_prob_multistep(score, self.sde, x, divergence, self._density_grid())
+        return likelihood.log_prob_multistep(score, self.sde, x, divergence, self.density_grid())
 
     def _noise(self, states: States, n: int, rng: Streams) -> Candidates:
         return rng.randn(states.shape[1], n, self.of_action.mean.shape[-1])
 
-    def _density_grid(self) -> Times:
+    def density_grid(self) -> Times:
         """Both walks take one evaluation more than the grid has steps."""
         steps = self.budget.sampler_steps - 1
         return power_grid(self.sde, steps, T_MIN_SAMPLE, p=DENSITY_GRID_POWER)

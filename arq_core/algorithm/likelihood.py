@@ -188,7 +188,7 @@ def _walk(score: Score, sde: VPSDE, x: Sample, times: Tensor,
 
 
 @functools.lru_cache(maxsize=64)
-def _of_path(sde: VPSDE, times: tuple[float, ...], dtype: torch.dtype, device: torch.device,
+def path_integrals(sde: VPSDE, times: tuple[float, ...], dtype: torch.dtype, device: torch.device,
              ) -> tuple[Float[Tensor, " nodes"], Float[Tensor, "nodes-1 nodes"]]:
     """sigma^2 at the nodes, and what turns values at them into integrals over each step."""
     exact = torch.tensor(times, dtype=torch.float64)
@@ -212,7 +212,7 @@ def log_prob_change(sde: VPSDE, times: Float[Tensor, " nodes"], x: Float[Tensor,
     of log p exactly; where a network's s is not, order 2 with that difference as a factor. Derived
     here, no source.
     """
-    variance, weights = _of_path(sde, tuple(times.tolist()), x.dtype, x.device)
+    variance, weights = path_integrals(sde, tuple(times.tolist()), x.dtype, x.device)
     v = variance.reshape(-1, *[1] * (x.ndim - 1)) * (x + s)
     rate = -variance.reshape(-1, *[1] * (div.ndim - 1)) * (x.shape[-1] + div)
     deviation = x.diff(dim=0) - torch.tensordot(weights, v, 1)

@@ -24,6 +24,7 @@ const percent = (part, whole) => fixed((100 * part) / whole, 1) + "%";
 // float32 or int16 in base64 -> { shape, values }, row by row; row(i, j, ...) is a view of the innermost axes.
 function unpacked(name, array) {
   const bytes = Uint8Array.from(atob(array.i2 || array.f4), (c) => c.charCodeAt(0));
+  if (bytes.length % (array.i2 ? 2 : 4)) throw new Error(`${name}: saw ${bytes.length} bytes, expected whole numbers of ${array.i2 ? 2 : 4}; run the notebook again.`);
   const values = array.i2 ? new Int16Array(bytes.buffer) : new Float32Array(bytes.buffer);
   const size = array.shape.reduce((a, b) => a * b, 1);
   if (!size || values.length !== size) throw new Error(`${name}: saw ${values.length} values, expected ${size} (shape ${array.shape}) and at least one.`);
@@ -37,15 +38,17 @@ function unpacked(name, array) {
   return { shape: array.shape, values, row };
 }
 
-// A model says spec(), get(name), set(name, value) and calls back on every change: from the page, or from a kernel.
+// A model says spec(), get(name), set(name, value) and calls back on every change: from the page, or from a kernel, to which tell(name, value) reports (in a page by an event).
 function saved(figure) {
+  const tell = (k, v) => figure.dispatchEvent(new CustomEvent("arq-" + k, { detail: v, bubbles: true }));
   const { spec, state } = JSON.parse(figure.querySelector(".arq-spec").textContent);
   let changed = () => {};
-  return { spec: () => spec, get: (k) => state[k], set: (k, v) => { state[k] = v; changed(); }, on: (f) => { changed = f; } };
+  return { spec: () => spec, get: (k) => state[k], set: (k, v) => { state[k] = v; changed(); }, tell, on: (f) => { changed = f; } };
 }
 function live(model) {
+  const set = (k, v) => { model.set(k, v); model.save_changes(); };
   return {
-    spec: () => model.get("spec"), get: (k) => model.get(k), set: (k, v) => { model.set(k, v); model.save_changes(); },
+    spec: () => model.get("spec"), get: (k) => model.get(k), set, tell: set,
     on: (f) => { model.on("change:spec", f); for (const c of model.get("spec").controls) model.on("change:" + c.name, f); },
   };
 }
@@ -129,7 +132,7 @@ function panel(frame, { label, xlabel, ylabel, x, y, height = 220, share = 1, xt
   if (ylabel) say(0, 0, ylabel, "middle", { transform: `translate(13 ${(box.top + box.bottom) / 2}) rotate(-90)` });
   svg.append(back, marks, front);
   frame.plots.append(svg);
-  const path = (d, kind, color, more = {}) => marks.append(make("path", { d, class: `arq-${kind} arq-${color}`, ...more }));
+  const path = (d, kind, color, more = {}) => marks.appendChild(make("path", { d, class: `arq-${kind} arq-${color}`, ...more }));
   const each = (xs, ys, f) => Array.from(xs, (v, i) => f(X(v), Y(ys[i]))).join("");
   if (pick) {
     const at = (e, r) => pick(x[0] + ((e.clientX - r.left - box.left) / (box.right - box.left)) * (x[1] - x[0]), y[0] + ((e.clientY - r.top - box.bottom) / (box.top - box.bottom)) * (y[1] - y[0]));
@@ -138,7 +141,7 @@ function panel(frame, { label, xlabel, ylabel, x, y, height = 220, share = 1, xt
     svg.addEventListener("pointerdown", (e) => { const r = svg.getBoundingClientRect(); frame.dragging = (later) => at(later, r); at(e, r); });
   }
   return {
-    X, Y, box, width,
+    X, Y, box, width, shape: path,
     line: (xs, ys, color) => path("M" + Array.from(xs, (v, i) => `${X(v).toFixed(1)} ${Y(ys[i]).toFixed(1)}`).join("L"), "line", color),
     dots: (xs, ys, color, r = 3) => path(each(xs, ys, (a, b) => `M${(a - r).toFixed(1)} ${b.toFixed(1)}a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0`), "dots", color),
     crosses: (xs, ys, color, r = 3) => path(each(xs, ys, (a, b) => `M${(a - r).toFixed(1)} ${(b - r).toFixed(1)}l${2 * r} ${2 * r}m0 ${-2 * r}l${-2 * r} ${2 * r}`), "line", color),
@@ -176,9 +179,10 @@ function fit(svg) {
 function mount(host, model, view) {
   const figure = host.tagName === "FIGURE" ? host : host.appendChild(make("figure", { class: "arq-widget" }));
   const finding = figure.querySelector(".arq-finding") || figure.appendChild(make("p", { class: "arq-finding", role: "status" }));
-  const frame = { plots: make("div", { class: "arq-plots" }), width: 0, dragging: null };
+  const frame = { figure, plots: make("div", { class: "arq-plots" }), width: 0, dragging: null };
   const wrong = make("p", { class: "arq-wrong", role: "alert" }), note = make("p", { class: "arq-note" }), box = make("div", { class: "arq-controls" });
   let controls = [], data = null, failed = "", asked = 0;
+  Object.assign(frame, { box, tell: model.tell, redraw: () => soon() });
   frame.panel = (options) => panel(frame, options);
   frame.set = (name, v) => { const c = controls.find((one) => one.name === name); model.set(name, c && c.snap ? c.snap(v) : v); };
 
@@ -198,7 +202,7 @@ function mount(host, model, view) {
       }
     }
     if (problem) frame.plots.replaceChildren();
-    for (const svg of frame.plots.children) fit(svg);
+    for (const svg of frame.plots.querySelectorAll("svg")) fit(svg);
     wrong.textContent = problem ? "This figure cannot be shown. " + problem : "";
     finding.textContent = said.finding;
     note.textContent = said.note || "";

@@ -147,8 +147,8 @@ def thinned(x: np.ndarray, axis: int, most: int = MAX_POINTS) -> np.ndarray:
 
 
 class Widget(anywidget.AnyWidget):
-    """Base of the widgets. A subclass sets `title` and `script`, adds a synced trait for each
-    control, and defines `finding`.
+    """Base of the widgets. A subclass sets `title` and `script` (and `parts`, what that needs),
+    adds a synced trait for each control, and defines `finding`.
 
     `arrays` [any shapes] and `words` (JSON values) are what the script is given as `data`. Data
     that cannot be shown do not raise: the widget says what is wrong in its own frame, so that a
@@ -158,6 +158,7 @@ class Widget(anywidget.AnyWidget):
 
     title = ""
     script = ""
+    parts: tuple[str, ...] = ()
     spec = traitlets.Dict().tag(sync=True)
 
     def __init__(
@@ -203,10 +204,9 @@ class Widget(anywidget.AnyWidget):
 
     @classmethod
     def code(cls) -> str:
-        """The script, after what all scripts share."""
-        return "\n".join(
-            (HERE / name).read_text(encoding="utf-8") for name in ("base.js", cls.script)
-        )
+        """The script, after what all scripts share and the parts of its own."""
+        names = ("base.js", *cls.parts, cls.script)
+        return "\n".join((HERE / name).read_text(encoding="utf-8") for name in names)
 
     def _spec(self) -> dict:
         return {
@@ -230,6 +230,10 @@ class Widget(anywidget.AnyWidget):
         """`finding`, or what is wrong."""
         return f"This figure cannot be shown. {self.problem}" if self.problem else self.finding()
 
+    def picture(self) -> str:
+        """HTML that a reader without JavaScript sees beside the sentence; "" for none."""
+        return ""
+
     def to_html(self) -> str:
         """The widget as it stands in a built page: one figure element that needs nothing else."""
         spec = json.dumps(
@@ -242,8 +246,8 @@ class Widget(anywidget.AnyWidget):
         return (
             '<figure class="arq-widget" '
             f'aria-label="{escape(self.title)}"><style>{self._css}</style><p '
-            f'class="arq-finding" role="status">{escape(self.sentence())}</p><script '
-            f'type="application/json" class="arq-spec">{spec}</script><script>(() => '
+            f'class="arq-finding" role="status">{escape(self.sentence())}</p>{self.picture()}'
+            f'<script type="application/json" class="arq-spec">{spec}</script><script>(() => '
             f"{{\n{self.code()}\n{start}\n}})();</script></figure>"
         )
 

@@ -118,6 +118,14 @@ def reverse_process():
     )
 
 
+def walk():
+    from walkers import briefly_trained
+
+    from arq_core.experiments.in_page import bridge_walk
+
+    return bridge_walk(*briefly_trained(), walkers=4)
+
+
 def penalty():
     from arq_core.widgets.penalty import Penalty
 
@@ -173,6 +181,16 @@ WIDGETS = [
             ("log_epsilon", np.linspace(-19, 0, 20).tolist()),
             ("keep", np.round(np.linspace(0.5, 0.88, 20), 2).tolist()),
             ("rule", [1, 2] * 10),
+        ],
+    ),
+    (
+        "walk",
+        walk,
+        [
+            ("epsilon_at", [*range(0, 32, 2), 29, 27, 25, 15]),
+            ("plank", [*range(10)] * 2),
+            ("n", [1, 2, 3, 60, *range(4, 20)]),
+            ("k", [*range(1, 20), 60]),
         ],
     ),
     (
@@ -316,8 +334,12 @@ class Watched:
         return self.figure.locator(".arq-finding").text_content()
 
 
-# a change draws at the next frame
-DRAWN = "() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))"
+# a change draws at the next frame, and a widget that goes on computing draws again when it is done
+DRAWN = """() => new Promise((done) => {
+  const busy = () => document.querySelector(".arq-widget[data-busy]");
+  const look = () => (busy() ? setTimeout(look, 5) : done());
+  requestAnimationFrame(() => setTimeout(look));
+})"""
 # Sets controls as a hand would and returns, for each value, where the control then stands and what
 # the figure says after it was drawn.
 SET = """async ([figure, name, values]) => {
