@@ -13,7 +13,13 @@ from arq_core.engine.streams import Streams
 def briefly_trained(width=32, evaluations=8, steps=600):
     """(a policy that was hardly trained, its settings): some of its walkers cross, some fall."""
     hyper = replace(
-        settings.hyper("bridge"), width=width, batch=128, score_lr=1e-2, n=6, alpha_arq=30.0
+        settings.hyper("bridge"),
+        width=width,
+        batch=128,
+        score_lr=1e-2,
+        n=6,
+        acting_n=6,
+        alpha_arq=30.0,
     )
     budget = replace(
         settings.budget("page", "bridge"),
