@@ -72,7 +72,9 @@ SETS = {
 def checkout(folder, some):
     """A folder that holds what pages are made from, with these rows alone."""
     (folder / "book").mkdir(parents=True)
-    shutil.copytree(ROOT / "data", folder / "data", ignore=shutil.ignore_patterns("results"))
+    shutil.copytree(
+        ROOT / "data", folder / "data", ignore=shutil.ignore_patterns("results", "cache")
+    )
     jobs = {}
     for row in some:
         name = file_name(row["task"], row["profile"], row["method"], row["variant"])
