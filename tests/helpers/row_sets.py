@@ -84,21 +84,25 @@ def checkout(folder, some):
     return folder
 
 
-def run_cells(notebook, chosen=None, **given):
-    """Run the code cells of a notebook (those whose numbers are `chosen`) in the names `given`; the
-    names that there are then. What a cell ends with is shown, as Jupyter would.
+def run_cells(notebook, chosen=("",), **given):
+    """Run the code cells of a notebook (those that hold one of the texts `chosen`, each in one
+    cell) in the names `given`; the names that there are then. What a cell ends with is shown, as
+    Jupyter would.
     """
     names = {"__name__": "__main__"} | given
     cells = json.loads((ROOT / "notebooks" / notebook).read_text(encoding="utf-8"))["cells"]
-    for i, cell in enumerate(cells):
-        if cell["cell_type"] != "code" or chosen is not None and i not in chosen:
+    code = {i: "".join(c["source"]) for i, c in enumerate(cells) if c["cell_type"] == "code"}
+    for text in filter(None, chosen):
+        assert sum(text in source for source in code.values()) == 1, text
+    for i, source in code.items():
+        if not any(text in source for text in chosen):
             continue
-        body = ast.parse("".join(cell["source"])).body
+        body = ast.parse(source).body
         last = body.pop() if body and isinstance(body[-1], ast.Expr) else None
         exec(compile(ast.Module(body, []), f"{notebook} [{i}]", "exec"), names)
         if last is not None:
             value = eval(compile(ast.Expression(last.value), f"{notebook} [{i}]", "eval"), names)
             show = getattr(value, "_repr_html_", None)
             (show or value.__repr__)()
-        names.update(given if cell["metadata"].get("tags") == ["parameters"] else {})
+        names.update(given if cells[i]["metadata"].get("tags") == ["parameters"] else {})
     return names
