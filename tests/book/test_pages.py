@@ -203,7 +203,8 @@ def test_a_wrong_manifest_is_refused_before_anything_runs(project, manifest, mes
 def test_an_unknown_profile_is_refused(project):
     with pytest.raises(
         UnknownName,
-        match="profile: saw 'cheap', expected one of 'toy', 'ci', 'page', 'lite', 'full', 'paper'",
+        match="profile: saw 'cheap', expected one of 'toy', 'ci', 'page', 'lite', 'fast', "
+        "'full', 'paper'",
     ):
         book.run_notebooks(project, "cheap")
 
