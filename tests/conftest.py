@@ -54,6 +54,7 @@ def pytest_configure(config):
 LONGEST = (
     "grid/test_grid.py",
     "widgets/test_widgets_browser.py",
+    "widgets/test_walk_browser.py",
     "book/test_any_rows.py",
     "widgets/test_widgets_live.py",
     "book/test_kernel.py",

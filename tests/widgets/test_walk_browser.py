@@ -129,6 +129,7 @@ def crossing(policy, seed):
     return across / CROWD
 
 
+@pytest.mark.slow(reason="its equality with Python, step by step, is tested above")
 def test_as_many_cross_at_six_settings_as_by_the_projects_own_policy(page):
     """Its own random streams, and weights that were not rounded: within four standard errors."""
     policy, hyper = briefly_trained()
