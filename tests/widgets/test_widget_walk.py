@@ -71,12 +71,12 @@ def test_weights_are_rounded_to_16_bits_and_damaged_ones_named():
 def test_its_walk_is_what_the_policy_and_the_bridge_do_with_that_noise(shown):
     policy = shown.trained.policy
     envs = BridgeEnvs(20)
-    states = envs.place(np.stack([np.zeros(20), START_STRAY * starts(1, 20)], 1))
+    states = envs.place(np.stack([np.zeros(20), START_STRAY * starts(shown.seed, 20)], 1))
     walked, alive = shown.walked(), np.ones(20, bool)
     for step in range(PLANKS):
         apart = walked.sideways[step][alive] - states[alive, 1]
         assert np.abs(apart).max() < 1e-6  # sums of other batches are rounded otherwise
-        action = policy.act(torch.as_tensor(states)[None], Noise(1, step, range(20)))[0]
+        action = policy.act(torch.as_tensor(states)[None], Noise(shown.seed, step, range(20)))[0]
         states, _, ended, success = envs.step(action.numpy())
         assert np.array_equal(walked.crossed[alive & ended], success[alive & ended])
         assert (walked.steps[alive & ended] == step + 1).all()
