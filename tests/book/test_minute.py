@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from example_rows import rows
+from example_rows import FAILURE, rows
 
 from arq_core.book import minute
 from arq_core.book.tables import ARQ, anchor, to_html
@@ -33,16 +33,6 @@ MADE = [
     *job("door-human", "lite", "arq+s_psi", mean=-4.0),
     *job("lift-ph", "ci"),
 ]
-FAILURE = dict(
-    task="pen-cloned-v0",
-    profile="lite",
-    method="s_psi",
-    variant="released",
-    step="q",
-    notebook="n",
-    error="e",
-    log="l",
-)
 SETS = {"committed": read_rows(DATA / "results"), "made up": MADE, "none": []}
 
 

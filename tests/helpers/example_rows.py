@@ -20,6 +20,18 @@ JOB = dict(
 )
 NAME = file_name("door-human", "ci", "arq+s_psi", "released")
 
+# an entry of _build/grid/failed.json
+FAILURE = dict(
+    task="pen-cloned-v0",
+    profile="lite",
+    method="s_psi",
+    variant="released",
+    step="q",
+    notebook="n",
+    error="e",
+    log="l",
+)
+
 
 def rows(scores, **changes):
     """One row per entry of `scores` [seeds, episodes]."""

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from example_rows import rows
+from example_rows import FAILURE, rows
 
 from arq_core.config.paths import DATA
 from arq_core.results import overview, tables
@@ -13,16 +13,6 @@ from arq_core.results.rows import read_rows
 from arq_core.results.verdicts import SMOKE_TEST, WORDS
 
 NAMES = tables.task_names()
-FAILURE = dict(
-    task="pen-cloned-v0",
-    profile="lite",
-    method="s_psi",
-    variant="released",
-    step="q",
-    notebook="n",
-    error="e",
-    log="l",
-)
 
 
 def at(mean, **job):
