@@ -24,6 +24,7 @@ from arq_core.config.files import files_in, read_toml
 from arq_core.config.labels import LABELS, VARIANTS
 from arq_core.config.tasks import listed
 from arq_core.results import equivalence, export, overview, tables, totals
+from arq_core.results.paper import paper_cells, paper_lines, published
 from arq_core.results.records import JOB, run_path
 from arq_core.results.rows import file_name, read_rows, summary
 from arq_core.results.verdicts import SMOKE_TEST
@@ -151,6 +152,32 @@ class InSupport(Score):
     @staticmethod
     def said(job) -> str:
         return "no share" if pd.isna(job["in_support"]) else f"{job['in_support']:.0%}"
+
+
+class Published(SphinxRole):
+    """{published}`door-human-v0 s_psi`: the paper's number in Table A.4, as it prints it.
+
+    A dataset or a method that the table does not have fails the build.
+    """
+
+    def run(self):
+        path = _depend(self.env) / "published.csv"
+        try:
+            dataset, method = self.text.split()
+            cells = paper_cells(paper_lines(published(path).query("table == 'a4'")))
+            of_dataset = {m: cell for (d, m), cell in cells.items() if d == dataset}
+            settings.pick("dataset", dataset, dict.fromkeys(d for d, _ in cells))
+            cell = settings.pick("method", method, of_dataset)
+        except (ValueError, OSError) as e:
+            logger.warning(
+                "published %r: saw %s, expected `dataset method`, both of Table A.4",
+                self.text,
+                e,
+                location=self.get_location(),
+            )
+            return [nodes.Text("?")], []
+        said = cell.state if cell.mean is None else f"{cell.mean:g}".replace("-", "−")
+        return [nodes.Text(said)], []
 
 
 class _Shown(SphinxDirective):
@@ -313,6 +340,7 @@ def write_evidence(app):
 def setup(app) -> dict:
     app.add_role("score", Score())
     app.add_role("in-support", InSupport())
+    app.add_role("published", Published())
     for name in ("table-a4", "table-2", "table-own"):
         app.add_directive(name, Table)
     app.add_directive("table-equivalence", Equivalences)
