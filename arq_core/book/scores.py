@@ -65,11 +65,25 @@ def _read(data: Path, stamp: tuple) -> tuple[list[dict], dict, list[dict]]:
     )
 
 
+def _stamp(data: Path) -> tuple:
+    return tuple((str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in _inputs(data))
+
+
 def _results(data: Path) -> tuple[list[dict], dict, list[dict]]:
     """Rows, records of their runs and failed cells, read once for each state of the files."""
-    return _read(
-        data, tuple((str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in _inputs(data))
-    )
+    return _read(data, _stamp(data))
+
+
+@lru_cache(maxsize=8)
+def _table(kind: str, data: Path, stamp: tuple, chosen: tuple) -> pd.DataFrame:
+    rows, runs, failures = _read(data, stamp)
+    names, more = tables.task_names(data / "tasks.csv"), dict(runs=runs, failures=failures)
+    make = {
+        "table-a4": lambda: tables.table_a4(rows, names, **dict(chosen), **more),
+        "table-2": lambda: totals.table_2(rows, names, **more),
+        "table-own": lambda: tables.table_own(rows, data / "tasks.csv", **more),
+    }
+    return make[kind]()
 
 
 def _depend(env) -> Path:
@@ -92,9 +106,8 @@ def _job(text: str, rows: list[dict], data: Path) -> tuple[pd.Series | None, str
     if len(words) not in (3, 4):
         raise ValueError(f"{len(words)} words")
     asked = dict(zip(JOB, [*words, VARIANTS[0]], strict=False))
-    plain = lambda row: {name: row[name].replace(" ", "-") for name in JOB}
-    named = [(row, plain(row)) for row in rows]
-    if found := [row for row, names in named if names == asked]:
+    plain = lambda row, name: row[name].replace(" ", "-")
+    if found := [row for row in rows if all(plain(row, name) == asked[name] for name in JOB)]:
         job = summary(found).iloc[0]
         return job, Path(file_name(*(job[name] for name in JOB))).stem
     from arq_core.experiments.methods import METHODS  # late: it brings torch
@@ -106,7 +119,7 @@ def _job(text: str, rows: list[dict], data: Path) -> tuple[pd.Series | None, str
         variant=VARIANTS,
     )
     for kind, name in asked.items():
-        if not any(names[kind] == name for _, names in named):
+        if not any(plain(row, kind) == name for row in rows):
             settings.pick(kind, name, dict.fromkeys(known[kind]))
     return None, ""
 
@@ -198,14 +211,7 @@ class _Shown(SphinxDirective):
     @staticmethod
     def cells(kind: str, data: Path, **chosen: list[str]) -> pd.DataFrame:
         """Those of a table."""
-        rows, runs, failures = _results(data)
-        names, more = tables.task_names(data / "tasks.csv"), dict(runs=runs, failures=failures)
-        make = {
-            "table-a4": lambda: tables.table_a4(rows, names, **chosen, **more),
-            "table-2": lambda: totals.table_2(rows, names, **more),
-            "table-own": lambda: tables.table_own(rows, data / "tasks.csv", **more),
-        }
-        return make[kind]()
+        return _table(kind, data, _stamp(data), tuple((k, tuple(v)) for k, v in chosen.items()))
 
 
 class Table(_Shown):
