@@ -30,11 +30,11 @@ def fields(entry):
     return {name: re.sub(r"[{}]", "", value) for name, value in found}
 
 
-def test_each_work_has_one_sentence_its_year_its_reference_and_what_was_read_of_it():
+def test_each_work_has_a_reference_with_a_year_and_says_what_was_read_of_it():
     assert len(WORKS) == AFTER.count("\n- ") >= 20
     for work in WORKS:
-        year, key = re.search(r"^\*\*[^*]+\*\*, (\d{4}) \{cite:p\}`(\w+)`: ", work).groups()
-        assert fields(ENTRIES[key])["year"] == year, work
+        (key,) = re.search(r"^\*\*[^*]+\*\* \{cite:p\}`(\w+)`: ", work).groups()
+        assert 2019 < int(fields(ENTRIES[key])["year"]) < 2027, work
         assert re.search(r"\*(Abstract|Repository|Abstract and repository)\.\*", work), work
 
 

@@ -47,10 +47,11 @@ def in_code(stem):
 
 def run(*labels):
     """What the code of the solutions defines, run in this order as on the page."""
-    names = {"torch": torch, "math": math, "changed": changed}
-    for label in labels:
-        for code in re.findall(r"```python\n(.*?)```", SOLUTIONS[label], re.S):
-            exec(compile(code, label, "exec"), names)
+    names = {}
+    exercises = PAGES["method"].split("\n## Exercises\n")[1]
+    for text in (exercises.split(":::{exercise}")[0], *(SOLUTIONS[label] for label in labels)):
+        for code in re.findall(r"```python\n(.*?)```", text, re.S):
+            exec(compile(code, "solution", "exec"), names)
     return names
 
 
