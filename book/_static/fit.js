@@ -21,6 +21,7 @@
     fit();
     addEventListener("resize", later);
     for (const details of document.querySelectorAll("details")) details.addEventListener("toggle", later);
+    addEventListener("click", (event) => event.target.closest(".admonition.toggle") && later());    // an unfolded solution
   }
   document.addEventListener("DOMContentLoaded", begin);
 })();

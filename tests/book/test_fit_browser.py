@@ -13,6 +13,10 @@ PAGE = """<!doctype html><html><head>
 <div class="math" id="long">\\[ {long} \\]</div>
 <div class="math" id="tagged">\\[ {long} \\tag{{S1}} \\]</div>
 <details><summary>more</summary><div class="math" id="folded">\\[ {long} \\]</div></details>
+<style>.toggle {{ padding: 0 25px }} .toggle-hidden {{ padding: 0 }}</style>
+<div class="admonition toggle toggle-hidden"><button
+onclick="this.parentElement.classList.toggle('toggle-hidden')">solution</button>
+<div class="math" id="unfolded">\\[ {long} \\]</div></div>
 </body></html>"""
 LOOK = """id => {
   const box = document.getElementById(id), equation = box.querySelector("mjx-container");
@@ -32,7 +36,7 @@ def page(chromium, tmp_path):
         page = context.new_page()
         page.goto(path.as_uri())
         page.wait_for_function(
-            "document.querySelectorAll('mjx-container').length == 4 &&"
+            "document.querySelectorAll('mjx-container').length == 5 &&"
             "!document.querySelector('mjx-container:not([data-size])')"
         )
         yield page
@@ -51,6 +55,15 @@ def test_an_equation_that_is_wider_than_the_page_is_set_smaller(page, equation):
     after = page.evaluate(LOOK, equation)
     assert before["cut"] <= 1 and after["cut"] <= 1
     assert 0.5 * before["size"] <= after["size"] < before["size"]
+
+
+def test_one_in_a_solution_is_fitted_again_when_the_solution_unfolds(page):
+    narrow(page)
+    before = page.evaluate(LOOK, "unfolded")
+    page.locator("button").click()
+    page.wait_for_timeout(100)
+    after = page.evaluate(LOOK, "unfolded")
+    assert before["cut"] <= 1 and after["cut"] <= 1 and after["size"] < before["size"]
 
 
 def test_one_that_fits_keeps_its_size_and_a_wide_page_gives_it_back(page):
