@@ -50,7 +50,7 @@ function view(data, state, frame) {
       p.dots([a[chosen]], [truth[chosen]], "truth", 6);
       p.dots([a[chosen]], [q[chosen]], "extra", 7);
       const near = Math.abs(a[chosen] - a[free]) < 0.2;
-      if (chosen === free) p.text(a[chosen], q[chosen], "the learner picks this", "start", 12, 4);
+      if (chosen === free) p.text(a[chosen], q[chosen], "picked", "start", 12, 4);
       else p.text(a[chosen], q[chosen], "picked", near ? "end" : "middle", near ? -14 : 0, near ? 4 : -12);
     } else p.text(0, -0.67, "nothing is left to pick", "middle");
     if (chosen !== free) {
@@ -72,7 +72,7 @@ function view(data, state, frame) {
     p.key([["what was recorded", "kept"], ["the line: drag it", "dropped"]]);
   }
   function outcome(share) {
-    const p = frame.panel({ label: left ? `Of the action that is picked, ${fixed(q[chosen], 2)} is believed and ${fixed(truth[chosen], 2)} is true.` : "Nothing is picked, so nothing is believed of it.", share, height: frame.width < NARROW ? 130 : 400, x: [0, 2], y: VALUES, xticks: false });
+    const p = frame.panel({ label: left ? `Of the action that is picked, ${fixed(q[chosen], 2)} is believed and ${fixed(truth[chosen], 2)} is true.` : "Nothing is picked, so nothing is believed of it.", share, height: frame.width < NARROW ? 150 : 400, x: [0, 2], y: [-0.75, 1.8], xticks: false });
     p.line([0, 2], [0, 0], "soft");
     if (left) {
       p.bars([0.2], [0.85], [q[chosen]], "extra");

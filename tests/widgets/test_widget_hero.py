@@ -110,6 +110,20 @@ def test_what_is_drawn_is_what_is_left(chromium, line, drawn):
         assert page.evaluate(PICKED) == drawn
 
 
+def test_beside_the_styles_of_tables_a_slider_stands_on_the_line_of_its_name(chromium):
+    styles = (browser.ROOT / "book/_static/tables.css").read_text(encoding="utf-8")
+    with chromium.new_context() as context:
+        page = context.new_page()
+        page.set_content(f"<!doctype html><style>{styles}</style>{Hero().to_html()}")
+        name, slider, number = (
+            page.locator(f".arq-control {part}").bounding_box()
+            for part in ("label", "input", "output")
+        )
+        page.close()
+    for part in (name, number):
+        assert slider["y"] < part["y"] + part["height"] / 2 < slider["y"] + slider["height"]
+
+
 def test_a_finger_moves_the_line(chromium):
     with chromium.new_context(has_touch=True, viewport={"width": 390, "height": 844}) as context:
         page = context.new_page()
