@@ -39,6 +39,7 @@ PAGE_INPUTS = (
     "arq_core/densities",
     "arq_core/engine",
     "arq_core/experiments",
+    "arq_core/figures",
     "arq_core/results",
     "arq_core/widgets",
 )

@@ -47,19 +47,29 @@ def _hills(actions: np.ndarray, hills) -> np.ndarray:
     return sum(h * np.exp(-0.5 * ((actions - m) / w) ** 2) for h, m, w in hills)
 
 
+def log_density(actions: np.ndarray, habits=HABITS) -> np.ndarray:
+    """Of a mixture of normals (share, middle, width), nats."""
+    return np.log(
+        _hills(actions, [(share / (w * math.sqrt(2 * math.pi)), m, w) for share, m, w in habits])
+    )
+
+
+def true_value(actions: np.ndarray) -> np.ndarray:
+    """What an action is worth."""
+    return CRASH + _hills(actions, WAYS)
+
+
+def believed(actions: np.ndarray) -> np.ndarray:
+    """The learner's Q: the true value and its error."""
+    return true_value(actions) + _hills(actions, [ERROR])
+
+
 def steering() -> dict[str, np.ndarray]:
     """One moment of a drive towards a tree, at a grid of actions [401] from left (-1) to right (1).
 
     log_prob: the clone's log-density, nats; truth: the true value; q: what the learner believes.
     """
-    density = [(share / (w * math.sqrt(2 * math.pi)), m, w) for share, m, w in HABITS]
-    truth = CRASH + _hills(GRID, WAYS)
-    return dict(
-        actions=GRID,
-        log_prob=np.log(_hills(GRID, density)),
-        truth=truth,
-        q=truth + _hills(GRID, [ERROR]),
-    )
+    return dict(actions=GRID, log_prob=log_density(GRID), truth=true_value(GRID), q=believed(GRID))
 
 
 class Hero(Widget):
