@@ -19,7 +19,7 @@ from arq_core.figures import method
 from arq_core.figures.inline import LOOK, WIDTH, Picture
 from arq_core.widgets.hero import HABITS, believed, log_density, true_value
 
-LOG_EPSILON, N, K, ALPHAS = -1.5, 30, 3, (0.0, 3.0, 30.0)
+LOG_EPSILON, N, K, ALPHAS = -1.5, 30, 3, (0.0, 3.0, 10.0)
 SPREAD = (0.2, 0.0, 0.5)  # the share of the clone's draws that are of no habit, middle and width
 CLONE = (*((share * (1 - SPREAD[0]), m, w) for share, m, w in HABITS), SPREAD)
 GRID = np.linspace(-1, 1, 2001)

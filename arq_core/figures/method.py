@@ -35,14 +35,9 @@ def draw_support(
     ax.fill_between(grid, floor, curve, where=above, color=INK["kept"], alpha=0.2, lw=0)
     ax.plot(grid, curve, color=INK["ink"], lw=1.3)
     ax.axhline(log_epsilon, color=INK["dropped"], lw=1.6)
-    ax.annotate(
-        f"log ε = {log_epsilon:g}".replace("-", "−"),
-        (0, log_epsilon),
-        (0, 3),
-        textcoords="offset points",
-        ha="center",
-        color=INK["dropped"],
-    )
+    middle = grid[~inside][np.abs(grid[~inside]).argmin()]  # between the hills
+    more = dict(textcoords="offset points", ha="center", color=INK["dropped"])
+    ax.annotate("log ε", (middle, log_epsilon), (0, 4), **more)
     _candidates(ax, actions, log_prob, kept)
     ax.set(ylabel="log β(a | s)", ylim=(floor, None))
     ax.legend(loc="upper left", handletextpad=0.2, borderpad=0)

@@ -4,6 +4,7 @@ the book's first screen.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from arq_core.results.rows import summary
@@ -24,7 +25,9 @@ def parts(rows: Sequence[dict], runs: Mapping[str, dict] | None = None) -> dict[
 
     def said(task: str, *methods: str) -> list[str]:
         found = [scores.get((task, method)) for method in methods]
-        return [] if None in found else [f"{score:.2f}".replace("-", "−") for score in found]
+        if any(score is None or math.isnan(score) for score in found):
+            return []
+        return [f"{score:.2f}".replace("-", "−") for score in found]
 
     told = {}
     if bridge := said("bridge", "arq+s_psi", "arq+s_psi unfiltered", "s_psi"):

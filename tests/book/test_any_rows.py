@@ -19,6 +19,7 @@ from arq_core.results import equivalence, export, tables
 
 ROLES = [
     (ROOT / "book/results.md").read_text(encoding="utf-8"),
+    (ROOT / "book/introduction.md").read_text(encoding="utf-8"),
     "{score}`door-human lite arq+s_psi paper`, {score}`pen-human-v0 paper arq+s_psi`",
     "{score}`door-human ci dqp-brac-kl`, {in-support}`door-human ci bc`",
 ]
@@ -136,7 +137,7 @@ def test_the_page_of_supports_is_made(made):
 @pytest.mark.parametrize("made", BUILT, indirect=True)
 def test_roles_tables_and_evidence_are_built(made):
     folder, rows = made
-    roles = re.findall(r"\{((?:score|in-support))\}(`[^`]+`)", " ".join(ROLES))
+    roles = re.findall(r"\{((?:score|in-support|headline))\}(`[^`]+`)", " ".join(ROLES))
     assert len(roles) > 10
     text = ", ".join(f":{name}:{what}" for name, what in roles)
     file(folder / "book/conf.py", CONF)
@@ -169,6 +170,7 @@ MISTYPED = {
     ":score:`maze ci arq+spsi`": "method: saw 'arq+spsi'",
     ":in-support:`maze ci bc best`": "variant: saw 'best'",
     ":score:`maze ci`": "saw 2 words",
+    ":headline:`bridge pepper`": "saw ['pepper'], expected bridge, maze or paper",
 }
 
 
