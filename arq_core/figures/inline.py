@@ -74,6 +74,7 @@ def html(picture: Picture, name: str) -> str:
         picture.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     drawn = re.sub(r"^.*?(?=<svg)|<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.S)
     drawn = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", drawn)
+    drawn = drawn.replace(">*{stroke", ">.arq-picture *{stroke")  # and no other drawing's strokes
     for variable, colour in INK.items():
         drawn = re.sub(rf"{colour}\b", f"var(--arq-{variable})", drawn)
     drawn = re.sub(r"(font: [^;\"]*?px) [^;\"]*", r"\1 system-ui, sans-serif", drawn)

@@ -41,7 +41,7 @@ function view(data, state, frame) {
     p.shape("M" + a.map((v, i) => `${p.X(v).toFixed(1)} ${p.Y(ys[i]).toFixed(1)}`).join("L"), "rule", "truth");
   }
   function values(share) {
-    const p = frame.panel({ label: `What the learner believes of each action, and what is true. ${left ? `It picks ${told(chosen)}.` : "Nothing is left to pick."}`, share, height: 210, x: [-1, 1], y: VALUES, ylabel: "value", xticks: false });
+    const p = frame.panel({ label: `What the learner believes of each action, and what is true. ${left ? `It picks ${told(chosen)}.` : "Nothing is left to pick."}`, share, height: 185, x: [-1, 1], y: VALUES, ylabel: "value", xticks: false });
     p.bands(dropped(), "wall");
     dashes(p, truth);
     p.line(a, q, "extra");
@@ -61,7 +61,7 @@ function view(data, state, frame) {
     p.key([["believed, Q", "extra"], ["true", "truth"]]);
   }
   function hill(share) {
-    const p = frame.panel({ label: `The log-density of the recorded behaviour: two hills, a low one on the left and a high one on the right; the line stands at ${fixed(e, 2)}.`, share, height: 190, x: [-1, 1], y: DENSITIES,
+    const p = frame.panel({ label: `The log-density of the recorded behaviour: two hills, a low one on the left and a high one on the right; the line stands at ${fixed(e, 2)}.`, share, height: 175, x: [-1, 1], y: DENSITIES,
       xlabel: "left  ←  action  →  right", ylabel: "log-density", pick: (_, v) => frame.set("log_epsilon", v) });
     frame.plots.lastElementChild.style.touchAction = "none"; // a finger moves the line up and down, and not the page
     p.bands(dropped(), "wall");
@@ -72,7 +72,7 @@ function view(data, state, frame) {
     p.key([["what was recorded", "kept"], ["the line: drag it", "dropped"]]);
   }
   function outcome(share) {
-    const p = frame.panel({ label: left ? `Of the action that is picked, ${fixed(q[chosen], 2)} is believed and ${fixed(truth[chosen], 2)} is true.` : "Nothing is picked, so nothing is believed of it.", share, height: frame.width < NARROW ? 150 : 400, x: [0, 2], y: [-0.75, 1.8], xticks: false });
+    const p = frame.panel({ label: left ? `Of the action that is picked, ${fixed(q[chosen], 2)} is believed and ${fixed(truth[chosen], 2)} is true.` : "Nothing is picked, so nothing is believed of it.", share, height: frame.width < NARROW ? 150 : 360, x: [0, 2], y: [-0.75, 1.8], xticks: false });
     p.line([0, 2], [0, 0], "soft");
     if (left) {
       p.bars([0.2], [0.85], [q[chosen]], "extra");

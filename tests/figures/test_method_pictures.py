@@ -102,6 +102,8 @@ def test_colours_are_the_pages_and_ids_are_no_others(drawn):
     pages = [html(picture, name) for name, picture in drawn.items()]
     for page in pages:
         svg = page[page.index("<svg") :]
+        rules = re.findall(r"<style[^>]*>(.*?)</style>", svg, re.S)
+        assert rules and all(rule.startswith(".arq-picture ") for rule in rules)
         assert "var(--arq-kept)" in svg and not re.search(r"#[0-9a-f]{6}\b", svg)
         ids = re.findall(r'\bid="([^"]+)"', svg)
         assert len(ids) == len(set(ids))
