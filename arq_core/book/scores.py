@@ -24,6 +24,7 @@ from arq_core.config.files import files_in, read_toml
 from arq_core.config.labels import LABELS, VARIANTS
 from arq_core.config.tasks import listed
 from arq_core.results import equivalence, export, overview, tables, totals
+from arq_core.results.headline import headline
 from arq_core.results.paper import paper_cells, paper_lines, published
 from arq_core.results.records import JOB, run_path
 from arq_core.results.rows import file_name, read_rows, summary
@@ -193,6 +194,20 @@ class Published(SphinxRole):
         return [nodes.Text(said)], []
 
 
+class Headline(SphinxRole):
+    """{headline}`bridge paper`: what was reproduced in a sentence each, by the names of
+    `results.headline.parts`.
+    """
+
+    def run(self):
+        rows, runs, _ = _results(_depend(self.env))
+        try:
+            return [nodes.Text(headline(rows, runs, self.text.split()))], []
+        except ValueError as e:
+            logger.warning("%s", e, location=self.get_location())
+            return [nodes.Text("?")], []
+
+
 class _Shown(SphinxDirective):
     """A directive that is HTML made from the results, or a warning that says why it is none."""
 
@@ -347,6 +362,7 @@ def setup(app) -> dict:
     app.add_role("score", Score())
     app.add_role("in-support", InSupport())
     app.add_role("published", Published())
+    app.add_role("headline", Headline())
     for name in ("table-a4", "table-2", "table-own"):
         app.add_directive(name, Table)
     app.add_directive("table-equivalence", Equivalences)

@@ -1,9 +1,10 @@
-"""What was reproduced, in two sentences that are read off the rows: README's line, and the book's
-first screen.
+"""What was reproduced, in two sentences that are read off the rows: README's line, and (shorter)
+the book's first screen.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from arq_core.results.rows import summary
@@ -12,10 +13,11 @@ from arq_core.results.tables import table_a4, task_names
 OWN = "ci"  # the profile at which the maze and the bridge are solved in full
 
 
-def headline(rows: Sequence[dict], runs: Mapping[str, dict] | None = None) -> str:
-    """Markdown. `rows` as of `read_rows`; `runs` as of `tables.read_runs`.
+def parts(rows: Sequence[dict], runs: Mapping[str, dict] | None = None) -> dict[str, str]:
+    """Markdown, a sentence each without its full stop: `bridge`, `maze` and `paper`. `rows` as of
+    `read_rows`; `runs` as of `tables.read_runs`.
 
-    A number that has no rows is left out: without any of them only the count of cells is said.
+    A problem whose numbers have no rows is left out.
     """
     own = [row for row in rows if row["profile"] == OWN and row["task"] in ("bridge", "maze")]
     lines = [line for line in summary(own).itertuples() if line.variant == "released"]
@@ -23,28 +25,45 @@ def headline(rows: Sequence[dict], runs: Mapping[str, dict] | None = None) -> st
 
     def said(task: str, *methods: str) -> list[str]:
         found = [scores.get((task, method)) for method in methods]
-        return [] if None in found else [f"{score:.2f}".replace("-", "−") for score in found]
+        if any(score is None or math.isnan(score) for score in found):
+            return []
+        return [f"{score:.2f}".replace("-", "−") for score in found]
 
-    parts = []
+    told = {}
     if bridge := said("bridge", "arq+s_psi", "arq+s_psi unfiltered", "s_psi"):
-        parts.append(
+        told["bridge"] = (
             "on the bridge, where the filter decides, ARQ earns {} of 1 with it and {} without "
             "(its clone alone: {})".format(*bridge)
         )
     if maze := said("maze", "arq+pi", "arq+s_psi", "q_beta+s_psi", "s_psi", "bc"):
-        parts.append(
+        told["maze"] = (
             "on the maze {} and {} of 1 by its two policies, where one step of improvement earns "
             "{}, the clone {} and behaviour cloning {}".format(*maze)
         )
-    sentence = "; ".join(parts)
     cells = table_a4(rows, task_names(), runs=runs)
     ours = cells[cells["line"] == "ours"]
     judged = [word for word in ("reproduced", "not reproduced") if (ours["verdict"] == word).any()]
     counts = [f"{(ours['verdict'] == word).sum()} {word}" for word in judged]
-    verdict = (
-        f"Cells of Table A.4: {', '.join(counts)}."
+    told["paper"] = (
+        f"Cells of Table A.4: {', '.join(counts)}"
         if counts
         else "No cell of Table A.4 has a verdict yet: none of ours has the paper's data and the "
-        "paper's budget."
+        "paper's budget"
     )
-    return (sentence[:1].upper() + sentence[1:] + ". " if sentence else "") + verdict
+    return told
+
+
+def headline(
+    rows: Sequence[dict],
+    runs: Mapping[str, dict] | None = None,
+    shown: Sequence[str] = ("bridge", "maze", "paper"),
+) -> str:
+    """The sentences of `parts` that are `shown`, as Markdown; ValueError for an unknown name."""
+    if unknown := set(shown) - {"bridge", "maze", "paper"}:
+        raise ValueError(f"headline: saw {sorted(unknown)}, expected bridge, maze or paper.")
+    told = parts(rows, runs)
+    problems = "; ".join(
+        told[name] for name in ("bridge", "maze") if name in shown and name in told
+    )
+    sentences = [problems[:1].upper() + problems[1:], told["paper"] if "paper" in shown else ""]
+    return " ".join(f"{sentence}." for sentence in sentences if sentence)

@@ -19,6 +19,7 @@ from arq_core.results import equivalence, export, tables
 
 ROLES = [
     (ROOT / "book/results.md").read_text(encoding="utf-8"),
+    (ROOT / "book/introduction.md").read_text(encoding="utf-8"),
     "{score}`door-human lite arq+s_psi paper`, {score}`pen-human-v0 paper arq+s_psi`",
     "{score}`door-human ci dqp-brac-kl`, {in-support}`door-human ci bc`",
 ]
@@ -134,8 +135,9 @@ def test_the_page_of_supports_is_made(made):
 @pytest.mark.parametrize("made", BUILT, indirect=True)
 def test_roles_tables_and_evidence_are_built(made):
     folder, rows = made
-    roles = re.findall(r"\{((?:score|in-support|published))\}(`[^`]+`)", " ".join(ROLES))
-    assert len(roles) > 10 and {"published"} < {name for name, _ in roles}
+    named = r"\{((?:score|in-support|published|headline))\}(`[^`]+`)"
+    roles = re.findall(named, " ".join(ROLES))
+    assert len(roles) > 10 and {"published", "headline"} < {name for name, _ in roles}
     text = ", ".join(f":{name}:{what}" for name, what in roles)
     file(folder / "book/conf.py", CONF)
     file(folder / "book/index.rst", PAGE.format(roles=text))
@@ -169,6 +171,7 @@ MISTYPED = {
     ":published:`door-human-v0 arq`": "method: saw 'arq'",
     ":published:`door-human-v0`": "published 'door-human-v0': saw",
     ":score:`maze ci`": "saw 2 words",
+    ":headline:`bridge pepper`": "saw ['pepper'], expected bridge, maze or paper",
 }
 
 

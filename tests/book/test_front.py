@@ -1,5 +1,5 @@
-"""What a visitor meets first: README in one screen, its line of results, its picture; and the
-containers that it names.
+"""What a visitor meets first: README in one screen, its line of results, its picture; the
+containers that it names; and the book's first screen.
 """
 
 import json
@@ -14,6 +14,7 @@ from arq_core.results.rows import read_rows
 from arq_core.results.tables import read_runs
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+FIRST = (ROOT / "book/introduction.md").read_text(encoding="utf-8")
 ROWS, RUNS = read_rows(DATA / "results"), read_runs(DATA / "results")
 
 
@@ -47,6 +48,24 @@ def test_the_numbers_come_from_the_rows(score, said):
         for row in ROWS
     ]
     assert said in headline(changed, RUNS)
+
+
+def test_the_first_screen_says_a_part_of_it():
+    whole, part = headline(ROWS, RUNS), headline(ROWS, RUNS, ["bridge", "paper"])
+    bridge, paper = part.split(". ", 1)
+    assert bridge in whole and whole.endswith(paper) and "maze" not in part and "On the b" in part
+    with pytest.raises(ValueError, match="saw .'pepper'., expected bridge, maze or paper"):
+        headline(ROWS, RUNS, ["bridge", "pepper"])
+
+
+def test_the_first_screen_is_a_figure_three_lines_and_four_ways_on():
+    before, after = FIRST.split("```{arq-widget} arq_core.widgets.hero:Hero\n```")
+    assert len(before.split()) < 130  # the figure is in sight
+    lines, cards = after.split("::::{grid}")[0], re.findall(r":link: (\S+)", after)
+    assert lines.count("\n- ") == 3 and "{headline}`bridge paper`" in lines
+    assert "git clone" in lines and "make book" in lines
+    listed = (ROOT / "book/_toc.yml").read_text(encoding="utf-8").split()
+    assert len(cards) == 4 and set(cards) <= set(listed)
 
 
 def test_the_readme_is_one_screen():

@@ -75,6 +75,12 @@ def dimension():
     return Dimension([Measured("a hand", 28, 0.577, -5.0)])
 
 
+def hero():
+    from arq_core.widgets.hero import Hero
+
+    return Hero()
+
+
 def reverse_process():
     from arq_core.widgets.reverse_process import EDGES, ReverseProcess, Truth, Walk
 
@@ -181,6 +187,16 @@ WIDGETS = [
             ("log_epsilon", np.linspace(-19, 0, 20).tolist()),
             ("keep", np.round(np.linspace(0.5, 0.88, 20), 2).tolist()),
             ("rule", [1, 2] * 10),
+        ],
+    ),
+    (
+        "hero",
+        hero,
+        [
+            (
+                "log_epsilon",
+                np.r_[-14, -10.25:-7.75:0.25, -5, -0.5, 0, 0.5:2:0.25].tolist(),
+            )
         ],
     ),
     (
