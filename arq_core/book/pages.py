@@ -36,9 +36,11 @@ PAGE_INPUTS = (
     "arq_core/book",
     "arq_core/config",
     "arq_core/datasets",
+    "arq_core/densities",
     "arq_core/engine",
     "arq_core/experiments",
     "arq_core/results",
+    "arq_core/widgets",
 )
 FAILED = "_build/grid/failed.json"  # they show it where it is there
 
