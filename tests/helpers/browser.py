@@ -138,6 +138,12 @@ def penalty():
     )
 
 
+def diffusion():
+    from arq_core.experiments.diffusion import diffusion
+
+    return diffusion()
+
+
 # (name, how to make it, [(control, 20 values that its control can take, in order of the test)]).
 # Values of a choice are its places, from 0.
 WIDGETS = [
@@ -207,6 +213,7 @@ WIDGETS = [
             ("log_rarity", np.round(np.linspace(-0.39, -4, 20), 1).tolist()),
         ],
     ),
+    ("diffusion", diffusion, [("time", [*range(0, 180, 10), 89, 91])]),
 ]
 
 
