@@ -48,7 +48,7 @@ function showOf(data, frame) {
 
   function overTime(time) {
     const wide = frame.width >= NARROW, plot = frame.panel({ label: `${n} points over time: noise is added from the left to the middle, and the score leads them back from the middle to the right; now ${nameOf(time)}.`,
-      share: 0.74, height: wide ? 330 : 270, x: [-1, last + 1], y: [-side, side], xticks: false, ylabel: "action", pick: (at) => { clock.plays = false; frame.set("time", at); } });
+      share: 1 - beside(), height: wide ? 330 : 270, x: [-1, last + 1], y: [-side, side], xticks: false, ylabel: "action", pick: (at) => { clock.plays = false; frame.set("time", at); } });
     for (const d of shadesOf(plot)) plot.shape(d, "area", "soft", { style: "fill-opacity:.1" });
     const thin = { style: "stroke-opacity:.5;stroke-width:.9" }, trail = (first, to, from, end) => Array.from({ length: end - from }, (_, j) => "M" +
       paths.slice(first, to + 1).map((row, k) => `${plot.X(first + k).toFixed(1)} ${plot.Y(row[from + j]).toFixed(1)}`).join("L")).join("");
@@ -63,12 +63,12 @@ function showOf(data, frame) {
     floor(0, "recorded", "start");
     floor(places, "noise", "middle");
     floor(last, "new", "end");
-    if (wide) { floor(places / 2, "noise is added →", "middle"); floor(1.5 * places, "the score leads back →", "middle"); }
+    if (wide) { floor(places / 2, "+ noise →", "middle"); floor(1.5 * places, "along the score →", "middle"); }
     plot.key([["recorded:", "soft"], ["low", "kept"], ["high", "truth"], ["new", "extra"], ["score", "dropped"]]);
   }
   // The density at the present time, on the same axis of actions, with its score.
   function atPresent(time) {
-    const p = densities[time], wide = frame.width >= NARROW, plot = frame.panel({ label: `The density of noised actions at ${nameOf(time)}, and arrows of its score: they point to where it is higher.`, share: 0.26, height: wide ? 330 : 230,
+    const p = densities[time], wide = frame.width >= NARROW, plot = frame.panel({ label: `The density of noised actions at ${nameOf(time)}, and arrows of its score: they point to where it is higher.`, share: beside(), height: wide ? 330 : 230,
       x: [0, 1.5 * highest], y: [-side, side], xticks: false, yticks: !wide });
     plot.shape(`M${plot.X(0)} ${plot.Y(-side)}${grid.map((x, c) => `L${plot.X(p[c]).toFixed(1)} ${plot.Y(x).toFixed(1)}`).join("")}L${plot.X(0)} ${plot.Y(side)}z`, "area", "soft", { style: "fill-opacity:.35" });
     for (const [from, end, color] of [[0, low, "kept"], [low, n, "truth"]]) plot.dots(Array(end - from).fill(0.05 * highest), paths[time].slice(from, end), time > places ? "extra" : color, 2.5);
@@ -105,6 +105,7 @@ function showOf(data, frame) {
     shades = { key, found: found.filter((d) => d) };
     return shades.found;
   }
+  function beside() { return Math.max(0.28, 210 / frame.width); }
   function nameOf(time) { return `t = ${fixed(times[time], 2)}, ${time <= places ? "forwards" : "back"}`; }
   function told(time) {
     const t = times[time], { m, sigma } = process.marginal(t), lies = paths[time].map((x) => x < m * middle), other = lies.filter((is, i) => is !== Number(paths[0][i] < process.marginal(times[0]).m * middle)).length;
