@@ -9,6 +9,7 @@ import importlib
 from pathlib import Path
 
 from docutils import nodes
+from docutils.parsers.rst import directives
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
@@ -19,11 +20,14 @@ WIDGETS = Path(__file__).resolve().parents[1] / "widgets"
 
 
 class Figure(SphinxDirective):
-    """{arq-widget} arq_core.widgets.diffusion:Diffusion: what this name makes, called without
-    arguments: a widget with its script, its data and its sentence.
+    """{arq-widget} arq_core.experiments.diffusion:diffusion: what this name makes, called without
+    arguments: a widget with its script, its data and its sentence. Words in the directive are its
+    caption, and give it a number.
     """
 
     required_arguments = 1
+    has_content = True
+    option_spec = {"name": directives.unchanged_required}
 
     def run(self):
         try:
@@ -44,7 +48,14 @@ class Figure(SphinxDirective):
             return []
         for path in (made.__file__, *map(str, files_in(WIDGETS))):
             self.env.note_dependency(path)
-        return [nodes.raw("", shown, format="html")]
+        raw = nodes.raw("", shown, format="html")
+        if not self.content:
+            return [raw]
+        text = " ".join(self.content)
+        words, messages = self.state.inline_text(text, self.lineno)
+        figure = nodes.figure("", raw, nodes.caption(text, "", *words))
+        self.add_name(figure)
+        return [figure, *messages]
 
 
 def setup(app) -> dict:

@@ -186,6 +186,9 @@ def maze_table(maze: Mapping) -> pd.DataFrame:
     return pd.DataFrame(rows).T.rename_axis("method")
 
 
+FORMS = {"exact": "with β known", "learned": "learned from samples"}
+
+
 def failures(found: Mapping, maze: Mapping, rarity: float, lost: float) -> pd.DataFrame:
     """Method, penalty, the failure that the paper predicts, and what was observed: earnings, and
     whether one alpha loses less than `lost` on both bandits.
@@ -197,9 +200,8 @@ def failures(found: Mapping, maze: Mapping, rarity: float, lost: float) -> pd.Da
             if line(found, row, "hole", form) is None:
                 continue
             alpha, value = best_of_both(found, row, form, rarity)
-            cells[f"{form}: fails"] = (
-                f"{'yes' if value < 1 - lost else 'no'}, {value:.2f} at α = {alpha:g}"
-            )
+            passes = "✗ fails" if value < 1 - lost else "✓ passes"
+            cells[FORMS[form]] = f"{passes}: {value:.2f} at α = {alpha:g}"
         strong = line(found, row, "rare", "exact", rarity)["value"]
         cells["rare, α = 1 / 1,000"] = f"{strong[1][0]:.2f} / {strong[-1][0]:.2f}"
         if m := returns.get("arq+s_psi" if row == "support" else f"dqp {row}"):

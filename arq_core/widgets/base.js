@@ -54,7 +54,7 @@ function live(model) {
 }
 
 const decimals = (step) => (String(step).split(".")[1] || "").length;
-const shown = (c, v) => (c.kind === "choice" ? c.options[v] : c.names.length ? c.names[v] : fixed(v, decimals(c.step)));
+const shown = (c, v) => (c.kind === "choice" ? c.options[v] : c.names.length ? c.names[Math.round((v - c.low) / c.step)] : fixed(v, decimals(c.step)));
 
 function problemOf(spec, model) {
   if (spec.version !== VERSION) return `It was saved by version ${spec.version} of these figures, and this script reads version ${VERSION}; run the notebook again.`;

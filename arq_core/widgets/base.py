@@ -38,7 +38,7 @@ class WidgetError(ValueError):
 class Slider:
     """A number that moves from `low` to `high` by `step`; `unit` is read out after it.
 
-    `names` are read instead of 0, 1, 2, ...
+    `names`, one a step, are read instead of the numbers.
     """
 
     name: str

@@ -17,24 +17,28 @@ function omega(z) {
   return Math.exp(u);
 }
 
+// A share and a strength by their logarithms, with two digits, as penalty.py says them.
+const shareOf = (log10) => fixed(100 * 10 ** log10, Math.max(1, -1 - Math.floor(log10))) + "%";
+const strengthOf = (log10) => fixed(10 ** log10, Math.max(0, 1 - Math.floor(log10)));
+
 function view(data, state, frame) {
   const { rows, verdicts, bandwidth, steps, halvings } = data.words, { row, log_rarity, log_alpha, log_epsilon: e } = state;
   const [a, behavior, reward, q, noise] = ["actions", "behavior", "reward", "q", "noise"].map((k) => Array.from(data[k].values));
   const best = reward.indexOf(Math.max(...reward)), wrong = q.map((v, i) => v > reward[i]), alpha = 10 ** log_alpha;
   const kernel = a.map((x) => a.map((y) => Math.exp(-((x - y) ** 2) / (2 * bandwidth ** 2))));
   const now = at(log_rarity), shownRow = rows.map((_, i) => judged(i, now)), mine = shownRow[row];
-  const p = penalty(row, now, mine.pi), induced = softmax(p.map((v) => -v)), oracle = rows.indexOf("oracle"), rarity = fixed(100 * 10 ** log_rarity, Math.max(1, -1 - Math.floor(log_rarity)));
+  const p = penalty(row, now, mine.pi), induced = softmax(p.map((v) => -v)), oracle = rows.indexOf("oracle"), rarity = shareOf(log_rarity);
 
+  chances();
   everyRow();
   byRarity();
   values();
   penalties();
-  chances();
   const told = verdicts.map((v, k) => {
     const names = rows.filter((_, i) => shownRow[i].verdict === v);
     return `${names.length} ${["keep it", "drown it in more frequent actions", "fall for a wrong Q"][k]} (${names.join(", ") || "none"})`;
   });
-  const finding = `The best action is ${rarity}% of the data. With α = ${fixed(alpha, Math.max(0, 1 - Math.floor(log_alpha)))} and log ε = ${fixed(e, 2)}, ${rows[row]} takes it with ` +
+  const finding = `The best action is ${rarity} of the data. With α = ${strengthOf(log_alpha)} and ε = ${shareOf(e / Math.LN10)}, ${rows[row]} takes it with ` +
     `${percent(mine.pi[best], 1)} and actions of a wrong Q with ${percent(mine.ofWrong, 1)}: a true value of ${fixed(mine.value, 2)}, where the oracle has ${fixed(shownRow[oracle].value, 2)}. ` +
     `Of ${rows.length} penalties ${told.join(", ")}.`;
   const none = now.empty ? " No action is in support at this ε, and the likeliest stands for it." : "";
@@ -101,8 +105,9 @@ function view(data, state, frame) {
   function byRarity() {
     const xs = Array.from({ length: 20 }, (_, i) => -4 + (3.7 * i) / 19), low = Math.min(0, ...reward), high = Math.max(...reward), support = rows.indexOf("support of Eq. 4");
     const curve = (i) => xs.map((x) => judged(i, at(x, 1e-5)).value), room = 0.06 * (high - low);
-    const plot = frame.panel({ label: `True value against the rarity of the best action: ${rows[row]}, the support of Eq. 4 and the oracle; ${rows[row]} has ${fixed(mine.value, 2)} at ${rarity}%.`,
-      share: 0.5, height: 350, x: [-4.1, -0.2], y: [low - room, high + 2 * room], xlabel: "log₁₀ of the best action's share of the data", ylabel: "true value", pick: (x) => frame.set("log_rarity", x) });
+    const plot = frame.panel({ label: `True value against the rarity of the best action: ${rows[row]}, the support of Eq. 4 and the oracle; ${rows[row]} has ${fixed(mine.value, 2)} at ${rarity}.`,
+      share: 0.5, height: 350, x: [-4.1, -0.2], y: [low - room, high + 2 * room], xticks: false, ylabel: "true value", pick: (x) => frame.set("log_rarity", x) });
+    ["0.01%", "0.1%", "1%", "10% of data"].forEach((share, i) => plot.text(i - 4, low - room, share, "middle", 0, 16));
     plot.rule({ y: shownRow[oracle].value }, "truth");
     plot.line(xs, curve(support), "kept");
     plot.dots(xs, curve(support), "kept", 2.5);
@@ -113,7 +118,7 @@ function view(data, state, frame) {
   }
   function values() {
     const all = [...q, ...reward], low = Math.min(0, ...all), high = Math.max(...all), room = 0.1 * (high - low || 1);
-    const plot = frame.panel({ label: "The learner's Q and the true reward of every action.", share: 1 / 3, height: 190, x: span(), y: [low - room, high + room], xlabel: "action", ylabel: "reward, Q" });
+    const plot = frame.panel({ label: "The learner's Q and the true reward of every action.", share: 0.5, height: 190, x: span(), y: [low - room, high + room], xlabel: "action", ylabel: "reward, Q" });
     plot.dots(a, reward, "truth", 4);
     plot.crosses(a, q, "dropped", 4.5);
     plot.text(a[best], reward[best], "best", "middle", 0, 17);
@@ -121,7 +126,7 @@ function view(data, state, frame) {
   }
   function penalties() {
     const finite = p.filter(Number.isFinite), low = Math.min(0, ...finite), high = Math.max(low + 1, ...finite), room = 0.12 * (high - low);
-    const plot = frame.panel({ label: `p of ${rows[row]}: ${a.map((x, j) => `${fixed(p[j], 2)} at ${fixed(x, 2)}`).join(", ")}.`, share: 1 / 3, height: 190, x: span(), y: [low - room, high + 2 * room],
+    const plot = frame.panel({ label: `p of ${rows[row]}: ${a.map((x, j) => `${fixed(p[j], 2)} at ${fixed(x, 2)}`).join(", ")}.`, share: 0.5, height: 190, x: span(), y: [low - room, high + 2 * room],
       xlabel: "action", ylabel: "p" });
     const is = a.map((_, j) => j).filter((j) => Number.isFinite(p[j]));
     for (const j of is) plot.line([a[j], a[j]], [0, p[j]], "model");
@@ -132,9 +137,13 @@ function view(data, state, frame) {
   function chances() {
     const w = 0.22 * Math.min(...a.flatMap((x, i) => a.filter((_, j) => j !== i).map((y) => Math.abs(x - y)))) || 0.05;
     const plot = frame.panel({ label: `Probabilities of every action: ${a.map((x, j) => `at ${fixed(x, 2)} data ${percent(now.beta[j], 1)}, softmax(−p) ${percent(induced[j], 1)}, policy ${percent(mine.pi[j], 1)}`).join("; ")}.`,
-      share: 1 / 3, height: 190, x: span(), y: [0, 1.05], xlabel: "action", ylabel: "probability" });
+      height: 240, x: span(), y: [0, 1.3], xlabel: "action", ylabel: "probability" });
     [[now.beta, "soft"], [induced, "truth"], [mine.pi, "kept"]].forEach(([y, color], k) => plot.bars(a.map((x) => x + (k - 1.5) * w), a.map((x) => x + (k - 0.5) * w), y, color));
-    plot.key([["β", "soft"], ["π_p", "truth"], ["π (left to right)", "kept"]]);
+    a.forEach((x, j) => {
+      if (j === best || wrong[j]) plot.text(x, 1.18, j === best ? "best" : "Q wrong", "middle");
+      if (j === best || mine.pi[j] >= 0.1) plot.text(x + w, mine.pi[j], percent(mine.pi[j], 1), "middle", 0, -4);
+    });
+    plot.key([["data β", "soft"], ["the penalty's own π_p", "truth"], [`the policy π, ${rows[row]}`, "kept"]]);
   }
   function span() {
     const low = Math.min(...a), high = Math.max(...a), room = 0.12 * (high - low || 1);

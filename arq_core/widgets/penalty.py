@@ -28,6 +28,7 @@ ROWS = (
 VERDICTS = ("keeps", "drowns", "falls")
 BANDWIDTH = 0.2  # of the Gaussian kernel of BRAC-MMD², in units of the action
 STEPS = 4000  # at most, of mirror ascent for BRAC-MMD²
+LN10 = math.log(10)
 HALVINGS = 100  # of the interval that holds CQL's constant
 
 Numbers = Float[np.ndarray, " N"]
@@ -73,9 +74,9 @@ class Penalty(Widget):
             arrays, problem = {}, str(error)
         controls = [
             Choice("row", "Penalty", ROWS),
-            Slider("log_rarity", "log₁₀ rarity", -4.0, -0.3, 0.1),
-            Slider("log_alpha", "log₁₀ α", -2.0, 2.0, 0.1),
-            Slider("log_epsilon", "log ε", -14.0, 0.0, 0.25, "nats"),
+            _slider("log_rarity", "Best action in the data", -4.0, -0.3, 0.1, _share),
+            _slider("log_alpha", "Strength α", -2.0, 2.0, 0.1, _strength),
+            _slider("log_epsilon", "ε", -14.0, 0.0, 0.25, lambda e: _share(e / LN10)),
         ]
         super().__init__(
             arrays,
@@ -170,10 +171,7 @@ class Penalty(Widget):
     def finding(self) -> str:
         policies = {name: self.policy(i) for i, name in enumerate(ROWS)}
         pi, oracle = policies[ROWS[self.row]], fixed(self.value(policies["oracle"]), 2)
-        alpha, rarity = (
-            fixed(10.0**self.log_alpha, max(0, 1 - math.floor(self.log_alpha))),
-            fixed(100 * 10.0**self.log_rarity, max(1, -1 - math.floor(self.log_rarity))),
-        )
+        alpha, rarity = _strength(self.log_alpha), _share(self.log_rarity)
         by = {
             v: [name for name, one in policies.items() if self.verdict(one) == v] for v in VERDICTS
         }
@@ -186,8 +184,8 @@ class Penalty(Widget):
             )
         }
         return (
-            f"The best action is {rarity}% of the data. With α = {alpha} and log ε = "
-            f"{fixed(self.log_epsilon, 2)}, {ROWS[self.row]} takes it with "
+            f"The best action is {rarity} of the data. With α = {alpha} and ε = "
+            f"{_share(self.log_epsilon / LN10)}, {ROWS[self.row]} takes it with "
             f"{percent(pi[self.best], 1)} and actions of a wrong Q with "
             f"{percent(pi[self.wrong()].sum(), 1)}: a true value of "
             f"{fixed(self.value(pi), 2)}, where the oracle has {oracle}. Of {len(ROWS)} "
@@ -196,6 +194,23 @@ class Penalty(Widget):
 
     def _of(self, name: str) -> Numbers:
         return self.arrays[name].astype(float)
+
+
+def _slider(name: str, label: str, low: float, high: float, step: float, said) -> Slider:
+    """One over a logarithm, which reads the number itself."""
+    places = range(round((high - low) / step) + 1)
+    names = tuple(said(round(low + i * step, 2)) for i in places)
+    return Slider(name, label, low, high, step, names=names)
+
+
+def _share(log10: float) -> str:
+    """A share by its logarithm, with two digits: 1.0%, 0.010%."""
+    return fixed(100 * 10.0**log10, max(1, -1 - math.floor(log10))) + "%"
+
+
+def _strength(log10: float) -> str:
+    """A strength by its logarithm, with two digits: 3.2, 0.10."""
+    return fixed(10.0**log10, max(0, 1 - math.floor(log10)))
 
 
 def _softmax(x: Numbers) -> Numbers:

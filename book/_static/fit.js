@@ -1,6 +1,6 @@
 // An equation that is wider than its box is set smaller, so that nothing of it is cut: on a phone, or beside a list.
 (() => {
-  const SMALLEST = 0.5;
+  const SMALLEST = 0.5;                                      // of the size of the text
   const LOOK_EVERY = 100;                                    // milliseconds, until the equations are typeset
   function fit() {
     for (const equation of document.querySelectorAll('mjx-container[display="true"]')) {
@@ -9,7 +9,8 @@
       const box = equation.closest("div.math") ?? equation.parentElement;
       const width = Math.max(0, ...[...equation.querySelectorAll("mjx-math, mjx-mtable")].map((part) => part.scrollWidth));
       const room = box.clientWidth - (box.querySelector(".eqno")?.offsetWidth ?? 0) - 10;
-      const share = Math.max(SMALLEST, room / width);
+      const own = parseFloat(equation.dataset.size) / 100 || 1;
+      const share = Math.max(SMALLEST / own, room / width);
       if (room > 0 && share < 1) equation.style.fontSize = `calc(${equation.dataset.size || "100%"} * ${share})`;
     }
   }

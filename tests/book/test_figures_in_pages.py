@@ -25,6 +25,19 @@ def test_a_page_holds_the_widget_with_all_that_it_needs(tmp_path):
     assert read.problems == []
 
 
+def test_words_in_it_are_its_caption(tmp_path):
+    file(tmp_path / "book/conf.py", CONF + "numfig = True\n")
+    words = (
+        "```{arq-widget} arq_core.widgets.dimension:Dimension\n:name: fig-share\n\nA *share*.\n```"
+    )
+    file(tmp_path / "book/index.md", f"# A page\n\n{words}\n\n{{numref}}`fig-share`\n")
+    assert sphinx(tmp_path) == (0, "")
+    page = (tmp_path / "out/index.html").read_text(encoding="utf-8")
+    figure, caption = page.split("<figcaption>")
+    assert Dimension().to_html() in figure and "A <em>share</em>." in caption
+    assert caption.count("Fig. 1") == 2 and 'href="#fig-share"' in caption
+
+
 def test_names_that_make_no_widget_fail_the_build(tmp_path):
     wrong = {
         "arq_core.widgets.dimension": "not enough values to unpack",

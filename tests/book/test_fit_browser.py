@@ -72,3 +72,11 @@ def test_one_that_fits_keeps_its_size_and_a_wide_page_gives_it_back(page):
     assert page.evaluate(LOOK, "short") == short and page.evaluate(LOOK, "long") != long
     narrow(page, 1280)
     assert page.evaluate(LOOK, "long") == long
+
+
+def test_how_small_it_may_get_is_a_share_of_the_text_whatever_mathjax_chose(page):
+    """In a box of another font MathJax sets an equation a quarter larger."""
+    page.evaluate("document.querySelector('#tagged mjx-container').dataset.size = '150%'")
+    narrow(page, 400)
+    after = page.evaluate(LOOK, "tagged")
+    assert after["cut"] <= 1 and 8 <= after["size"] < 12

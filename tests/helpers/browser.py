@@ -144,6 +144,31 @@ def penalty():
     )
 
 
+def diffusion():
+    from arq_core.experiments.diffusion import diffusion
+
+    return diffusion()
+
+
+def pull():
+    import torch
+
+    from arq_core.theory import penalties, theorem1
+    from arq_core.widgets.pull import Pull
+
+    q, behavior = torch.tensor([[1.0, 3.0, 2.0, 4.5], [0.3, 0.5, 0.19, 0.01]]).double()
+    strengths = torch.linspace(0, 3, 31, dtype=torch.float64)
+    p = -strengths[:, None] * behavior.log()
+    log_pi_p = penalties.induced_policy(p).log()
+    state = theorem1.TabularMDP(torch.ones(1, 1, 4, 1).double(), q[None, None], 0.0)
+    pi = theorem1.kl_policy_iteration(state.copies(31), log_pi_p[:, None], 1).pi[-1, :, 0]
+    sides = [
+        theorem1.inner(pi, q) - theorem1.kl(pi, log_pi_p),
+        theorem1.inner(pi, q - p) - penalties.log_partition(p) + theorem1.entropy(pi),
+    ]
+    return Pull(q, strengths, log_pi_p.exp(), pi, torch.stack(sides, -1))
+
+
 # (name, how to make it, [(control, 20 values that its control can take, in order of the test)]).
 # Values of a choice are its places, from 0.
 WIDGETS = [
@@ -224,6 +249,8 @@ WIDGETS = [
             ("log_rarity", np.round(np.linspace(-0.39, -4, 20), 1).tolist()),
         ],
     ),
+    ("diffusion", diffusion, [("time", [*range(0, 180, 10), 89, 91])]),
+    ("pull", pull, [("strength", np.round(np.linspace(0, 2.85, 20), 1).tolist())]),
 ]
 
 

@@ -168,5 +168,5 @@ def test_a_problem_that_cannot_be_shown_is_named_in_the_frame(wrong, told):
 
 
 def test_controls_outside_their_range_are_refused():
-    with pytest.raises(traitlets.TraitError, match="log₁₀ rarity: saw 0"):
+    with pytest.raises(traitlets.TraitError, match="Best action in the data: saw 0"):
         widget().log_rarity = 0.0
