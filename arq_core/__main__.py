@@ -163,6 +163,18 @@ def check_links(context, offline):
         context.exit(1)
 
 
+@arq.command("layout", epilog="Example: arq layout executed/cloning results")
+@click.argument("pages", metavar="[PAGE]...", nargs=-1)
+@click.pass_context
+def check_layout(context, pages):
+    """Look at every page of the built book in Chromium: is anything wider than its place?"""
+    root = paths.root()
+    from arq_core.book import layout
+
+    if not layout.check(root, pages):
+        context.exit(1)
+
+
 @arq.command(epilog="Example: arq task hopper-medium-v2")
 @click.argument("name")
 def task(name):

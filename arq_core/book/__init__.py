@@ -2,5 +2,5 @@
 what Sphinx is taught here.
 
 `values`, `scores` and `evidence` bring numbers and tables from rows into pages, `catalogue` the
-datasets, `offline` and `links` check them.
+datasets; `offline`, `faults`, `links` and `layout` check them.
 """
