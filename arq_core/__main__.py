@@ -167,7 +167,7 @@ def check_links(context, offline):
 @click.argument("pages", metavar="[PAGE]...", nargs=-1)
 @click.pass_context
 def check_layout(context, pages):
-    """Look at every page of the built book in Chromium: is anything wider than its place?"""
+    """Look at every built page in Chromium: is anything cut?"""
     root = paths.root()
     from arq_core.book import layout
 

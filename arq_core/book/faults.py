@@ -25,7 +25,7 @@ PRINTED = {
 }
 TYPED = {
     "a table in Markdown": re.compile(r"\|\s*:?-{3,}:?\s*\||\|—\|"),
-    "a formula in Markdown": re.compile(r"\$[^$\s][^$\n]*[\\_^{][^$\n]*\$"),
+    "a formula in Markdown": re.compile(r"\$[^$\s][^$\n]*[\\_^{][^$\n]*(?<!\s)\$(?!\w)"),
     "a heading in Markdown": re.compile(r"^#{1,6} \w", re.M),
     "a role or directive": re.compile(r"\{[\w:-]+\}`|^:::|^```", re.M),
     "bold in Markdown": re.compile(r"\*\*\w[^*\n]*\*\*"),
@@ -53,8 +53,8 @@ class Shown(HTMLParser):
         classes = frozenset(got.get("class", "").split())
         if tag == "figure":
             self.figures.append({"pictures": [], "number": False})
-        # a picture of an output, or one that a page names; the theme's logo is neither
-        if tag == "img" and self._inside("article"):
+        # a picture of an output, or one that a page names; the theme's logo and signs are neither
+        if tag == "img" and self._inside("article") and "toggler" not in classes:
             self._picture(got.get("alt", ""))
         if "caption-number" in classes and self.figures:
             self.figures[-1]["number"] = True

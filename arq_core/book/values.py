@@ -85,7 +85,12 @@ class Status(SphinxDirective):
                 arq["commit"],
             ]
             link = Markup('<a href="executed/{}.html">{}</a>')
-            lines.append(Row(link.format(path.stem, arq["source"].removesuffix(".ipynb")), cells))
+            lines.append(
+                Row(
+                    link.format(path.stem, arq["source"].removesuffix(".ipynb").replace("_", " ")),
+                    cells,
+                )
+            )
         caption = (
             f"The notebooks of this book as they were run. Versions: {'; '.join(sorted(versions))}."
         )

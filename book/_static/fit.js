@@ -1,4 +1,4 @@
-// Nothing of a page is cut: an equation that is wider than its box is set smaller, on a phone or beside a list, and a box that scrolls
+// Nothing of a page is cut: a formula that is wider than its box is set smaller, on a phone or beside a list, and a box that scrolls
 // sideways says at which of its ends there is more (`data-more`, drawn by book.css).
 (() => {
   const SMALLEST = 0.5;
@@ -13,6 +13,13 @@
       const room = box.clientWidth - (box.querySelector(".eqno")?.offsetWidth ?? 0) - 10;
       const share = Math.max(SMALLEST, room / width);
       if (room > 0 && share < 1) equation.style.fontSize = `calc(${equation.dataset.size || "100%"} * ${share})`;
+    }
+    for (const formula of document.querySelectorAll("span.math > mjx-container")) {
+      formula.dataset.size ??= formula.style.fontSize;
+      formula.style.fontSize = formula.dataset.size;
+      const room = formula.closest("p, li, dd, td, th, figcaption, div")?.clientWidth ?? 0;
+      const width = formula.querySelector("mjx-math")?.getBoundingClientRect().width ?? 0;
+      if (room && width > room) formula.style.fontSize = `calc(${formula.dataset.size || "100%"} * ${Math.max(SMALLEST, (room - 2) / width)})`;
     }
     for (const box of document.querySelectorAll(SCROLLS)) {
       more(box);

@@ -44,7 +44,8 @@ def test_it_is_found_and_named(tmp_path, body, what):
 @pytest.mark.parametrize(
     "body",
     [
-        "<p>It costs $5 or $6; a | b; 50% of it</p>",
+        "<p>It costs $5 or $6; a | b; 50% of it; $http_proxy and $https_proxy</p>",
+        '<img class="toggler" src="_static/minus.png" alt="-">',
         r'<p><span class="math">\(s_\psi\)</span> and <code>$s_\psi$ | {eq}`x`</code></p>',
         '<div class="highlight"><pre># a comment\n$x_1$ **kwargs</pre></div>',
         "<script>// ## no text</script><style>/* **x** */</style>",

@@ -12,6 +12,8 @@ PAGE = """<!doctype html><html><head>
 <div class="math" id="short">\\[ a = b \\]</div>
 <div class="math" id="long">\\[ {long} \\]</div>
 <div class="math" id="tagged">\\[ {long} \\tag{{S1}} \\]</div>
+<p style="margin: 0">so <span class="math" id="inline"
+style="display: inline-flex; max-width: 100%; overflow: hidden">\\( {long} \\)</span></p>
 <details><summary>more</summary><div class="math" id="folded">\\[ {long} \\]</div></details>
 </body></html>"""
 LOOK = """id => {
@@ -32,7 +34,7 @@ def page(chromium, tmp_path):
         page = context.new_page()
         page.goto(path.as_uri())
         page.wait_for_function(
-            "document.querySelectorAll('mjx-container').length == 4 &&"
+            "document.querySelectorAll('mjx-container').length == 5 &&"
             "!document.querySelector('mjx-container:not([data-size])')"
         )
         yield page
@@ -59,3 +61,10 @@ def test_one_that_fits_keeps_its_size_and_a_wide_page_gives_it_back(page):
     assert page.evaluate(LOOK, "short") == short and page.evaluate(LOOK, "long") != long
     narrow(page, 1280)
     assert page.evaluate(LOOK, "long") == long
+
+
+def test_a_formula_in_a_line_is_not_cut_either(page):
+    room = "() => document.getElementById('inline').getBoundingClientRect().right"
+    end = "() => document.querySelector('#inline mjx-math').getBoundingClientRect().right"
+    narrow(page)
+    assert page.evaluate(end) <= page.evaluate(room) + 1 <= 390
