@@ -14,7 +14,7 @@ from arq_core.figures.style import COLORS
 def maze(ax: Axes) -> None:
     """Floors on lava, start, lure, goal and doors."""
     common.draw_maze(ax, maze_layout())
-    ax.legend(loc="upper left", fontsize=8)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=4, fontsize=8)
 
 
 def bridge(ax: Axes) -> None:

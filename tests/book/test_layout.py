@@ -76,5 +76,9 @@ def test_pages_are_chosen_by_name_and_none_is_an_error(tmp_path):
         file(tmp_path / f"{name}.html")
     names = lambda *wanted: [p.stem for p in layout.built(tmp_path, wanted)]
     assert names() == ["a", "b"] and names("executed/b.html") == ["b"]
+    for name, text in {"1": layout.PLAIN, "2": layout.PLAIN + " longer", "3": "<body>"}.items():
+        file(tmp_path / f"evidence/{name}.html", text)
+    every = layout.built(tmp_path)
+    assert [p.stem for p in layout.one_of_each_kind(every)] == ["a", "3", "b", "2"]
     with pytest.raises(layout.LayoutError, match="run `make book` first"):
         names("c")
