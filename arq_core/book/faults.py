@@ -52,7 +52,8 @@ class Shown(HTMLParser):
         got = {k: v or "" for k, v in attributes}
         classes = frozenset(got.get("class", "").split())
         if tag == "figure":
-            self.figures.append({"pictures": [], "number": False})
+            # a widget's own picture is for who has no scripts
+            self.figures.append({"pictures": [], "number": "arq-widget" in classes})
         # a picture of an output, or one that a page names; the theme's logo and signs are neither
         if tag == "img" and self._inside("article") and "toggler" not in classes:
             self._picture(got.get("alt", ""))

@@ -51,6 +51,7 @@ def test_it_is_found_and_named(tmp_path, body, what):
         "<script>// ## no text</script><style>/* **x** */</style>",
         NUMBERED,
         f"<figure>{NUMBERED}</figure>",
+        '<figure class="arq-widget"><noscript><img src="a.png" alt="x"></noscript></figure>',
     ],
 )
 def test_words_code_and_numbered_figures_are_no_fault(tmp_path, body):
