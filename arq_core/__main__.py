@@ -87,7 +87,7 @@ def table(context, results, no_book, plan, every, configure, **asked):
     root = paths.root()
     from arq_core.book import board
 
-    with board.said_meanwhile("reads tasks and budgets", at_once=False):
+    with board.said_meanwhile("reads tasks and budgets"):
         from arq_core.grid import driver, run
 
     request = run.read_request(root, **asked)

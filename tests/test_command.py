@@ -119,7 +119,7 @@ def test_what_cannot_be_read_ends_with_2_and_with_what_comes_near(arguments, mes
 )
 def test_an_unknown_name_ends_with_1_and_with_what_comes_near(arguments, message):
     run = ran(*arguments)
-    assert run.exit_code == 1 and re.match(f"error: {message}", run.stderr), run.output
+    assert run.exit_code == 1 and re.search(f"^error: {message}", run.stderr, re.M), run.output
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9.hdf5", b"\xff \xfe.h5"])

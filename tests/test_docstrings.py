@@ -6,6 +6,7 @@ the protocol has it; stubs of a protocol (`...`) need none, as the protocol's ow
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ def is_stub(function):
     return isinstance(body, ast.Expr) and getattr(body.value, "value", None) is ...
 
 
+@cache
 def methods_of_classes():
     """All classes of the package by name, each with the names of its methods."""
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")]

@@ -53,9 +53,11 @@ def last_words(log: Path) -> str:
 
 
 @contextmanager
-def said_meanwhile(what: str, at_once: bool = True) -> Iterator[None]:
-    """While something runs that says nothing itself: what it is (`at_once`, or when it takes long),
-    and every few seconds how long it has run.
+def said_meanwhile(what: str) -> Iterator[None]:
+    """While something runs that says nothing itself: what it is, and every few seconds how long it
+    has run.
+
+    It is said at once: an import of a large library lets no other thread speak.
     """
     begun, over = time.monotonic(), threading.Event()
 
@@ -64,8 +66,7 @@ def said_meanwhile(what: str, at_once: bool = True) -> Iterator[None]:
             spent = clock(time.monotonic() - begun)
             print(f"  {what}, {spent}", file=sys.stderr, flush=True)
 
-    if at_once:
-        print(f"  {what}", file=sys.stderr, flush=True)
+    print(f"  {what}", file=sys.stderr, flush=True)
     speaker = threading.Thread(target=say, daemon=True)
     speaker.start()
     try:

@@ -41,6 +41,14 @@ CSS = re.compile(r"""(?:@import\s+|url\()\s*["']?\s*((?:https?:)?//[^"')\s]+)"""
 MODULE = re.compile(r"""\bimport\s*(?:[\w*{}\s,]+from\s*)?\(?\s*["']((?:https?:)?//[^"']+)""")
 
 
+# tags that load nothing unless they have a style, and are most of a page: not worth parsing
+PLAIN = re.compile(r"</?(?:a|code|dd|div|dl|dt|em|li|p|pre|span|strong|td|th|tr|ul)\b[^<>]*>")
+
+
+def _without_plain(text: str) -> str:
+    return PLAIN.sub(lambda tag: tag[0] if "style" in tag[0] else "", text)
+
+
 class Assets(HTMLParser):
     """Collects what a page would load from another host, and its images without a text
     alternative.
@@ -86,7 +94,7 @@ def problems(folder: Path) -> list[str]:
     out = []
     for path in files_in(folder, "*.html", deep=True):
         parser = Assets()
-        parser.feed(path.read_text(encoding="utf-8"))
+        parser.feed(_without_plain(path.read_text(encoding="utf-8")))
         out += [f"{path.relative_to(folder)}: {p}" for p in parser.problems]
     for path in files_in(folder, "*.css", deep=True):
         out += [

@@ -147,7 +147,7 @@ def run_notebooks(root: Path, profile: str, workers: int = 0) -> None:
     for job in jobs:
         notebook.refuse_unknown(job.source, job.parameters)
     todo = []
-    with board.said_meanwhile("looks for what has changed", at_once=False):
+    with board.said_meanwhile("looks for what has changed"):
         for job in jobs:
             if notebook.is_done(job, key := notebook.job_key(root, job)):
                 print(f"  kept  {job.source.name}")
@@ -350,7 +350,7 @@ def build(root: Path, profile: str, jobs: int = 0, wait: bool = False) -> None:
     One at a time in a checkout; with `wait`, another one's end is waited for, else this is refused.
     """
     with lock.only_one(root, LOCK, RunError, wait) as held:
-        with board.said_meanwhile("looks at what can be run here", at_once=False):
+        with board.said_meanwhile("looks at what can be run here"):
             note_missing(root)
         run_notebooks(root, profile, jobs)
         print(f"The book is at {build_pages(root, [held]).as_uri()}")

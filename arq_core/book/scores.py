@@ -24,6 +24,7 @@ from arq_core.config.files import files_in, read_toml
 from arq_core.config.labels import LABELS, VARIANTS
 from arq_core.config.tasks import listed
 from arq_core.results import equivalence, export, overview, tables, totals
+from arq_core.results.paper import paper_cells, paper_lines, published
 from arq_core.results.records import JOB, run_path
 from arq_core.results.rows import file_name, read_rows, summary
 from arq_core.results.verdicts import SMOKE_TEST
@@ -64,11 +65,25 @@ def _read(data: Path, stamp: tuple) -> tuple[list[dict], dict, list[dict]]:
     )
 
 
+def _stamp(data: Path) -> tuple:
+    return tuple((str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in _inputs(data))
+
+
 def _results(data: Path) -> tuple[list[dict], dict, list[dict]]:
     """Rows, records of their runs and failed cells, read once for each state of the files."""
-    return _read(
-        data, tuple((str(p), p.stat().st_mtime_ns, p.stat().st_size) for p in _inputs(data))
-    )
+    return _read(data, _stamp(data))
+
+
+@lru_cache(maxsize=8)
+def _table(kind: str, data: Path, stamp: tuple, chosen: tuple) -> pd.DataFrame:
+    rows, runs, failures = _read(data, stamp)
+    names, more = tables.task_names(data / "tasks.csv"), dict(runs=runs, failures=failures)
+    make = {
+        "table-a4": lambda: tables.table_a4(rows, names, **dict(chosen), **more),
+        "table-2": lambda: totals.table_2(rows, names, **more),
+        "table-own": lambda: tables.table_own(rows, data / "tasks.csv", **more),
+    }
+    return make[kind]()
 
 
 def _depend(env) -> Path:
@@ -91,9 +106,8 @@ def _job(text: str, rows: list[dict], data: Path) -> tuple[pd.Series | None, str
     if len(words) not in (3, 4):
         raise ValueError(f"{len(words)} words")
     asked = dict(zip(JOB, [*words, VARIANTS[0]], strict=False))
-    plain = lambda row: {name: row[name].replace(" ", "-") for name in JOB}
-    named = [(row, plain(row)) for row in rows]
-    if found := [row for row, names in named if names == asked]:
+    plain = lambda row, name: row[name].replace(" ", "-")
+    if found := [row for row in rows if all(plain(row, name) == asked[name] for name in JOB)]:
         job = summary(found).iloc[0]
         return job, Path(file_name(*(job[name] for name in JOB))).stem
     from arq_core.experiments.methods import METHODS  # late: it brings torch
@@ -105,7 +119,7 @@ def _job(text: str, rows: list[dict], data: Path) -> tuple[pd.Series | None, str
         variant=VARIANTS,
     )
     for kind, name in asked.items():
-        if not any(names[kind] == name for _, names in named):
+        if not any(plain(row, kind) == name for row in rows):
             settings.pick(kind, name, dict.fromkeys(known[kind]))
     return None, ""
 
@@ -153,6 +167,32 @@ class InSupport(Score):
         return "no share" if pd.isna(job["in_support"]) else f"{job['in_support']:.0%}"
 
 
+class Published(SphinxRole):
+    """{published}`door-human-v0 s_psi`: the paper's number in Table A.4, as it prints it.
+
+    A dataset or a method that the table does not have fails the build.
+    """
+
+    def run(self):
+        path = _depend(self.env) / "published.csv"
+        try:
+            dataset, method = self.text.split()
+            cells = paper_cells(paper_lines(published(path).query("table == 'a4'")))
+            of_dataset = {m: cell for (d, m), cell in cells.items() if d == dataset}
+            settings.pick("dataset", dataset, dict.fromkeys(d for d, _ in cells))
+            cell = settings.pick("method", method, of_dataset)
+        except (ValueError, OSError) as e:
+            logger.warning(
+                "published %r: saw %s, expected `dataset method`, both of Table A.4",
+                self.text,
+                e,
+                location=self.get_location(),
+            )
+            return [nodes.Text("?")], []
+        said = cell.state if cell.mean is None else f"{cell.mean:g}".replace("-", "−")
+        return [nodes.Text(said)], []
+
+
 class _Shown(SphinxDirective):
     """A directive that is HTML made from the results, or a warning that says why it is none."""
 
@@ -171,14 +211,7 @@ class _Shown(SphinxDirective):
     @staticmethod
     def cells(kind: str, data: Path, **chosen: list[str]) -> pd.DataFrame:
         """Those of a table."""
-        rows, runs, failures = _results(data)
-        names, more = tables.task_names(data / "tasks.csv"), dict(runs=runs, failures=failures)
-        make = {
-            "table-a4": lambda: tables.table_a4(rows, names, **chosen, **more),
-            "table-2": lambda: totals.table_2(rows, names, **more),
-            "table-own": lambda: tables.table_own(rows, data / "tasks.csv", **more),
-        }
-        return make[kind]()
+        return _table(kind, data, _stamp(data), tuple((k, tuple(v)) for k, v in chosen.items()))
 
 
 class Table(_Shown):
@@ -313,6 +346,7 @@ def write_evidence(app):
 def setup(app) -> dict:
     app.add_role("score", Score())
     app.add_role("in-support", InSupport())
+    app.add_role("published", Published())
     for name in ("table-a4", "table-2", "table-own"):
         app.add_directive(name, Table)
     app.add_directive("table-equivalence", Equivalences)

@@ -117,7 +117,7 @@ def run(
                     process = context.Process(
                         target=_run, args=(root, job, key, log, threads, os.getpid(), theirs)
                     )
-                    with said_meanwhile("imports what all of them need", at_once=False):
+                    with said_meanwhile("imports what all of them need"):
                         process.start()  # the first: what they are forked from
                     # so that a process that dies ends the pipe
                     theirs.close()

@@ -4,6 +4,7 @@ never a part. And how our text files are read, and folders listed, where others 
 
 from __future__ import annotations
 
+import copy
 import csv
 import hashlib
 import io
@@ -13,6 +14,7 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from uuid import uuid4
 
@@ -116,10 +118,18 @@ def read_text(path: str | Path) -> str:
         ) from None
 
 
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> dict:
+    return tomllib.loads(text)
+
+
 def read_toml(path: str | Path) -> dict:
-    """A TOML file; an error of its syntax names the file."""
+    """A TOML file; an error of its syntax names the file.
+
+    It is opened each time, and parsed once: a book asks thousands of times for the settings.
+    """
     try:
-        return tomllib.loads(read_text(path))
+        return copy.deepcopy(_parsed(read_text(path)))
     except tomllib.TOMLDecodeError as error:
         raise tomllib.TOMLDecodeError(f"{path}: {error}; repair that line.") from None
 

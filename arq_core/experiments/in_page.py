@@ -32,7 +32,8 @@ def bridge_walk(policy: ImplicitPolicy, hyper: Hyper, **settings) -> Walk:
         trained = in_page(policy, hyper)
     except WidgetError as error:
         return Walk(None, problem=str(error), **settings)
-    return Walk(trained, **telling(trained.policy) | settings)
+    first = {} if {"seed", "plank"} <= settings.keys() else telling(trained.policy)
+    return Walk(trained, **first | settings)
 
 
 def telling(policy: ImplicitPolicy) -> dict[str, int]:

@@ -55,16 +55,16 @@ def test_an_equation_that_is_wider_than_the_page_is_set_smaller(page, equation):
     assert 0.5 * before["size"] <= after["size"] < before["size"]
 
 
+def test_a_formula_in_a_line_is_not_cut_either(page):
+    room = "() => document.getElementById('inline').getBoundingClientRect().right"
+    end = "() => document.querySelector('#inline mjx-math').getBoundingClientRect().right"
+    narrow(page)
+    assert page.evaluate(end) <= page.evaluate(room) + 1 <= 390
+
+
 def test_one_that_fits_keeps_its_size_and_a_wide_page_gives_it_back(page):
     short, long = page.evaluate(LOOK, "short"), page.evaluate(LOOK, "long")
     narrow(page)
     assert page.evaluate(LOOK, "short") == short and page.evaluate(LOOK, "long") != long
     narrow(page, 1280)
     assert page.evaluate(LOOK, "long") == long
-
-
-def test_a_formula_in_a_line_is_not_cut_either(page):
-    room = "() => document.getElementById('inline').getBoundingClientRect().right"
-    end = "() => document.querySelector('#inline mjx-math').getBoundingClientRect().right"
-    narrow(page)
-    assert page.evaluate(end) <= page.evaluate(room) + 1 <= 390

@@ -21,7 +21,7 @@ from arq_core.datasets.readers.demos import read_demos
 
 LAYOUTS = ("d4rl", "robomimic", "minari")
 QUICK, LONG = (
-    dict(d4rl=300, robomimic=250, filtered=150, minari=300, demos=1500),
+    dict(d4rl=150, robomimic=120, filtered=80, minari=150, demos=800),
     dict(d4rl=30_000, robomimic=20_000, filtered=20_000, minari=20_000, demos=200_000),
 )
 
@@ -55,10 +55,7 @@ FIELDS = [
         ("robomimic", f"data/demo_0/{name}")
         for name in ("obs/object", "next_obs/object", "actions", "rewards", "dones")
     ),
-    *(
-        ("minari", f"episode_0/{name}")
-        for name in ("observations", "actions", "rewards", "terminations", "truncations")
-    ),
+    *(("minari", f"episode_0/{name}") for name in ("observations", "rewards", "terminations")),
 ]
 
 

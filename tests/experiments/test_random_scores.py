@@ -117,7 +117,15 @@ def test_what_is_not_comparable_says_why(rows):
     }
 
 
-@pytest.mark.parametrize("name", REFERENCES)
+# one of each simulator; what the others add is another maze or another goal in the same one
+ONE_OF_EACH = {name.split("-")[0]: name for name in reversed(REFERENCES)}.values()
+OTHERS = pytest.mark.slow(reason="another maze or goal of a simulator that is asked already")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n in ONE_OF_EACH else pytest.param(n, marks=OTHERS) for n in REFERENCES],
+)
 def test_a_few_episodes_agree_with_the_file(rows, name):
     """Tolerance: 4.5 standard errors of the difference of the two means, from the file's spread;
     none where nothing is earned.

@@ -144,6 +144,9 @@ TOML, PROSE = "data/hyperparameters.toml", "notebooks/grid/q.ipynb"
 BELOW_Q = ["evaluate maze arq+pi", "evaluate maze arq+s_psi", "policy maze arq+pi", "q maze"]
 
 
+MORE = pytest.mark.slow(reason="plans the whole grid for one change more of a kind that is tried")
+
+
 @pytest.mark.parametrize(
     "change, again",
     [
@@ -151,10 +154,13 @@ BELOW_Q = ["evaluate maze arq+pi", "evaluate maze arq+s_psi", "policy maze arq+p
             (TOML, "alpha_pi = 50.0\n# chosen", "alpha_pi = 51.0\n# chosen"),
             ["evaluate maze arq+pi", "policy maze arq+pi"],
         ),
-        ((TOML, "alpha_arq = 30.0", "alpha_arq = 31.0"), ["evaluate maze arq+s_psi"]),
-        (
+        pytest.param(
+            (TOML, "alpha_arq = 30.0", "alpha_arq = 31.0"), ["evaluate maze arq+s_psi"], marks=MORE
+        ),
+        pytest.param(
             (TOML, "log_epsilon = -5.0", "log_epsilon = -6.0"),
             [*BELOW_Q[:2], "evaluate maze q_beta+s_psi", *BELOW_Q[2:]],
+            marks=MORE,
         ),
         (
             (TOML, "n = 16 ", "n = 17 "),

@@ -119,11 +119,11 @@ def reverse_process():
 
 
 def walk():
-    from walkers import briefly_trained
+    from walkers import briefly_trained, opening
 
     from arq_core.experiments.in_page import bridge_walk
 
-    return bridge_walk(*briefly_trained(), walkers=4)
+    return bridge_walk(*briefly_trained(), walkers=4, **opening())
 
 
 def penalty():
@@ -187,10 +187,11 @@ WIDGETS = [
         "walk",
         walk,
         [
-            ("epsilon_at", [*range(0, 32, 2), 29, 27, 25, 15]),
-            ("plank", [*range(10)] * 2),
-            ("n", [1, 2, 3, 60, *range(4, 20)]),
-            ("k", [*range(1, 20), 60]),
+            # each of these is a walk in Python
+            ("epsilon_at", [0, 20, 27, 29, 31, 15]),
+            ("plank", [*range(10)]),
+            ("n", [1, 2, 60, 4, 19, 7]),
+            ("k", [*range(1, 9), 60]),
         ],
     ),
     (

@@ -7,6 +7,7 @@ from arq_core.algorithm.arq import arq
 from arq_core.config import settings
 from arq_core.datasets.ours import collect_bridge
 from arq_core.engine.streams import Streams
+from arq_core.experiments.in_page import in_page, telling
 
 
 @cache
@@ -30,3 +31,9 @@ def briefly_trained(width=32, evaluations=8, steps=600):
     data = collect_bridge(0, 150).transitions
     result = arq(data, hyper, budget, Streams([0]), explicit=False)
     return result.implicit(hyper, hyper.log_epsilon), hyper
+
+
+@cache
+def opening():
+    """Where the widget of that policy opens."""
+    return telling(in_page(*briefly_trained()).policy)

@@ -12,7 +12,7 @@ import browser
 import numpy as np
 import pytest
 import torch
-from walkers import briefly_trained
+from walkers import briefly_trained, opening
 
 from arq_core.engine.streams import Streams
 from arq_core.envs.bridge import PLANKS, BridgeEnvs
@@ -80,7 +80,7 @@ def settings(seed, log_epsilon, alpha, n):
 
 
 def test_fifty_steps_of_every_walker_are_those_of_python(page):
-    ours = bridge_walk(*briefly_trained(), walkers=30)
+    ours = bridge_walk(*briefly_trained(), walkers=30, **opening())
     policy = ours.trained.policy
     theirs = asked(page, WALK, ours, [settings(s, -5, policy.alpha, policy.n) for s in SEEDS])
     for seed, seen in zip(SEEDS, theirs):
@@ -99,7 +99,7 @@ def test_candidates_their_densities_and_their_values_are_those_of_python(page):
     of tens cancel in the log-densities of a model that was hardly trained: their float32 has fewer
     digits.
     """
-    ours = bridge_walk(*briefly_trained(), walkers=1)
+    ours = bridge_walk(*briefly_trained(), walkers=1, **opening())
     states = [(p, s) for p in range(PLANKS) for s in (-0.7, 0.0, 0.3)]
     for n in (1, 7, 60):
         jobs = [
@@ -133,7 +133,7 @@ def crossing(policy, seed):
 def test_as_many_cross_at_six_settings_as_by_the_projects_own_policy(page):
     """Its own random streams, and weights that were not rounded: within four standard errors."""
     policy, hyper = briefly_trained()
-    ours = bridge_walk(policy, hyper, walkers=CROWD)
+    ours = bridge_walk(policy, hyper, walkers=CROWD, **opening())
     theirs = asked(page, WALK, ours, [settings(7, *one) for one in SETTINGS])
     shares = []
     for (log_epsilon, alpha, n), seen in zip(SETTINGS, theirs):

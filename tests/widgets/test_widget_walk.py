@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from walkers import briefly_trained
+from walkers import briefly_trained, opening
 
 from arq_core.algorithm.types import in_support
 from arq_core.envs.bridge import HALF_WIDTH, PLANKS, START_STRAY, BridgeEnvs, middle
@@ -22,7 +22,14 @@ MOST_BYTES = 400_000
 
 @pytest.fixture(scope="module")
 def shown():
-    return bridge_walk(*briefly_trained(), walkers=20)
+    return bridge_walk(*briefly_trained(), walkers=20, **opening())
+
+
+def test_it_opens_where_the_filter_can_be_seen(shown):
+    assert bridge_walk(*briefly_trained(), walkers=1, n=6).plank == shown.plank
+    seen = look(shown._policy(), shown.plank, shown.seed)
+    kept = seen.log_prob >= shown.trained.policy.log_epsilon
+    assert kept.any() and seen.q[~kept].max() > seen.q[kept].max()
 
 
 @pytest.mark.parametrize(
@@ -113,7 +120,7 @@ def test_the_sentence_counts_what_eq4_keeps(shown):
 
 
 def test_traits_say_where_the_walkers_went(shown):
-    fresh = bridge_walk(*briefly_trained(), walkers=20)
+    fresh = bridge_walk(*briefly_trained(), walkers=20, **opening())
     walked = fresh.walked()
     assert fresh.crossed == walked.crossed.sum()
     assert np.shape(fresh.positions) == (PLANKS + 1, 20, 2)
@@ -144,7 +151,8 @@ def test_a_policy_that_the_page_cannot_run_is_named_in_the_frame(change, told):
 
 def test_no_policy_and_a_handle_beyond_its_end_are_said_in_the_frame():
     assert "policy: saw none" in Walk(None).sentence()
-    assert "log ε: saw 99" in bridge_walk(*briefly_trained(), epsilon_at=99).sentence()
+    beyond = bridge_walk(*briefly_trained(), epsilon_at=99, **opening())
+    assert "log ε: saw 99" in beyond.sentence()
 
 
 def test_its_weights_in_a_page_are_those_that_python_walks_with(shown):
@@ -155,5 +163,6 @@ def test_its_weights_in_a_page_are_those_that_python_walks_with(shown):
 
 
 def test_it_weighs_less_than_400_kilobytes_at_full_size():
-    widget = bridge_walk(*briefly_trained(width=64, evaluations=16, steps=1), walkers=1, n=1)
+    full = briefly_trained(width=64, evaluations=16, steps=1)
+    widget = bridge_walk(*full, walkers=1, n=1, seed=1, plank=0)
     assert len(widget.to_html().encode()) <= MOST_BYTES

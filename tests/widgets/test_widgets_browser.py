@@ -60,7 +60,7 @@ def test_a_served_page_needs_no_other_host_and_answers_in_two_seconds(offline_pa
 
 def test_the_page_says_what_python_says_wherever_its_controls_stand(shown):
     for trait, values in TRAITS[shown.name]:
-        assert len(values) == 20, f"{shown.name}.{trait}: saw {len(values)} values, expected 20."
+        assert len(set(values)) > 1, f"{shown.name}.{trait}: saw one value, expected several."
         for value, (stands, said) in zip(values, browser.put(shown.figure, trait, values)):
             assert stands == pytest.approx(value), (
                 f"{shown.name}.{trait}: saw {stands}, expected {value}; choose values on "
