@@ -32,7 +32,7 @@ export PYTHONUNBUFFERED := 1
 export PYTHONUTF8 := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help book test test-slow check row table collect peers bench links clean
+.PHONY: help book test test-slow check row table collect peers bench links layout pdf clean
 
 help:
 	@echo "These call the command arq of $(VENV), which has more: $(VENV)/bin/arq --help"
@@ -53,6 +53,8 @@ help:
 	@echo "                                            those into .venv-bench first)"
 	@echo "make peers                                  fetch d4rl's, robomimic's and rliable's own code, for the tests that compare ours with it"
 	@echo "make links [OFFLINE=1]                      check every link of the built book and of the README (OFFLINE: not those to other hosts)"
+	@echo "make layout [PAGES=executed/cloning]        look at every page of the built book in Chromium, at 1280 and 390 pixels: is anything cut?"
+	@echo "make pdf                                    print the built book to _build/the-arq-book.pdf (Chromium, and pdfunite or gs)"
 	@echo "make clean                                  remove what was built (keeps .venv, downloads and data/results)"
 
 $(STAMP): constraints.txt pyproject.toml
@@ -110,6 +112,12 @@ peers: $(STAMP)
 
 links: $(STAMP)
 	@$(ARQ) links $(if $(OFFLINE),--offline)
+
+pdf: $(STAMP)
+	@$(ARQ) pdf $(PAGES)
+
+layout: $(STAMP)
+	@$(ARQ) layout $(PAGES)
 
 clean:
 	rm -rf _build book/executed build *.egg-info .pytest_cache .hypothesis

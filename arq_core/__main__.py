@@ -163,6 +163,29 @@ def check_links(context, offline):
         context.exit(1)
 
 
+@arq.command("layout", epilog="Example: arq layout executed/cloning results")
+@click.argument("pages", metavar="[PAGE]...", nargs=-1)
+@click.pass_context
+def check_layout(context, pages):
+    """Look at every built page in Chromium: is anything cut?"""
+    root = paths.root()
+    from arq_core.book import layout
+
+    if not layout.check(root, pages):
+        context.exit(1)
+
+
+@arq.command("pdf", epilog="Example: arq pdf executed/support --out support.pdf")
+@click.argument("pages", metavar="[PAGE]...", nargs=-1)
+@click.option("--out", type=Path, help="The file; without it, _build/the-arq-book.pdf.")
+def make_pdf(pages, out):
+    """Print the built book, or some of its pages, to one PDF."""
+    root = paths.root()
+    from arq_core.book import pdf
+
+    click.echo(f"The PDF is at {pdf.make(root, out and paths.given(out), pages).as_uri()}")
+
+
 @arq.command(epilog="Example: arq task hopper-medium-v2")
 @click.argument("name")
 def task(name):

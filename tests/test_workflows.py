@@ -145,6 +145,7 @@ def test_a_change_is_tested_as_the_readme_says_on_the_oldest_and_another_python(
         "make test",
         "make table PROFILE=ci",
         "make links OFFLINE=1",
+        "make layout",
     ]
     assert [s for s in scripts if s in wanted] == wanted and any("chrom" in s for s in scripts)
     oldest, newest = job["strategy"]["matrix"]["python"]

@@ -2,6 +2,6 @@
 what Sphinx is taught here.
 
 `values`, `scores` and `evidence` bring numbers and tables from rows into pages, `catalogue` the
-datasets, `offline` and `links` check them. `changed` is for the exercises: a function with one line
-changed.
+datasets; `offline`, `faults`, `links` and `layout` check them. `changed` is for the exercises: a
+function with one line changed.
 """

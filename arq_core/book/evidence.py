@@ -9,7 +9,6 @@ what is then unknown is called "not recorded".
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 from markupsafe import Markup, escape
 
-from arq_core.book import html
+from arq_core.book import html, reading
 from arq_core.book.html import Row
 from arq_core.config.files import files_in, sha256_of
 from arq_core.results.records import read_run, run_path
@@ -26,7 +25,6 @@ from arq_core.results.rows import STD_DDOF, read_file, summary
 from arq_core.results.verdicts import SMOKE_TEST, WORDS
 
 NOT_RECORDED = "not recorded (these rows were made without a record of their run)"
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def address(job: str) -> str:
@@ -218,34 +216,6 @@ def index(found: Mapping[str, Sequence[Job]]) -> str:
     )
 
 
-def notebook_page(path: Path) -> str:
-    """An executed notebook as a plain page: text and code as they were typed, and the texts that
-    the code printed.
-    """
-    parts = []
-    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-        parts.append(f'<pre class="{cell["cell_type"]}">{escape("".join(cell["source"]))}</pre>')
-        for output in cell.get("outputs", []):
-            data = output.get("data", {})
-            text = (
-                output.get("text")
-                or data.get("text/plain")
-                or output.get("traceback")
-                or f"({', '.join(data)}: in the notebook itself)"
-            )
-            parts.append(f'<pre class="output">{escape(ANSI.sub("", "".join(text)))}</pre>')
-    title = escape(f"{path.parent.name}: {path.stem}")
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta '
-        'name="viewport" content="width=device-width, '
-        f'initial-scale=1"><title>{title}</title><link rel="stylesheet" '
-        f'href="../../_static/evidence.css"></head><body><main><h1>{title}</h1><p>As '
-        f'it was executed. <a href="{escape(path.name)}" download>The notebook</a>, '
-        '<a href="../index.html">all '
-        f"evidence</a></p>{''.join(parts)}</main></body></html>"
-    )
-
-
 def copy_files(found: Mapping[str, Sequence[Job]], folder: Path, out: Path) -> None:
     """Rows, records and executed notebooks beside the pages."""
     out.mkdir(parents=True, exist_ok=True)
@@ -257,7 +227,7 @@ def copy_files(found: Mapping[str, Sequence[Job]], folder: Path, out: Path) -> N
         target = out / path.relative_to(folder / "evidence")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
-        target.with_suffix(".html").write_text(notebook_page(path), encoding="utf-8")
+        target.with_suffix(".html").write_text(reading.page(path), encoding="utf-8")
 
 
 def pages(folder: Path, out: Path) -> Iterator[tuple[str, str, str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sphinx.errors import ExtensionError
 
+from arq_core.book import faults
 from arq_core.config.files import files_in
 
 LOADS = {
@@ -105,9 +106,11 @@ def problems(folder: Path) -> list[str]:
 
 def check_pages(app, exception) -> None:
     """Fail the build where `problems` finds one."""
-    if exception is None and app.builder.format == "html" and (found := problems(Path(app.outdir))):
+    if exception is not None or app.builder.format != "html":
+        return
+    if found := [*problems(Path(app.outdir)), *faults.problems(Path(app.outdir))]:
         raise ExtensionError(
-            "The book must work offline and be readable by all:\n"
+            "The book must work offline, be readable by all and show nothing unfinished:\n"
             + "\n".join(f"ERROR: {p}" for p in found)
         )
 

@@ -179,6 +179,22 @@ def _page_key(root: Path) -> str:
     return h.hexdigest()
 
 
+def name_first_page(path: Path) -> None:
+    """Give the page that leads to the first one a title, and words for who is not led on."""
+    leads = re.search(r"url=([^ \"]+)", path.read_text(encoding="utf-8"))
+    if leads is None:
+        return
+    first = leads[1]
+    title = re.search(r"<title>(.*?)</title>", (path.parent / first).read_text("utf-8"), re.S)[1]
+    title = title.strip().removesuffix(" &#8212; The ARQ Book")
+    path.write_text(
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta http-equiv="Refresh" content="0; url={first}"></head><body><p><a href="{first}">'
+        f"{title}</a></p></body></html>\n",
+        encoding="utf-8",
+    )
+
+
 def build_pages(root: Path, held: Sequence[int] = ()) -> Path:
     """Build all pages anew, warnings being errors, unless nothing changed since the last clean
     build. Returns the first page.
@@ -240,6 +256,7 @@ def build_pages(root: Path, held: Sequence[int] = ()) -> Path:
             "pages: saw links that lead nowhere, expected none (page:line: address):\n"
             + "\n".join(broken)
         )
+    name_first_page(new / "_build/html/index.html")
     stamp.unlink(missing_ok=True)
     shutil.rmtree(html, ignore_errors=True)
     os.replace(new / "_build/html", html)

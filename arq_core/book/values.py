@@ -16,7 +16,7 @@ from markupsafe import Markup
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
-from arq_core.book import html
+from arq_core.book import cells, html, search
 from arq_core.book.html import Row
 from arq_core.book.offline import (
     check_pages,
@@ -85,7 +85,12 @@ class Status(SphinxDirective):
                 arq["commit"],
             ]
             link = Markup('<a href="executed/{}.html">{}</a>')
-            lines.append(Row(link.format(path.stem, arq["source"].removesuffix(".ipynb")), cells))
+            lines.append(
+                Row(
+                    link.format(path.stem, arq["source"].removesuffix(".ipynb").replace("_", " ")),
+                    cells,
+                )
+            )
         caption = (
             f"The notebooks of this book as they were run. Versions: {'; '.join(sorted(versions))}."
         )
@@ -106,6 +111,11 @@ def setup(app) -> dict:
     app.setup_extension("arq_core.book.scores")
     app.add_role("value", Value())
     app.add_directive("status-table", Status)
+    app.connect("source-read", cells.as_shown)
+    app.connect("doctree-read", cells.only_pictures)
     app.connect("html-page-context", tidy_scripts, priority=900)
+    app.connect("html-page-context", search.show)
+    # before the pages are checked
+    app.connect("build-finished", search.write, priority=400)
     app.connect("build-finished", check_pages)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -12,6 +12,7 @@ ERRORS = {
     "arq_core.grid.driver.GridError",
     "arq_core.algorithm.types.DataError",
     "arq_core.grid.slurm.QueueError",
+    "arq_core.book.layout.LayoutError",
     "arq_core.book.links.LinksError",
     "tomllib.TOMLDecodeError",
     "arq_core.config.files.TextError",

@@ -34,6 +34,17 @@ LABELS = {  # in the order of Table A.4; those after DT learn or use a value fun
     "arq+s_psi unfiltered": Label("", r"ARQ + $s_\psi$, no filter", "orange"),
     "unconstrained": Label("", "unconstrained Q", "amber"),
 }
+GREEK = {r"\psi": "ψ", r"\pi": "π", r"\phi": "ϕ", r"\beta": "β"}
+
+
+def in_words(method: str) -> str:
+    """A method's name in a table of text: `ARQ + s_ψ`; without a label, its name."""
+    written = LABELS[method].figure.replace("$", "") if method in LABELS else ""
+    for sign, letter in GREEK.items():
+        written = written.replace(sign, letter)
+    return written or method
+
+
 METHODS = {method: label.head for method, label in LABELS.items() if label.head}
 METHOD_LABELS = {method: label.figure for method, label in LABELS.items() if label.figure}
 GROUPS = {

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from arq_core.config.labels import METHOD_LABELS
+from arq_core.config.labels import METHOD_LABELS, in_words
 from arq_core.figures.style import COLORS, METHOD_COLORS
 from arq_core.results.rows import one_setting, summary
 
@@ -134,7 +134,8 @@ def comparison(rows: Sequence[dict], methods: Sequence[str]) -> pd.DataFrame:
                 "seeds × episodes": f"{job.seeds:.0f} × {job.episodes:.0f}" if run else "",
             }
         )
-    return pd.DataFrame(lines, index=frame.index).rename_axis("policy")
+    names = pd.Index([in_words(method) for method in frame.index], name="policy")
+    return pd.DataFrame(lines, index=names)
 
 
 def panels(n: int, width: float, height: float, **options):

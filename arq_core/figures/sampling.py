@@ -197,7 +197,7 @@ def divergence_headlines(findings: dict) -> str:
     size = findings["size"]
     return "\n".join(
         [
-            "- On the house's walk, ten probes (the released number) err by "
+            "- Along the multistep walk, ten probes (the released number) err by "
             f"{said(at('network', 3, 10)['mean_abs'])} nats at A = 3 and "
             f"{said(at('network', 24, 10)['mean_abs'])} at 24 on trained networks, and "
             f"by {said(at('exact', 3, 10)['mean_abs'])} and "

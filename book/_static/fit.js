@@ -1,7 +1,9 @@
-// An equation that is wider than its box is set smaller, so that nothing of it is cut: on a phone, or beside a list.
+// Nothing of a page is cut: a formula that is wider than its box is set smaller, on a phone or beside a list, and a box that scrolls
+// sideways says at which of its ends there is more (`data-more`, drawn by book.css).
 (() => {
   const SMALLEST = 0.5;                                      // of the size of the text
   const LOOK_EVERY = 100;                                    // milliseconds, until the equations are typeset
+  const SCROLLS = "div.math, .arq-scroll, div.cell_output .text_html, pre, .pst-scrollable-table-container, .arq-wide";
   function fit() {
     for (const equation of document.querySelectorAll('mjx-container[display="true"]')) {
       equation.dataset.size ??= equation.style.fontSize;     // MathJax's own
@@ -13,6 +15,28 @@
       const share = Math.max(SMALLEST / own, room / width);
       if (room > 0 && share < 1) equation.style.fontSize = `calc(${equation.dataset.size || "100%"} * ${share})`;
     }
+    for (const formula of document.querySelectorAll("span.math > mjx-container")) {
+      formula.dataset.size ??= formula.style.fontSize;
+      formula.style.fontSize = formula.dataset.size;
+      const room = formula.closest("p, li, dd, td, th, figcaption, div")?.clientWidth ?? 0;
+      const width = formula.querySelector("mjx-math")?.getBoundingClientRect().width ?? 0;
+      if (room && width > room) formula.style.fontSize = `calc(${formula.dataset.size || "100%"} * ${Math.max(SMALLEST, (room - 2) / width)})`;
+    }
+    for (const box of document.querySelectorAll(SCROLLS)) {
+      more(box);
+      if (box.dataset.watched) continue;
+      box.dataset.watched = "";
+      box.addEventListener("scroll", () => more(box), { passive: true });
+    }
+    document.documentElement.dataset.fitted = "";
+  }
+  function more(box) {
+    const left = box.scrollLeft > 1, right = box.scrollLeft + box.clientWidth < box.scrollWidth - 1;
+    const ends = [left && "left", right && "right"].filter(Boolean).join(" ");
+    if (!ends) delete box.dataset.more;
+    else if (box.dataset.more !== ends) box.dataset.more = ends;
+    // the keyboard scrolls what it can reach
+    if (ends && !box.hasAttribute("tabindex")) box.tabIndex = 0;
   }
   let waiting = 0;
   const later = () => { cancelAnimationFrame(waiting); waiting = requestAnimationFrame(fit); };

@@ -187,8 +187,8 @@ def test_mistyped_names_still_fail_the_build(tmp_path):
 
 def test_a_method_without_rows_is_said_not_to_have_been_run():
     table = common.comparison(rows(scores(1, 2), method="bc"), ["s_psi", "bc"])
-    assert table.loc["s_psi", "score"] == "not run" and "±" not in table.loc["bc", "score"]
-    assert table.loc["bc", "seeds × episodes"] == "1 × 2"
+    assert table.loc["s_ψ", "score"] == "not run" and "±" not in table.loc["BC", "score"]
+    assert table.loc["BC", "seeds × episodes"] == "1 × 2"
 
 
 def test_of_several_settings_one_is_shown():
@@ -199,8 +199,8 @@ def test_of_several_settings_one_is_shown():
         *rows(scores(), method="bc", profile="another"),
     ]
     table = common.comparison(some, ["bc", "s_psi"])
-    assert table.loc["bc", "score"] == "7.00 ± 0.00"
-    assert table.loc["bc", "seeds × episodes"] == "3 × 4"
+    assert table.loc["BC", "score"] == "7.00 ± 0.00"
+    assert table.loc["BC", "seeds × episodes"] == "3 × 4"
     figure, ax = plt.subplots()
     common.draw_seed_scores(ax, some, ["bc", "s_psi"])
     assert [patch.get_width() for patch in ax.patches] == [7.0]

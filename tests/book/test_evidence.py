@@ -198,7 +198,7 @@ def test_rows_without_a_record_of_their_run_say_so(built):
 def test_an_executed_notebook_can_be_read_and_taken_along(built):
     text = (built / "evidence/door-human.ci/q.html").read_text(encoding="utf-8")
     for part in (
-        "# Q &lt;b&gt;",
+        "<h1>Q &lt;b&gt;</h1>",
         "print(1 &lt; 2)",
         ">True\n<",
         "(image/png: in the notebook itself)",

@@ -12,6 +12,8 @@ PAGE = """<!doctype html><html><head>
 <div class="math" id="short">\\[ a = b \\]</div>
 <div class="math" id="long">\\[ {long} \\]</div>
 <div class="math" id="tagged">\\[ {long} \\tag{{S1}} \\]</div>
+<p style="margin: 0">so <span class="math" id="inline"
+style="display: inline-flex; max-width: 100%; overflow: hidden">\\( {long} \\)</span></p>
 <details><summary>more</summary><div class="math" id="folded">\\[ {long} \\]</div></details>
 <style>.toggle {{ padding: 0 25px }} .toggle-hidden {{ padding: 0 }}</style>
 <div class="admonition toggle toggle-hidden"><button
@@ -64,6 +66,13 @@ def test_one_in_a_solution_is_fitted_again_when_the_solution_unfolds(page):
     page.wait_for_timeout(100)
     after = page.evaluate(LOOK, "unfolded")
     assert before["cut"] <= 1 and after["cut"] <= 1 and after["size"] < before["size"]
+
+
+def test_a_formula_in_a_line_is_not_cut_either(page):
+    room = "() => document.getElementById('inline').getBoundingClientRect().right"
+    end = "() => document.querySelector('#inline mjx-math').getBoundingClientRect().right"
+    narrow(page)
+    assert page.evaluate(end) <= page.evaluate(room) + 1 <= 390
 
 
 def test_one_that_fits_keeps_its_size_and_a_wide_page_gives_it_back(page):

@@ -361,7 +361,7 @@ def test_the_status_page_is_read_from_the_executed_notebooks(pages):
     assert sphinx(pages) == (0, "")
     page = (pages / "out/index.html").read_text(encoding="utf-8")
     for text in (
-        'href="executed/maze.html">01_maze<',
+        'href="executed/maze.html">01 maze<',
         "profile = &#34;ci&#34;",
         "61 s",
         "70 s",
