@@ -38,7 +38,7 @@ def page(chromium, tmp_path):
         page = context.new_page()
         page.goto(path.as_uri())
         page.wait_for_function(
-            "document.querySelectorAll('mjx-container').length == 5 &&"
+            "document.querySelectorAll('mjx-container').length == 6 &&"
             "!document.querySelector('mjx-container:not([data-size])')"
         )
         yield page
