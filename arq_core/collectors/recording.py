@@ -2,7 +2,8 @@
 collection can be stopped and goes on.
 
 No compression and no time stamps: the same recipe gives the same bytes, and so the same SHA-256, on
-the same simulator.
+the same simulator; where a network acts, on processors that round its products alike. Elsewhere an
+episode soon leaves the other's: the set is another one of the same kind, as its hash says.
 """
 
 from __future__ import annotations
