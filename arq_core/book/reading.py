@@ -35,11 +35,11 @@ TYPESET = Markup(
 @functools.cache
 def _markdown() -> MarkdownIt:
     math = dict(renderer=lambda content, _: str(MATH.format(content)))
-    return MarkdownIt("commonmark").enable("table").use(dollarmath_plugin, **math)
+    return MarkdownIt("commonmark", {"html": False}).enable("table").use(dollarmath_plugin, **math)
 
 
 def words(markdown: str) -> Markup:
-    """Markdown as HTML, with formulas for MathJax."""
+    """Markdown as HTML, with formulas for MathJax; HTML in it is shown and does nothing."""
     return Markup(_markdown().render(markdown))
 
 

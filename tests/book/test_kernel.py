@@ -132,7 +132,12 @@ def test_nobodys_settings_change_what_a_notebook_computes_or_draws(tmp_path, mon
     assert pictures(drawn) == ["image/png"] and texts(asserted) == "on\n"
 
 
-@pytest.mark.parametrize("backend", ["svg", "no_such_backend", ""])
+MORE = pytest.mark.slow(reason="a kernel more for a name that matplotlib knows")
+
+
+@pytest.mark.parametrize(
+    "backend", ["no_such_backend", *(pytest.param(name, marks=MORE) for name in ("svg", ""))]
+)
 def test_the_users_backend_takes_no_figure_away(tmp_path, monkeypatch, backend):
     monkeypatch.setenv("MPLBACKEND", backend)
     (drawn,) = run(tmp_path, DRAW + "for i in range(2):\n    plt.plot([i, 2])\n    plt.show()")

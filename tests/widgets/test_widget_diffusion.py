@@ -2,6 +2,8 @@
 the page alike.
 """
 
+from datetime import datetime
+
 import numpy as np
 import pytest
 import torch
@@ -86,9 +88,10 @@ def test_the_page_computes_the_same_paths_densities_and_scores(chromium):
 def played(chromium):
     """The widget in a page whose clock the test moves."""
     page = chromium.new_page()
-    page.clock.install()
+    page.clock.install(time=datetime(2026, 1, 1))
     page.set_content(f"<!doctype html><html lang='en'><title>t</title>{diffusion().to_html()}")
     page.locator(".arq-widget[data-ready]").wait_for()
+    page.clock.pause_at(datetime(2026, 1, 1, 1))  # now it stands still but for the test
     yield page
     page.close()
 

@@ -185,7 +185,12 @@ def test_widgets_of_one_page_share_no_id(offline_page):
     assert ids and len(set(ids)) == len(ids), sorted({i for i in ids if ids.count(i) > 1})
 
 
-@pytest.mark.parametrize("page", BUILT or [None])
+SAME = pytest.mark.slow(reason="the same widgets are tested above; `make layout` opens every page")
+
+
+@pytest.mark.parametrize(
+    "page", [*BUILT[:1], *(pytest.param(p, marks=SAME) for p in BUILT[1:])] or [None]
+)
 def test_the_pages_of_the_built_book_keep_these_promises(offline_page, axe_source, page):
     if page is None:
         pytest.skip("saw no page with a widget in _build/html; `make book` makes them")

@@ -31,7 +31,9 @@ def slider_of(name):
         next(traits for one, _, traits in browser.WIDGETS if one == name),
     )
     return next(
-        (trait, values[7]) for trait, values in traits if ours.controls[trait].kind == "slider"
+        (trait, values[7 % len(values)])
+        for trait, values in traits
+        if ours.controls[trait].kind == "slider"
     )
 
 
