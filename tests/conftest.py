@@ -13,6 +13,7 @@ import signal
 from contextlib import ExitStack
 from pathlib import Path
 
+import arq_core.config.lean  # noqa: F401  before what imports slowly  # isort: skip
 import browser
 import jaxtyping
 import npm

@@ -104,6 +104,7 @@ def test_play_goes_from_the_recorded_actions_to_the_new_ones(played):
     assert finding.text_content() == "Noise is added." and 5 < int(slider.input_value()) < 15
     for first, told in ((PLACES - 1, "The way back."), (2 * PLACES - 1, at_end)):
         slider.fill(str(first))
+        played.clock.run_for(50)  # until it is drawn
         button.click()
         played.clock.run_for(500)
         assert finding.text_content() == told and int(slider.input_value()) > first
