@@ -59,8 +59,9 @@ SLOW = pytest.mark.slow(
     "of the project by `make book`"
 )
 # of the others, which are made into files by the same tables, pages are made in the slow tests
-FIRST = ("none", "two variants", "own data")
+FIRST = ("none", "own data")
 MORE = (
+    "two variants",
     "no scores",
     "those of the project, and one more",
     "one method at the paper's profile",

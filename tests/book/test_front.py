@@ -6,16 +6,16 @@ import json
 import re
 
 import pytest
+from example_rows import committed
 from sphinx_books import ROOT
 
 from arq_core.config.paths import DATA
 from arq_core.results.headline import headline
-from arq_core.results.rows import read_rows
 from arq_core.results.tables import read_runs
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FIRST = (ROOT / "book/introduction.md").read_text(encoding="utf-8")
-ROWS, RUNS = read_rows(DATA / "results"), read_runs(DATA / "results")
+ROWS, RUNS = list(committed()), read_runs(DATA / "results")
 
 
 def without(task, method):

@@ -5,14 +5,12 @@ import re
 
 import numpy as np
 import pytest
-from example_rows import FAILURE, rows
+from example_rows import FAILURE, committed, rows
 
 from arq_core.book import minute
 from arq_core.book.tables import ARQ, anchor, to_html
 from arq_core.config.labels import GROUPS
-from arq_core.config.paths import DATA
 from arq_core.results import overview, tables
-from arq_core.results.rows import read_rows
 
 NAMES = tables.task_names()
 
@@ -33,7 +31,7 @@ MADE = [
     *job("door-human", "lite", "arq+s_psi", mean=-4.0),
     *job("lift-ph", "ci"),
 ]
-SETS = {"committed": read_rows(DATA / "results"), "made up": MADE, "none": []}
+SETS = {"committed": list(committed()), "made up": MADE, "none": []}
 
 
 @functools.cache

@@ -229,9 +229,9 @@ WIDGETS = [
         walk,
         [
             # each of these is a walk in Python
-            ("epsilon_at", [0, 20, 27, 29, 31, 15]),
+            ("epsilon_at", [0, 27, 29, 31]),
             ("plank", [*range(10)]),
-            ("n", [1, 2, 60, 4, 19, 7]),
+            ("n", [1, 60, 4, 19]),
             ("k", [*range(1, 9), 60]),
         ],
     ),

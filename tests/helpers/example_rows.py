@@ -1,7 +1,10 @@
-"""Rows of a job that never ran, for the tests of what is made from rows."""
+"""Rows of a job that never ran, for the tests of what is made from rows; and the project's own."""
+
+from functools import cache
 
 import numpy as np
 
+from arq_core.config.paths import DATA
 from arq_core.results import rows as results
 from arq_core.results.rows import file_name
 
@@ -31,6 +34,12 @@ FAILURE = dict(
     error="e",
     log="l",
 )
+
+
+@cache
+def committed():
+    """The rows of data/results, read once a process."""
+    return tuple(results.read_rows(DATA / "results"))
 
 
 def rows(scores, **changes):

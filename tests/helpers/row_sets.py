@@ -5,10 +5,10 @@ import json
 import shutil
 
 import numpy as np
-from example_rows import rows
+from example_rows import committed, rows
 from sphinx_books import ROOT
 
-from arq_core.results.rows import file_name, read_rows, write_rows
+from arq_core.results.rows import file_name, write_rows
 
 PLAYED = ("s_psi", "q_beta+s_psi", "arq+pi", "arq+s_psi")
 RNG = np.random.default_rng(0)
@@ -63,7 +63,7 @@ SETS = {
     "scores far beyond the table": rows(scores() * 1e12, method="bc")
     + rows(scores() * 0 - 1e9, method="arq+s_psi"),
     "those of the project, and one more": [
-        *read_rows(ROOT / "data/results"),
+        *committed(),
         *rows(scores(), profile="paper"),
     ],
 }

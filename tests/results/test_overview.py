@@ -5,11 +5,10 @@ import re
 
 import numpy as np
 import pytest
-from example_rows import FAILURE, rows
+from example_rows import FAILURE, committed, rows
 
 from arq_core.config.paths import DATA
 from arq_core.results import overview, tables
-from arq_core.results.rows import read_rows
 from arq_core.results.verdicts import SMOKE_TEST, WORDS
 
 NAMES = tables.task_names()
@@ -81,12 +80,12 @@ def test_the_sentence_counts_what_the_rows_give():
 
 def test_the_sentence_of_the_committed_rows_is_theirs():
     """Their rows alone, without the frame of cells in between: who has any beyond smoke tests."""
-    committed = read_rows(DATA / "results")
-    cells = tables.table_a4(committed, NAMES, runs=tables.read_runs(DATA / "results"))
+    ours = list(committed())
+    cells = tables.table_a4(ours, NAMES, runs=tables.read_runs(DATA / "results"))
     said = overview.sentence(overview.datasets(cells))
     numbers = sum(int(n) for n in re.findall(r"(?<!paper's )\b\d+", said))
     assert numbers == 40
-    ran = {row["task"] for row in committed if row["task"] in NAMES}
+    ran = {row["task"] for row in ours if row["task"] in NAMES}
     assert f"{40 - len(ran)} were not run." in said
 
 
