@@ -131,21 +131,30 @@ def faults(page, path: Path, widths: Sequence[int] = WIDTHS) -> list[str]:
     return found
 
 
+def chosen(pages: Iterable[Path], folder: Path, names: Iterable[str] = ()) -> list[Path]:
+    """Those of the pages under `folder` that have these names, all of them without a name.
+
+    LayoutError for a name that no page has, and where there is no page at all.
+    """
+    found = {p.relative_to(folder).with_suffix("").as_posix(): p for p in pages}
+    wanted = {name.removesuffix(".html") for name in names}
+    if not found or (unknown := sorted(wanted - set(found))):
+        seen = ", ".join(map(repr, unknown)) if found else "none"
+        raise LayoutError(
+            f"{folder}: saw no such page: {seen}; expected a built book and names as "
+            "executed/cloning; run `make book` first."
+        )
+    return [page for name, page in found.items() if not wanted or name in wanted]
+
+
 def built(folder: Path, names: Iterable[str] = ()) -> list[Path]:
-    """The built pages under `folder`, or those of these names; an error where there is none."""
+    """The built pages under `folder`, or those of these names, as `chosen`."""
     found = [
         path
         for path in files_in(folder, "*.html", deep=True)
         if not NOT_PAGES & set(path.relative_to(folder).parts)
     ]
-    if wanted := {name.removesuffix(".html") for name in names}:
-        found = [p for p in found if p.relative_to(folder).with_suffix("").as_posix() in wanted]
-    if not found:
-        raise LayoutError(
-            f"{folder}: saw no such page, expected a built book and names as executed/cloning; "
-            "run `make book` first."
-        )
-    return found
+    return chosen(found, folder, names)
 
 
 def one_of_each_kind(pages: Iterable[Path]) -> list[Path]:

@@ -94,12 +94,7 @@ def contents(titles: Sequence[str], sizes: Iterable[int]) -> str:
 def make(root: Path, out: Path | None = None, names: Sequence[str] = ()) -> Path:
     """All of `arq pdf`: the file, of all pages or of those with these names."""
     folder, out = root / "_build/html", out or root / FILE
-    wanted = {name.removesuffix(".html") for name in names}
-    chosen = [
-        path
-        for path in pages(root)
-        if not wanted or path.relative_to(folder).with_suffix("").as_posix() in wanted
-    ]
+    chosen = layout.chosen(pages(root), folder, names)
     program = next(filter(shutil.which, TOGETHER), None)
     if program is None:
         raise layout.LayoutError(

@@ -29,6 +29,20 @@ def test_pages_come_in_the_order_of_the_book(root):
         pdf.pages(root)
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda root, names: pdf.make(root, root / "out/book.pdf", names),
+        lambda root, names: layout.built(root / "_build/html", names),
+    ],
+)
+@pytest.mark.parametrize("names", [["secnd"], ["first", "secnd.html"]])
+def test_a_name_that_no_page_has_is_named_though_others_are_right(root, ask, names):
+    with pytest.raises(layout.LayoutError, match="saw no such page: 'secnd';"):
+        ask(root, names)
+    assert not (root / "out").exists()
+
+
 def test_the_first_sheet_says_where_a_page_begins():
     sheet = pdf.contents(["A & B", "C"], [3, 1])
     assert "A &amp; B</td><td>2<" in sheet and "C</td><td>5<" in sheet
