@@ -24,7 +24,8 @@ from arq_core.config import settings
 from arq_core.engine import machine
 from arq_core.engine.store import NoStore
 from arq_core.engine.streams import Streams
-from arq_core.engine.train import Averaging, train
+from arq_core.engine.train import train
+from arq_core.engine.updates import Averaging, Update
 
 SERVED = (
     "score_step",
@@ -225,15 +226,12 @@ def iql_step(
             "iql",
             {},
             dict(nets=nets, target=target),
-            loss,
-            trained="nets",
-            lr=lr,
+            [Update("nets", loss, lr, after=[Averaging(target, nets["q"], polyak)])],
             steps=chunk,
             rng=rng,
             store=NoStore(),
-            after_step=Averaging(target, nets["q"], polyak),
             arithmetic=precision,
-        )
+        )["nets"]
         return {"count": chunk, "loss": curve[:, -1:]}
 
     return step

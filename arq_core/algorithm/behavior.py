@@ -18,7 +18,8 @@ from arq_core.config.hyper import Budget, Hyper
 from arq_core.engine.machine import BACK_AND_FORTH, activations, compiled_with_gathering, passes
 from arq_core.engine.store import Store
 from arq_core.engine.streams import Streams
-from arq_core.engine.train import SCHEDULES, Averaging, train, warmed_up
+from arq_core.engine.train import train
+from arq_core.engine.updates import SCHEDULES, Averaging, Update, warmed_up
 
 BLOCKS = 3                # residual blocks of the score network, appendix A.2
 T_MIN_TRAIN = 1e-5        # diffusion times of training are uniform on [1e-5, 1]; released code
@@ -224,8 +225,8 @@ def match_scores(pairs: Pairs, key: dict, hyper: Hyper, budget: Budget, rng: Str
             kept[taken].load_state_dict(average.state_dict())
 
     modules = dict(net=net, average=average) | {f"at_{k}": v for k, v in kept.items()}
-    curve = train("behavior", key, modules, loss, trained="net", lr=hyper.score_lr,
-                  steps=budget.score_steps, rng=members, store=store, before_step=before,
-                  after_step=Averaging(average, net, decay), arithmetic=budget.precision,
-                  schedule=SCHEDULES[hyper.score_schedule])
+    update = Update("net", loss, hyper.score_lr, SCHEDULES[hyper.score_schedule],
+                    after=[Averaging(average, net, decay)])
+    curve = train("behavior", key, modules, [update], steps=budget.score_steps, rng=members,
+                  store=store, before_step=before, arithmetic=budget.precision)["net"]
     return average, kept, curve

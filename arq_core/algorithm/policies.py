@@ -25,7 +25,7 @@ from arq_core.config.hyper import Budget, Hyper
 from arq_core.engine.machine import BACK_AND_FORTH, activations, compiled_with_gathering, nth
 from arq_core.engine.store import Store
 from arq_core.engine.streams import Streams
-from arq_core.engine.train import train
+from arq_core.engine.train import Update, train
 
 WEIGHT_CLIP = 100.0             # e^(alpha·A) is clipped here; released code
 LOG_STD_RANGE = (-5.0, 2.0)     # of the Gaussian policy; released code
@@ -226,6 +226,6 @@ def fit_awr(data: Transitions, advantages: Float[Tensor, "E M"], alpha: float, h
     key = dict(key, data=data.fingerprint(), seeds=rng.seeds, alpha=alpha, head=hyper.head,
                lr=hyper.policy_lr, batch=hyper.batch, steps=budget.policy_steps,
                precision=budget.precision)
-    curve = train(name, key, dict(head=head), loss, trained="head", lr=hyper.policy_lr,
-                  steps=budget.policy_steps, rng=batches, store=store, arithmetic=budget.precision)
+    curve = train(name, key, dict(head=head), [Update("head", loss, hyper.policy_lr)], rng=batches,
+                  steps=budget.policy_steps, store=store, arithmetic=budget.precision)["head"]
     return ExplicitPolicy(head.requires_grad_(False), curve)

@@ -1,5 +1,4 @@
-"""Update theta with the gradient of L_policy-eval (Eq. 5), and Q_beta, the value of the behaviour
-policy (the ablation)."""
+"""Update theta with the gradient of Eq. 5; and Q_beta, the behaviour policy's value (ablation)."""
 from __future__ import annotations
 
 import copy
@@ -25,7 +24,8 @@ from arq_core.config.hyper import Budget, Hyper
 from arq_core.engine import machine
 from arq_core.engine.store import Store, fingerprint
 from arq_core.engine.streams import Streams
-from arq_core.engine.train import Averaging, Kept, precision, train
+from arq_core.engine.train import Kept, precision, train
+from arq_core.engine.updates import Averaging, Update
 
 CRITICS = 2               # critics per seed for ARQ (appendix A.2); Q_beta has one
 # (state, action, critic) rows at once: what stays in two cores' cache, or fits in memory
@@ -218,10 +218,9 @@ def fit_critics(name: str, copies: int, rows: Int[Tensor, " R"], data: Transitio
     key = dict(key, kept=list(seen)) if seen else key
     modules = dict(q=net, target=q_target.net) | ({} if v is None else dict(v=Kept(v)))
     modules |= {f"at_{k}": x for k, x in seen.items()}
-    curve = train(name, key, modules, loss, trained="q", lr=key["lr"], steps=key["steps"],
-                  rng=batches, store=store, before_step=before_step,
-                  after_step=Averaging(q_target.net, net, hyper.polyak),
-                  arithmetic=budget.critic_precision)
+    update = Update("q", loss, key["lr"], after=[Averaging(q_target.net, net, hyper.polyak)])
+    curve = train(name, key, modules, [update], steps=key["steps"], rng=batches, store=store,
+                  before_step=before_step, arithmetic=budget.critic_precision)["q"]
     if kept is not None:
         kept.update({k: QEnsemble(x, copies) for k, x in seen.items()})
     return QEnsemble(q_target.net, copies, curve)

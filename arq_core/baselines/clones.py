@@ -25,7 +25,8 @@ from torch.nn import functional as F
 from arq_core.algorithm.nets import Linear, Normalizer
 from arq_core.engine.store import Store, fingerprint
 from arq_core.engine.streams import Streams
-from arq_core.engine.train import Averaging, cosine, train
+from arq_core.engine.train import train
+from arq_core.engine.updates import Averaging, Update, cosine
 
 # added to softplus for a standard deviation; the mixture policies of Mandlekar et al. 2021
 # (robomimic)
@@ -353,16 +354,12 @@ def fit(
         family,
         key,
         dict(net=net, average=average),
-        loss,
-        trained="net",
-        lr=recipe.lr,
+        [Update("net", loss, recipe.lr, cosine, after=[Averaging(average, net, recipe.ema)])],
         steps=recipe.steps,
         rng=members,
         store=store,
         before_step=lambda taken: net.at(taken / recipe.steps),
-        after_step=Averaging(average, net, recipe.ema),
-        schedule=cosine,
-    )
+    )["net"]
     return Clone(
         average, of_state, Normalizer(of_action.mean[:, None], of_action.scale[:, None]), curve
     )

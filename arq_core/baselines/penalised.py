@@ -35,7 +35,8 @@ from arq_core.baselines import proxies
 from arq_core.config.hyper import Budget, Hyper
 from arq_core.engine.store import Store
 from arq_core.engine.streams import Streams
-from arq_core.engine.train import Averaging, train
+from arq_core.engine.train import train
+from arq_core.engine.updates import Averaging, Update
 from arq_core.theory import penalties
 
 CRITICS = 2  # appendix A.2, as ARQ
@@ -187,15 +188,12 @@ def fit_actor_critic(
         "dqp",
         key,
         dict(net=net, target=target),
-        loss,
-        trained="net",
-        lr=hyper.q_lr,
+        [Update("net", loss, hyper.q_lr, after=[Averaging(target, net.critic, hyper.polyak)])],
         steps=budget.q_steps,
         rng=batches,
         store=store,
-        after_step=Averaging(target, net.critic, hyper.polyak),
         arithmetic=budget.precision,
-    )
+    )["net"]
     return ExplicitPolicy(net.actor.requires_grad_(False), curve)
 
 

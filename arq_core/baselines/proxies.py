@@ -11,7 +11,7 @@ small (64 swish units); the published ones are wider.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -25,7 +25,8 @@ from arq_core.baselines.clones import ConditionalVAE, Layers, Mixture, normal_lo
 from arq_core.config.hyper import Budget, Hyper
 from arq_core.engine.store import Store
 from arq_core.engine.streams import Streams
-from arq_core.engine.train import Averaging, cosine, train
+from arq_core.engine.train import train
+from arq_core.engine.updates import Averaging, Update, cosine
 from arq_core.theory.penalties import ensemble_spread
 
 Proxy = Callable[[Tensor, Tensor], Tensor]  # (states [E B S], actions [E B n A]) -> [E B n]
@@ -59,11 +60,13 @@ def _fit(
     members: Streams,
     store: Store,
     others: dict[str, nn.Module] | None = None,
-    **steps: Callable,
+    after: Sequence[Averaging] = (),
+    before_step: Callable[[int], None] = lambda taken: None,
 ) -> nn.Module:
     """Train `net` on `loss(rows [E B]) -> [E]` of transitions drawn with replacement; returns it
     with its weights held.
     """
+    drawn = lambda: loss(members.randint(len(data.actions), hyper.batch))
     key = dict(
         data=data.fingerprint(),
         seeds=seeds,
@@ -78,15 +81,12 @@ def _fit(
         name,
         key,
         dict(net=net, **(others or {})),
-        lambda: loss(members.randint(len(data.actions), hyper.batch)),
-        trained="net",
-        lr=hyper.policy_lr,
+        [Update("net", drawn, hyper.policy_lr, cosine, after=after)],
         steps=budget.policy_steps,
         rng=members,
         store=store,
+        before_step=before_step,
         arithmetic=budget.precision,
-        schedule=cosine,
-        **steps,
     )
     return net.requires_grad_(False)
 
@@ -283,7 +283,7 @@ def fit_pseudometric(
         members,
         store,
         dict(target=target),
-        after_step=Averaging(target, net, hyper.polyak),
+        after=[Averaging(target, net, hyper.polyak)],
     )
     m = bank.randint(len(a), BANK)
     # [E BANK D]

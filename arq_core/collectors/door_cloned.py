@@ -29,7 +29,8 @@ from arq_core.datasets.readers.demos import Demo
 from arq_core.engine.filestore import FileStore
 from arq_core.engine.store import fingerprint
 from arq_core.engine.streams import Streams, derive_seed
-from arq_core.engine.train import cosine, train
+from arq_core.engine.train import train
+from arq_core.engine.updates import Update, cosine
 from arq_core.envs.adroit import DoorEnvs, simulator_versions
 from arq_core.envs.door import ACTION_DIM, HORIZON, STATE_DIM, make_door
 
@@ -113,13 +114,10 @@ def clone(demos: list[Demo]) -> Clone:
             "door-clone",
             key,
             dict(policy=policy),
-            loss,
-            trained="policy",
-            lr=RATE,
+            [Update("policy", loss, RATE, cosine)],
             steps=STEPS,
             rng=rng,
             store=FileStore(cache_folder() / "collected" / "policies"),
-            schedule=cosine,
         )
     return policy
 

@@ -15,7 +15,8 @@ from arq_core.densities.quality import Grid, kl_divergence, of_samples, on_grid,
 from arq_core.densities.segments import FIGURE_A1, SegmentDensity, samples
 from arq_core.engine.filestore import FileStore
 from arq_core.engine.store import NoStore, fingerprint
-from arq_core.engine.train import cosine, train
+from arq_core.engine.train import train
+from arq_core.engine.updates import Update, cosine
 
 GRID, EVERY = Grid.of(), list(FIGURE_A1.values())
 
@@ -211,13 +212,10 @@ def test_a_schedule_is_the_share_of_the_learning_rate_that_a_step_uses():
         "line",
         {},
         dict(line=line),
-        lambda: line.weight.sum(1),
-        trained="line",
-        lr=0.01,
+        [Update("line", lambda: line.weight.sum((1,)), 0.01, cosine)],
         steps=300,
         rng=streams(0),
         store=NoStore(),
-        schedule=cosine,
     )
     walked = 0.01 * sum(cosine(taken, 300) for taken in range(300))
     assert (start - line.weight).item() == pytest.approx(walked, rel=1e-4)

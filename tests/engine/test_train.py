@@ -18,9 +18,10 @@ from torch import nn
 from arq_core.algorithm.behavior import fit_behavior
 from arq_core.algorithm.qlearning import fit_q_beta
 from arq_core.engine import train as train_module
+from arq_core.engine import updates as updates_module
 from arq_core.engine.filestore import FileStore
 from arq_core.engine.store import NoStore
-from arq_core.engine.train import ema_, warmed_up
+from arq_core.engine.updates import Update, ema_, warmed_up
 
 
 def test_ema_keeps_the_average_and_moves_it_towards_the_model():
@@ -205,7 +206,9 @@ def test_a_checkpoint_that_is_slow_to_write_is_written_less_often(monkeypatch, w
                 kept.append(int(tensors["step"]))
 
     monkeypatch.setattr(train_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    monkeypatch.setattr(train_module, "adam", lambda *a, **k: setattr(clock, "now", clock.now + 1))
+    monkeypatch.setattr(
+        updates_module, "adam", lambda *a, **k: setattr(clock, "now", clock.now + 1)
+    )
     fit_q_beta(data, h, b, streams(), Slow())
     assert kept == checkpoints
     if write == 100.0:
@@ -242,9 +245,7 @@ def test_gradients_that_lie_otherwise_in_memory_than_their_weights_are_read_righ
         "folded",
         {},
         dict(net=ours),
-        lambda: (ours(x) - goal).square().mean((1, 2)),
-        trained="net",
-        lr=0.1,
+        [Update("net", lambda: (ours(x) - goal).square().mean((1, 2)), 0.1)],
         steps=3,
         rng=streams(0),
         store=NoStore(),
