@@ -47,6 +47,41 @@ class Hyper:
     reward: str  # reward transform of the group (datasets.rewards)
     # direct Q-penalisation: temperature tau, and alpha of each row of Table 1 (baselines.penalised)
     dqp: Mapping[str, float]
+    # settings of the neighbours, each by the name of its field (NEIGHBOURS): their authors', and
+    # what they make of the recorded rewards. A mapping a method, so that a change for one makes no
+    # step of another be done again
+    iql: Mapping[str, float | str]
+    td3_bc: Mapping[str, float | str]
+    awac: Mapping[str, float | str]
+    one_step: Mapping[str, float | str]
+    bcq: Mapping[str, float | str]
+    bc_mse: Mapping[str, float | str]
+    bc_gmm: Mapping[str, float | str]
+    cql: Mapping[str, float | str]
+    dt: Mapping[str, float | str]
+    ibc: Mapping[str, float | str]
+    ibc_small: Mapping[str, float | str]
+    idql: Mapping[str, float | str]
+    rebrac: Mapping[str, float | str]
+
+
+# The other columns of Table A.4, and two of today: method -> its field of Hyper; of Budget, with
+# `_steps` behind it
+NEIGHBOURS = {
+    "bc-mse": "bc_mse",
+    "bc-gmm": "bc_gmm",
+    "ibc": "ibc",
+    "ibc-small": "ibc_small",
+    "one_step": "one_step",
+    "dt": "dt",
+    "awac": "awac",
+    "td3+bc": "td3_bc",
+    "bcq": "bcq",
+    "cql": "cql",
+    "iql": "iql",
+    "idql": "idql",
+    "rebrac": "rebrac",
+}
 
 
 # What a recipe of data/recipes.toml may replace: how something is optimised and how finely it is
@@ -73,6 +108,20 @@ class Budget:
     q_steps: int  # of Q (ARQ)
     q_beta_steps: int  # of Q_beta
     policy_steps: int  # of pi_phi
+    # of each neighbour (NEIGHBOURS); of one that trains several things in turn, of the last
+    iql_steps: int
+    td3_bc_steps: int
+    awac_steps: int
+    one_step_steps: int
+    bcq_steps: int
+    bc_mse_steps: int
+    bc_gmm_steps: int
+    cql_steps: int
+    dt_steps: int
+    ibc_steps: int
+    ibc_small_steps: int
+    idql_steps: int
+    rebrac_steps: int
     # distinct diffusion times in a batch of score matching (the paper: one per row)
     times_per_batch: int
     sampler: str  # samplers.SAMPLERS

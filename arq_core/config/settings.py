@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from arq_core.config.files import read_toml
-from arq_core.config.hyper import RECIPE, Budget, Hyper
+from arq_core.config.hyper import NEIGHBOURS, RECIPE, Budget, Hyper
 from arq_core.config.paths import DATA
 
 # raise it when a constant or formula of a training step changes: finished steps are then computed
@@ -68,8 +68,18 @@ def groups() -> list[str]:
 
 
 def paper_steps(group: str) -> dict[str, int]:
-    """The paper's training steps of a task group, by the kind of step; {} for an unknown group."""
-    return _table("hyperparameters.toml").get(group, {}).get("steps", {})
+    """The paper's training steps of a task group by the kind of step, and those that the
+    neighbours' authors take; {} for an unknown group."""
+    groups = _table("hyperparameters.toml")
+    if group not in groups:
+        return {}
+    theirs = {name: _neighbour(name, group)["steps"] for name in NEIGHBOURS.values()}
+    return theirs | groups[group].get("steps", {})
+
+
+def _neighbour(name: str, group: str) -> dict:
+    """What neighbours.toml says of a method and a task group."""
+    return _values_of(pick("neighbours.toml: method", name, _table("neighbours.toml")), group)
 
 
 def hyper(group: str, profile: str = "") -> Hyper:
@@ -79,6 +89,10 @@ def hyper(group: str, profile: str = "") -> Hyper:
     groups = _table("hyperparameters.toml")
     default = groups.pop("default")
     chosen = {k: v for k, v in pick("group", group, groups).items() if k != "steps"}
+    chosen |= {
+        name: {k: v for k, v in _neighbour(name, group).items() if k != "steps"}
+        for name in NEIGHBOURS.values()
+    }
     own = _build(Hyper, default | chosen, f"hyperparameters.toml [{group}]")
     if not (name := recipe(profile, group) if profile else ""):
         return own
@@ -129,8 +143,11 @@ def budget(profile: str, group: str) -> Budget:
     """
     found = _profile(profile, group)
     merged = {k: v for k, v in found.items() if k not in (SMOKE_TEST, RECIPE_OF)}
-    steps = pick("group", group, _table("hyperparameters.toml"))["steps"]
-    for name, paper in steps.items():
+    pick("group", group, _table("hyperparameters.toml"))
+    neighbours = merged.pop("neighbour_steps", None)
+    if neighbours is not None:
+        merged = {f"{name}_steps": neighbours for name in NEIGHBOURS.values()} | merged
+    for name, paper in paper_steps(group).items():
         if merged[f"{name}_steps"] == "paper":
             merged[f"{name}_steps"] = paper
     return _build(Budget, merged, f"profiles.toml [{profile}]")

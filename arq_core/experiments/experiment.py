@@ -35,7 +35,7 @@ from arq_core.envs.own import label
 from arq_core.envs.vector import EnvError, VectorEnv
 from arq_core.experiments.critics import warn_of_short_walks
 from arq_core.experiments.episodes import check_dimensions, check_layout, evaluate
-from arq_core.experiments.methods import METHODS, Trained
+from arq_core.experiments.methods import METHODS, Trained, reward_of
 from arq_core.experiments.own_task import OwnTask, Simulator, own_task, suited
 from arq_core.results import provenance, records
 from arq_core.results import rows as results
@@ -54,6 +54,7 @@ class Experiment:
     profile: str
     rng: Streams
     changes: dict
+    recorded: Dataset  # all of it, with the rewards as recorded
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -63,6 +64,14 @@ class Experiment:
     def data(self) -> Transitions:
         """The transitions, on the device."""
         return self.dataset.transitions.to(self.rng.device)
+
+    def data_of(self, method: str) -> Transitions:
+        """The same transitions with the rewards that a method learns from: a neighbour makes its
+        own of the recorded ones."""
+        reward = reward_of(method, self.hyper)
+        if reward == self.hyper.reward:
+            return self.data
+        return learned_from(self.recorded, reward, self.budget).transitions.to(self.rng.device)
 
     @property
     def device(self) -> str:
@@ -131,12 +140,17 @@ def prepare(
         precision=fast_precision(budget.precision, device),
         critic_precision=fast_precision(budget.critic_precision, device),
     )
-    dataset = thin(
-        replace(dataset, transitions=REWARDS[hyper.reward](dataset.transitions)), budget.transitions
-    )
+    used = learned_from(dataset, hyper.reward, budget)
     return Experiment(
-        chosen, dataset, hyper, budget, profile, Streams(seeds, device), changes or {}
+        chosen, used, hyper, budget, profile, Streams(seeds, device), changes or {}, dataset
     )
+
+
+def learned_from(recorded: Dataset, reward: str, budget: Budget) -> Dataset:
+    """The data with a transform of REWARDS, and as much of them as the budget has."""
+    transform = settings.pick("reward", reward, REWARDS)
+    changed = replace(recorded, transitions=transform(recorded.transitions))
+    return thin(changed, budget.transitions)
 
 
 def _seeds(seeds: Sequence[int] | int | None, budget: Budget) -> list[int]:
@@ -218,9 +232,8 @@ def train(experiment: Experiment, method: str) -> Trained:
     """
     fit = settings.pick("method", method, METHODS)
     warn_of_short_walks(experiment.data, experiment.hyper, experiment.budget, method)
-    return fit(
-        experiment.data, experiment.hyper, experiment.budget, experiment.rng, experiment.store()
-    )
+    e = experiment
+    return fit(e.data_of(method), e.hyper, e.budget, e.rng, e.store())
 
 
 def measure(experiment: Experiment, method: str) -> list[dict]:
@@ -237,7 +250,7 @@ def measure(experiment: Experiment, method: str) -> list[dict]:
             "whose simulator to use; without one a policy can be trained but not "
             "scored."
         )
-    data = e.data
+    data = e.data_of(method)
     envs = e.task.environments(len(e.rng) * e.budget.episodes)
     check_dimensions(envs, data.states.shape[1], data.actions.shape[1])
     check_layout(envs, e.dataset.layout)
@@ -277,7 +290,7 @@ def _episodes(
         hyper=vars(e.hyper),
         budget=vars(e.budget),
         seeds=list(e.seeds),
-        data=e.data.fingerprint(),
+        data=e.data_of(method).fingerprint(),
         versions=provenance.versions(),
     )
     if isinstance(e.task, OwnTask):

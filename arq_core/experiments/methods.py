@@ -17,10 +17,12 @@ from arq_core.algorithm.policies import ImplicitPolicy, fit_awr
 from arq_core.algorithm.qlearning import CRITICS, fit_q, fit_q_beta
 from arq_core.algorithm.support import in_support_share, sample_support
 from arq_core.algorithm.types import Policy, Transitions
+from arq_core.baselines.iql import fit_iql
+from arq_core.baselines.neighbours import Settings
 from arq_core.baselines.penalised import ROWS, fit_row
 from arq_core.baselines.returns import warm_start
 from arq_core.baselines.uniform import UniformBehavior
-from arq_core.config.hyper import Budget, Hyper
+from arq_core.config.hyper import NEIGHBOURS, Budget, Hyper
 from arq_core.engine.store import Store, fingerprint
 from arq_core.engine.streams import Streams
 
@@ -131,6 +133,26 @@ def dqp(
     return Trained(fit_row(row, data, hyper, budget, rng, store))
 
 
+# the other columns of Table A.4, and two of today: name -> training of a policy
+FITS: dict[str, Callable[[Transitions, Hyper, Budget, Streams, Store], Policy]] = {"iql": fit_iql}
+
+
+def neighbour(
+    name: str, data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store
+) -> Trained:
+    """A neighbour of ARQ, with its authors' settings; `data` have its own rewards (`reward_of`)."""
+    return Trained(FITS[name](data, hyper, budget, rng, store))
+
+
+def reward_of(method: str, hyper: Hyper) -> str:
+    """What a method makes of the recorded rewards (datasets.rewards.REWARDS): the paper's, or a
+    neighbour's own."""
+    if method not in FITS:
+        return hyper.reward
+    own = Settings(method, getattr(hyper, NEIGHBOURS[method]), ["reward"])
+    return str(own.given["reward"])
+
+
 METHODS: dict[str, Callable[[Transitions, Hyper, Budget, Streams, Store], Trained]] = {
     "random": random,
     "bc": bc,
@@ -140,5 +162,6 @@ METHODS: dict[str, Callable[[Transitions, Hyper, Budget, Streams, Store], Traine
     "arq+pi": arq_pi,
     "arq+s_psi": arq_s_psi,
     "arq+s_psi unfiltered": arq_s_psi_unfiltered,
+    **{name: partial(neighbour, name) for name in FITS},
     **{f"dqp {row}": partial(dqp, row) for row in ROWS},
 }

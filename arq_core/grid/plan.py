@@ -21,6 +21,7 @@ from pathlib import Path
 from arq_core.book import notebook as runner
 from arq_core.config import settings
 from arq_core.config.files import sha256_of
+from arq_core.config.hyper import NEIGHBOURS
 from arq_core.config.tasks import Task, task, tasks
 from arq_core.results import records
 from arq_core.results import rows as results
@@ -104,6 +105,16 @@ def _scored(*after: str, hyper: tuple[str, ...] = ()) -> Step:
 UNFILTERED = tuple(field for field in ARQ if field != "log_epsilon")
 Q_STEPS = ("q_steps", "target_every", "critic_precision")
 ROWS = ("none", "brac-kl", "brac-mmd", "td3+bc", "anti-exploration", "ploff", "mopo")
+TRAINED_NEIGHBOURS = ("iql",)
+
+
+def _neighbour(name: str) -> Method:
+    """A column of others, trained on the data alone; its settings say what it makes of rewards."""
+    field = NEIGHBOURS[name]
+    own = ("seeds", "first_seed", f"{field}_steps", "precision")
+    return Method(_scored("policy"), Step(("dataset",), (field, "gamma"), own))
+
+
 METHODS = {
     "random": Method(Step(("dataset",), (), (*SEEDS, *EPISODES))),
     "bc": Method(_scored("policy"), Step(("dataset",), HEAD, HEAD_STEPS)),
@@ -122,6 +133,7 @@ METHODS = {
         Step(("support",), UNFILTERED, Q_STEPS),
         draws="n",
     ),
+    **{name: _neighbour(name) for name in TRAINED_NEIGHBOURS},
     **{f"dqp {row}": Method(_scored("policy"), PENALISED) for row in ROWS},
 }
 SLUGS = {method.replace(" ", "-"): method for method in METHODS}

@@ -73,7 +73,7 @@ def q_beta(e: Experiment, method: str, store: Store) -> Any:
 
 def policy(e: Experiment, method: str, store: Store) -> Any:
     """All that the method trains."""
-    return METHODS[method](e.data, e.hyper, e.budget, e.rng, store)
+    return METHODS[method](e.data_of(method), e.hyper, e.budget, e.rng, store)
 
 
 STEPS: dict[str, Callable[[Experiment, str, Store], Any]] = dict(
@@ -126,7 +126,7 @@ def receipt(
         variant=e.hyper.variant,
         method=method,
         seeds=list(e.seeds),
-        data=e.data.fingerprint(),
+        data=e.data_of(method).fingerprint(),
         dataset_sha256=e.dataset.sha256,
         files=files,
         energy_j=joules,

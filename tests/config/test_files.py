@@ -159,7 +159,7 @@ def test_tables_are_read_with_a_byte_order_mark_and_lines_of_windows(tmp_path, n
 
 def test_settings_are_the_same_from_files_saved_elsewhere(tmp_path, monkeypatch):
     before = settings.budget("ci", "adroit"), settings.hyper("maze"), settings.groups()
-    for name in ("profiles.toml", "hyperparameters.toml"):
+    for name in ("profiles.toml", "hyperparameters.toml", "neighbours.toml"):
         saved_elsewhere(DATA / name, tmp_path / name)
     monkeypatch.setattr(settings, "DATA", tmp_path)
     assert (settings.budget("ci", "adroit"), settings.hyper("maze"), settings.groups()) == before

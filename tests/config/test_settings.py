@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pytest
 
 from arq_core.config import paths, settings
-from arq_core.config.hyper import RECIPE
+from arq_core.config.hyper import NEIGHBOURS, RECIPE
 from arq_core.config.settings import UnknownName
 
 COLUMNS = ["locomotion", "kitchen", "adroit", "antmaze", "robomimic-mg", "robomimic-ph-mh"]
@@ -33,7 +33,7 @@ def test_hyperparameters_are_those_of_tables_a1_to_a3():
 
 def scratch(tmp_path, monkeypatch, **more):
     """Settings that are read from copies of their files, with something written behind them."""
-    for file in ("profiles.toml", "hyperparameters.toml", "recipes.toml"):
+    for file in ("profiles.toml", "hyperparameters.toml", "recipes.toml", "neighbours.toml"):
         text = (paths.DATA / file).read_text(encoding="utf-8")
         added = more.get(file.removesuffix(".toml"), "")
         (tmp_path / file).write_text(text + added, encoding="utf-8")
@@ -71,7 +71,8 @@ def test_every_profile_gives_every_group_a_whole_budget(profile, group):
 @pytest.mark.parametrize("group", [*COLUMNS, "maze", "bridge", "figure-a1", "figure-a1-paper"])
 def test_full_is_the_papers_training_with_the_solvers_of_lite(group):
     full, lite, paper = (asdict(settings.budget(p, group)) for p in ("full", "lite", "paper"))
-    papers = ("score_steps", "q_steps", "q_beta_steps", "policy_steps", "target_every")
+    neighbours = [f"{name}_steps" for name in NEIGHBOURS.values()]
+    papers = ["score_steps", "q_steps", "q_beta_steps", "policy_steps", "target_every", *neighbours]
     expected = lite | {name: paper[name] for name in papers} | dict(first_seed=10)
     assert full == expected and not settings.smoke_test("full", group)
 

@@ -1,0 +1,110 @@
+"""What the neighbours share: their settings, and the batch that all parts of a step see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from arq_core.algorithm.types import Actions, DataError, States, Transitions
+from arq_core.engine.streams import Streams
+
+EDGE = 1e-5  # IQL's and jaxrl's: recorded actions are kept so far inside the box
+
+
+class Settings:
+    """A neighbour's settings (data/neighbours.toml); one that is not given, or no number where one
+    is wanted, is named."""
+
+    def __init__(self, method: str, given: Mapping[str, float | str], needed: Iterable[str]):
+        self.method, self.given = method, given
+        if missing := sorted(set(needed) - given.keys()):
+            raise DataError(
+                f"{method}: saw no {', '.join(missing)} among its settings "
+                f"({', '.join(given) or 'none'}), expected "
+                f"{'them' if len(missing) > 1 else 'it'}; add to the section of {method} in "
+                "data/neighbours.toml, for this group or for all, or to `changes`."
+            )
+
+    def __getitem__(self, name: str) -> float:
+        """A number."""
+        value = self.given[name]
+        if isinstance(value, str):
+            raise DataError(
+                f"{self.method}.{name}: saw {value!r}, expected a number; change it in "
+                "data/neighbours.toml."
+            )
+        return value
+
+    def count(self, name: str) -> int:
+        """A number of something, 1 or more."""
+        value = self[name]
+        if value != int(value) or value < 1:
+            raise DataError(
+                f"{self.method}.{name}: saw {value}, expected an integer of 1 or more; change it "
+                "in data/neighbours.toml."
+            )
+        return int(value)
+
+    def one_of(self, name: str, known: Iterable[str]) -> str:
+        """A name out of some."""
+        value = self.given[name]
+        if value not in (known := list(known)):
+            raise DataError(
+                f"{self.method}.{name}: saw {value!r}, expected one of "
+                f"{', '.join(map(repr, known))}; change it in data/neighbours.toml."
+            )
+        return str(value)
+
+
+class Batch:
+    """Transitions that are drawn once a step, with replacement, and seen by all of its updates.
+
+    `rows` are those that may be drawn (None: all); `actions` are clipped to 1 - EDGE.
+    """
+
+    m: Int[Tensor, "E B"]
+    states: States
+    actions: Actions
+    rewards: Float[Tensor, "E B"]
+    going_on: Float[Tensor, "E B"]  # 0 behind a terminal, else 1
+    next_states: States
+
+    def __init__(
+        self, data: Transitions, size: int, rng: Streams, rows: Int[Tensor, " R"] | None = None
+    ):
+        self.data, self.size, self.rng, self.rows = data, size, rng, rows
+
+    def draw(self) -> None:
+        """The next batch."""
+        data, rows = self.data, self.rows
+        m = self.rng.randint(len(data.actions) if rows is None else len(rows), self.size)
+        self.m = m if rows is None else rows[m]
+        self.states = data.states[data.state[self.m]]
+        self.actions = data.actions[self.m].clamp(-1 + EDGE, 1 - EDGE)
+        self.rewards = data.rewards[self.m]
+        self.going_on = (~data.terminals[self.m]).float()
+        self.next_states = data.states[data.next_state[self.m]]
+
+
+@torch.no_grad()
+def bellman(batch: Batch, gamma: float, after: Float[Tensor, "E B"]) -> Float[Tensor, "E B"]:
+    """r + gamma (1 - d) v(s'), where `after` is v(s')."""
+    return batch.rewards + gamma * batch.going_on * after
+
+
+def training_key(
+    method: str,
+    settings: Mapping[str, float | str],
+    data: Transitions,
+    rng: Streams,
+    steps: int,
+    gamma: float,
+    precision: str,
+    **more: object,
+) -> dict:
+    """What a training of a neighbour depends on: its finished steps are kept under it."""
+    key = dict(method=method, settings=dict(settings), data=data.fingerprint(), seeds=rng.seeds)
+    return key | dict(steps=steps, gamma=gamma, precision=precision) | more
