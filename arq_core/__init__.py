@@ -54,6 +54,7 @@ _HOMES = {
     "engine.filestore": ("FileStore",),
     "engine.streams": ("Streams",),
     "experiments.experiment": ("measure", "prepare", "train"),
+    "experiments.kept": ("KeptPolicy", "load", "policy"),
     "experiments.methods": ("METHODS",),
     "results.rows": ("summary",),
 }

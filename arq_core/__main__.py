@@ -64,6 +64,50 @@ def row(**asked):
     pages.run_row(root, **asked)
 
 
+@arq.command(epilog="Example: arq keep door-human --profile fast --method arq+pi --out door.arq")
+@click.argument("task")
+@click.option("--out", type=Path, required=True, help="The file, *.arq.")
+@profile("lite")
+@click.option("--method", default="arq+s_psi", help="Whose policy.")
+@click.option("--seed", type=int, help="Of which seed; without it, the profile's first.")
+@text("--group", "For data of yours: whose hyperparameters they take.")
+@text("--bounds", "For data of yours: the box of their actions, as for arq row.")
+def keep(task, out, profile, method, seed, group, bounds):
+    """Train a policy, or take it from finished steps, and keep it in one file.
+
+    TASK is what arq row takes. The file acts without the data: arq act, or arq_core.load.
+    """
+    from arq_core.experiments import kept
+    from arq_core.experiments.experiment import prepare
+
+    setup = prepare(task, profile, group=group, bounds=bounds)
+    click.echo(f"The policy is at {kept.policy(setup, method, seed).save(out)}")
+
+
+@arq.command(epilog="Example: arq card door.arq")
+@click.argument("policy", type=Path)
+def card(policy):
+    """Show what a kept policy is: method, data, settings, where it was trained."""
+    from arq_core.experiments import kept
+
+    found = kept.load(policy)
+    said = {k: v for k, v in found.card.items() if k != "probe"}
+    box = str(found.box)
+    click.echo(json.dumps(dict(said, state_dim=found.state_dim, actions_in=box), indent=1))
+
+
+@arq.command(epilog="Example: arq act door.arq observations.npy --out actions.npy")
+@click.argument("policy", type=Path)
+@click.argument("observations", type=Path)
+@click.option("--out", type=Path, required=True, help="Where the actions go, *.npy.")
+@click.option("--seed", default=0, help="Of what the policy draws.")
+def act(policy, observations, out, seed):
+    """Act: from an array of observations [n, S] in a file *.npy to one of actions [n, A]."""
+    from arq_core.experiments import kept
+
+    click.echo(f"The actions are at {kept.act_on_file(policy, observations, out, seed)}")
+
+
 @arq.command(epilog='Example: arq table --tasks "maze bridge" --methods "bc arq+pi" --plan')
 @profile("ci")
 @text("--tasks", "Names, with spaces or commas between; without it, those of workflow/grids.toml.")

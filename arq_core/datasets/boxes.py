@@ -129,6 +129,12 @@ def to_unit(actions: np.ndarray, box: Box) -> np.ndarray:
     return np.where(locked, 0, 2 * (actions - low) / np.where(locked, 1, high - low) - 1)
 
 
+def from_unit(actions: np.ndarray, box: Box) -> np.ndarray:
+    """Actions of [-1, 1] in a box, float32: what `to_unit` came from."""
+    low, high = (np.asarray(side, np.float64) for side in (box.low, box.high))
+    return (low + (actions.astype(np.float64) + 1) / 2 * (high - low)).astype(np.float32)
+
+
 def scaled_note(box: Box) -> str:
     """Of actions that came from another box."""
     return (
@@ -267,5 +273,6 @@ def _within(dataset: Dataset, box: Box, whose: str) -> Dataset:
         dataset,
         transitions=replace(dataset.transitions, actions=torch.from_numpy(actions)),
         recorded=recorded,
+        bounds=box,
         notes=(scaled_note(box), f"{clipped} after that", *notes),
     )
