@@ -108,6 +108,22 @@ def act(policy, observations, out, seed):
     click.echo(f"The actions are at {kept.act_on_file(policy, observations, out, seed)}")
 
 
+@arq.command("film", epilog="Example: arq film door-human door.arq --out door.gif")
+@click.argument("task")
+@click.argument("policy", type=Path)
+@click.option("--out", type=Path, required=True, help="*.gif, or *.mp4 with imageio-ffmpeg.")
+@click.option("--steps", default=0, help="At most; 0: until the episode ends.")
+@click.option("--every", default=2, help="A picture each so many steps.")
+@click.option("--size", default=360, help="Pixels of a side.")
+@click.option("--seed", default=0, help="Of the episode, and of what the policy draws.")
+def make_film(task, policy, out, **asked):
+    """Film an episode of a kept policy in a task's simulator, with what it believes."""
+    from arq_core.experiments import film
+
+    asked = film.Asked(task, str(policy), str(out), **asked)
+    click.echo(f"The film is at {film.film(asked)}")
+
+
 @arq.command(epilog='Example: arq table --tasks "maze bridge" --methods "bc arq+pi" --plan')
 @profile("ci")
 @text("--tasks", "Names, with spaces or commas between; without it, those of workflow/grids.toml.")

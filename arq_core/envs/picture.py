@@ -32,40 +32,38 @@ def first_frame(environment: str, width: int = 480, height: int = 480) -> np.nda
 
     $MUJOCO_GL chooses the backend; else EGL is tried, then OSMesa.
     """
+    with TemporaryDirectory() as folder:
+        target = Path(folder) / "frame.npy"
+        size = [str(width), str(height)]
+        drawn(f"picture of {environment}", __name__, [environment, *size, str(target)], environment)
+        return np.load(target)
+
+
+def drawn(what: str, module: str, arguments: list[str], environment: str) -> None:
+    """Run a module that draws off screen in a process of its own, with one of MuJoCo's backends
+    after the other until one works; else EnvError says why none does.
+    """
     if not environment:
         raise EnvError("this dataset has no simulator.")
     chosen = os.environ.get("MUJOCO_GL")
     inherited = {k: v for k, v in os.environ.items() if k != "PYOPENGL_PLATFORM"}
     path = os.pathsep.join(filter(None, (str(PACKAGE), os.environ.get("PYTHONPATH"))))
     seen = []
-    with TemporaryDirectory() as folder:
-        target = Path(folder) / "frame.npy"
-        for backend in [chosen] if chosen else BACKENDS:
-            command = [
-                sys.executable,
-                "-m",
-                __name__,
-                environment,
-                str(width),
-                str(height),
-                str(target),
-            ]
-            done = subprocess.run(
-                command,
-                capture_output=True,
-                encoding="utf-8",
-                env=inherited | dict(MUJOCO_GL=backend, PYTHONPATH=path, OMP_NUM_THREADS="1"),
-            )
-            if done.returncode == 0:
-                return np.load(target)
-            # no other backend would help
-            if (said := done.stderr.strip()).rsplit("\n", 1)[-1].startswith(OURS):
-                raise EnvError(said.rsplit(OURS, 1)[-1])
-            seen.append(
-                f"{backend}: {(said.splitlines() or [f'exit status {done.returncode}'])[-1]}"
-            )
+    for backend in [chosen] if chosen else BACKENDS:
+        done = subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            capture_output=True,
+            encoding="utf-8",
+            env=inherited | dict(MUJOCO_GL=backend, PYTHONPATH=path, OMP_NUM_THREADS="1"),
+        )
+        if done.returncode == 0:
+            return
+        # no other backend would help
+        if (said := done.stderr.strip()).rsplit("\n", 1)[-1].startswith(OURS):
+            raise EnvError(said.rsplit(OURS, 1)[-1])
+        seen.append(f"{backend}: {(said.splitlines() or [f'exit status {done.returncode}'])[-1]}")
     raise EnvError(
-        f"no picture of {environment} could be drawn. Saw {'; '.join(seen)}. "
+        f"no {what} could be drawn. Saw {'; '.join(seen)}. "
         "Expected one backend of MuJoCo to draw off screen; install the simulators "
         "and Debian's packages (" + " or ".join(f"{k}: {v}" for k, v in BACKENDS.items()) + ")."
     )

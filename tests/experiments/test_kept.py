@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from arq_core.engine.streams import Streams
 from arq_core.experiments import kept
 from arq_core.experiments.methods import METHODS
 
+ROOT = Path(__file__).resolve().parents[2]
 STATES = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(5))
 
 
@@ -61,7 +63,7 @@ def mine(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ARQ_CACHE", str(tmp_path_factory.mktemp("cache")))
         data = arq.from_arrays(*arrays(0.0, 10.0))
-        setup = arq.prepare(data, "toy", group="adroit", device="cpu", bounds=(0.0, 10.0))
+        setup = arq.prepare(data, "toy", group="maze", device="cpu", bounds=(0.0, 10.0))
         policy = arq.policy(setup, request.param)
     return policy, policy.save(tmp_path_factory.mktemp("kept") / "mine")
 
@@ -103,7 +105,7 @@ def test_the_card_says_what_it_is(mine):
     policy, path = mine
     said = json.loads(CliRunner().invoke(command, ["card", str(path)]).output)
     assert said["method"] == policy.card["method"] and said["dataset"]["fidelity"] == "own"
-    assert 100 < said["dataset"]["transitions"] <= 127 and said["profile"] == "toy"
+    assert said["dataset"]["transitions"] == 380 and said["profile"] == "toy"
     assert {"commit", "versions", "device", "hyper", "budget"} <= said.keys()
     assert said["actions_in"] == "[0, 10]" and said["state_dim"] == 3
 
@@ -213,7 +215,7 @@ def test_a_file_that_is_none_is_refused(mine, tmp_path):
 
 def test_a_seed_that_was_not_trained_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("ARQ_CACHE", str(tmp_path))
-    setup = arq.prepare(arq.from_arrays(*arrays()), "toy", group="adroit", device="cpu")
+    setup = arq.prepare(arq.from_arrays(*arrays()), "toy", group="maze", device="cpu")
     with pytest.raises(DataError, match="seed: saw 9, expected one of 0, 1"):
         arq.policy(setup, "bc", 9)
 
@@ -235,3 +237,22 @@ def test_plain_values_come_back_as_they_were():
     x = dict(a=(1, 2.5, None), b=[True, "x", float("inf")], c=dict(d=-0.1))
     said, tensors = objects.describe(x)
     assert objects.rebuild(json.loads(json.dumps(said)), tensors, []) == x and not tensors
+
+
+def test_the_loop_of_the_page_runs_a_kept_policy_in_gymnasium(tmp_path, monkeypatch):
+    """The second code block of "Keep the policy", as it is printed, with fewer steps."""
+    pytest.importorskip("gymnasium")
+    pytest.importorskip("mujoco")
+    monkeypatch.setenv("ARQ_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    o, a, r, terminal, timeout = arrays()
+    wide = np.concatenate([o, o, o, o[:, :2]], 1), np.concatenate([a, a[:, :1]], 1)
+    data = arq.from_arrays(*wide, r, terminal, timeout)
+    setup = arq.prepare(data, "toy", group="maze", device="cpu")
+    arq.policy(setup, "arq+pi").save("mine.arq")
+    text = (ROOT / "book/own_data.md").read_text(encoding="utf-8")
+    section = text.split("## Keep the policy")[1].split("\n## ")[0]
+    block = section.split("```python\n")[2].split("```")[0]
+    names = {}
+    exec(block, names)
+    assert names["over"] and names["observation"].shape == (11,)
