@@ -1,4 +1,4 @@
-"""Each word of the glossary leads to the page that introduces it, and pages lead to the glossary."""
+"""Each word of the glossary leads to the page that introduces it, and pages lead back to it."""
 
 import re
 
