@@ -78,7 +78,7 @@ def shown(name: str, small: str) -> Markup:
 
 
 def overview(rows: Iterable[Task] | None = None) -> Markup:
-    """One line a dataset, by suite."""
+    """One line a dataset, by suite, with a box that filters them (filter.js)."""
     rows = list(tasks().values() if rows is None else rows)
     heads = (
         "dataset",
@@ -110,7 +110,9 @@ def overview(rows: Iterable[Task] | None = None) -> Markup:
         "The datasets of the paper's Table A.4 and our own, and what can be had on "
         "the machine that made this page"
     )
-    return _table("datasets-overview", caption, heads, body, kind="arq-catalogue")
+    return _table(
+        "datasets-overview", caption, heads, body, kind="arq-catalogue", filtered="datasets"
+    )
 
 
 def _bold(text: str) -> Markup:
@@ -156,14 +158,16 @@ def passport(name: str) -> Markup:
 
 
 def passports(rows: Iterable[Task] | None = None) -> Markup:
-    """Every passport, folded."""
+    """Every passport, folded, with a box that filters them (filter.js)."""
     rows = tasks().values() if rows is None else rows
     one = Markup(
         '<details class="arq-passport" id="passport-{0}"><summary>{0} <small>{1}</small>'
         "</summary>{2}</details>"
     )
     folded = Markup().join(one.format(r.task, STATES[state(r)], passport(r.task)) for r in rows)
-    return Markup('<figure class="arq-table arq-passports">{}</figure>').format(folded)
+    return Markup(
+        '<figure class="arq-table arq-passports" data-filter="passports">{}</figure>'
+    ).format(folded)
 
 
 def counts(rows: Iterable[Task] | None = None) -> dict[str, int]:

@@ -39,17 +39,26 @@ def figure(
     name: str = "",
     label: str = "",
     kind: str = "",
+    filtered: str = "",
     notes: Iterable[str] = (),
     **given,
 ) -> Markup:
     """A template that extends figure.html.
 
     `name` is the figure's id, `kind` its class, and `notes` stand below it. With `label`, an id for
-    the caption, the table lies in a region that scrolls sideways.
+    the caption, the table lies in a region that scrolls sideways; with `filtered`, a word for its
+    rows, a box filters them (filter.js).
     """
     return Markup(
         ENVIRONMENT.get_template(f"{template}.html").render(
-            caption=caption, heads=heads, name=name, label=label, kind=kind, notes=notes, **given
+            caption=caption,
+            heads=heads,
+            name=name,
+            label=label,
+            kind=kind,
+            filtered=filtered,
+            notes=notes,
+            **given,
         )
     )
 

@@ -200,9 +200,9 @@ class Headline(SphinxRole):
     """
 
     def run(self):
-        rows, runs, _ = _results(_depend(self.env))
+        rows, runs, failures = _results(_depend(self.env))
         try:
-            return [nodes.Text(headline(rows, runs, self.text.split()))], []
+            return [nodes.Text(headline(rows, runs, self.text.split(), failures))], []
         except ValueError as e:
             logger.warning("%s", e, location=self.get_location())
             return [nodes.Text("?")], []

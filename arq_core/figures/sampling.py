@@ -8,6 +8,7 @@ standard error over seeds.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -56,14 +57,14 @@ def lines(findings: dict, table: str, **wanted) -> list[dict]:
     return found
 
 
-def said(value: dict | None, unit: str = "") -> str:
-    """mean ± standard error, in percent or plainly, to the second digit of the error; an error
+def said(value: dict | None, unit: str = "", figures: int = 2) -> str:
+    """mean ± standard error, in percent or plainly, to that many digits of the error; an error
     below 1e-6 is rounding. "" where undefined.
     """
     if value is None:
         return ""
     mean, error = (100 * value[k] if unit == "%" else value[k] for k in ("mean", "error"))
-    digits = max(0, 1 - math.floor(math.log10(error))) if error > 1e-6 else 2
+    digits = max(0, figures - 1 - math.floor(math.log10(error))) if error > 1e-6 else 2
     return f"{mean:,.{digits}f}{unit} ± {error:,.{digits}f}{unit}"
 
 
@@ -186,46 +187,9 @@ def one_entropy(line: dict) -> str:
     return f"{line['entropy']:.4g}"
 
 
-def divergence_headlines(findings: dict) -> str:
-    """What Hutchinson's estimate costs in nats and in decisions; Markdown, every number read from
-    the file.
-    """
-
-    def at(kind: str, a: int, probes: int) -> dict:
-        return lines(findings, "divergence", score=kind, A=a, probes=probes)[0]
-
-    size = findings["size"]
-    return "\n".join(
-        [
-            "- Along the multistep walk, ten probes (the released number) err by "
-            f"{said(at('network', 3, 10)['mean_abs'])} nats at A = 3 and "
-            f"{said(at('network', 24, 10)['mean_abs'])} at 24 on trained networks, and "
-            f"by {said(at('exact', 3, 10)['mean_abs'])} and "
-            f"{said(at('exact', 24, 10)['mean_abs'])} on exact scores, where the walk "
-            f"with the exact divergence errs by {said(at('exact', 3, 0)['mean_abs'])} "
-            f"and {said(at('exact', 24, 0)['mean_abs'])} against the closed form "
-            f"({size['members']} seeds of {size['states'] * size['points']:,} points).",
-            "- At the same cost, A probes for A axes, the estimate errs by "
-            f"{said(at('network', 3, 3)['mean_abs'])} nats at A = 3, "
-            f"{said(at('network', 6, 6)['mean_abs'])} at 6 and "
-            f"{said(at('network', 24, 24)['mean_abs'])} at 24; the exact divergence has "
-            f"no such error. Fewer probes than axes are cheaper; {max(size['probes'])} "
-            "of them, at A = 24 four times the cost, still err by "
-            f"{said(at('network', 24, max(size['probes']))['mean_abs'])}.",
-            f"- At e^{findings['log_epsilon']:.0f}, ten probes change the decision on "
-            f"{said(at('network', 3, 10)['flips'], '%')} of the candidates at A = 3 and "
-            f"{said(at('network', 24, 10)['flips'], '%')} at 24, one probe on "
-            f"{said(at('network', 3, 1)['flips'], '%')} and "
-            f"{said(at('network', 24, 1)['flips'], '%')}.",
-        ]
-    )
-
-
 def headlines(findings: dict) -> str:
     """All sentences."""
-    return "\n".join(
-        part(findings) for part in (langevin_headlines, epsilon_headlines, divergence_headlines)
-    )
+    return "\n".join(part(findings) for part in (langevin_headlines, epsilon_headlines))
 
 
 def _by_dimension(rows: dict[str, list[dict]], cell) -> pd.DataFrame:
@@ -266,6 +230,38 @@ def rules_table(findings: dict, law: str, source: str, value: str) -> pd.DataFra
         },
         lambda line: said(line["value"], "%"),
     ).rename_axis("rule")
+
+
+def divergence_summary(findings: dict, dimensions: Sequence[int] = (3, 24)) -> pd.DataFrame:
+    """What Hutchinson's estimate costs, a row for each way to get the trace: the error of the
+    log-density in nats (on an exact score against the closed form, else against the walk with the
+    exact trace), and the share of decisions that change.
+    """
+    one, most = min(findings["size"]["probes"]), max(findings["size"]["probes"])
+
+    def row(value: str, unit: str, kind: str, probes: int | None) -> list[str]:
+        asked = ((a, a if probes is None else probes) for a in dimensions)
+        found = (lines(findings, "divergence", score=kind, A=a, probes=p)[0] for a, p in asked)
+        return [said(line[value], unit, 1) for line in found]
+
+    nats, changed = ("mean_abs", ""), ("flips", "%")
+    rows = {
+        "exact trace, exact score": row(*nats, "exact", 0),
+        "10 probes, exact score": row(*nats, "exact", 10),
+        "10 probes, network": row(*nats, "network", 10),
+        "A probes, network": row(*nats, "network", None),
+        f"{most} probes, network": row(*nats, "network", most),
+    }
+    flips = {
+        "10 probes, network": row(*changed, "network", 10),
+        f"{one} probe, network": row(*changed, "network", one),
+    }
+    index = [("error, nats", name) for name in rows] + [("decisions changed", n) for n in flips]
+    return pd.DataFrame(
+        [*rows.values(), *flips.values()],
+        index=pd.MultiIndex.from_tuples(index),
+        columns=[f"A = {a}" for a in dimensions],
+    )
 
 
 def divergence_table(findings: dict, score: str) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from arq_core.config.labels import METHOD_LABELS
+from arq_core.config.labels import METHOD_LABELS, in_words
 from arq_core.figures.style import COLORS, METHOD_COLORS, WIDTH
 from arq_core.results.aggregates import LABELS, OVERALL
 
@@ -66,7 +66,7 @@ def group_panels(
 def draw_intervals(ax: Axes, lines: pd.DataFrame) -> None:
     """One line a method: a dot at `value`, a bar from `low` to `high`.
 
-    Words say on how many tasks only, or stand in the place of no value.
+    Words stand in the place of no value.
     """
     ax.set_yticks(range(len(lines)), [label(m) for m in lines["method"]])
     ax.grid(axis="y", visible=False)
@@ -83,8 +83,6 @@ def draw_intervals(ax: Axes, lines: pd.DataFrame) -> None:
             solid_capstyle="butt",
         )
         ax.plot(line.value, y, "o", color=color(line.method), ms=6)
-        if line.missing:
-            _say(ax, 1.02, y, f"{line.tasks} of {line.tasks + line.missing}")
 
 
 def _say(ax: Axes, x: float, y: float, words: str) -> None:
@@ -100,20 +98,27 @@ def _say(ax: Axes, x: float, y: float, words: str) -> None:
     )
 
 
-def interval_figure(lines: pd.DataFrame, what: str, chance: float | None = None) -> Figure:
-    """The lines of one setting, a panel for each group; a dashed line at `chance`, and then an axis
-    from 0 to 1.
+def glance_figure(means: pd.DataFrame, wins: pd.DataFrame, over: str) -> Figure:
+    """One setting of each group, a panel each: the lines of `means`, and in words beside them how
+    often a run of the method beats one of `over` (`wins`, which may lack lines).
     """
-    groups = list(lines["group"].unique())
-    most = lines.groupby("group").size().max()
-    figure, axes = group_panels(groups, 0.65 + 0.24 * most, 0.2)
+    groups = list(means["group"].unique())
+    most = means.groupby("group").size().max()
+    figure, axes = group_panels(groups, 0.6 + 0.24 * most, 0.3)
+    won = {(w.group, w.method): w for w in wins.itertuples()}
     for ax, group in zip(axes, groups, strict=True):
-        draw_intervals(ax, lines[lines["group"] == group])
-        ax.set_ylim(most - 0.5, -0.5)
-        if chance is not None:
-            ax.axvline(chance, color=COLORS["black"], lw=0.8, ls="--")
-            ax.set_xlim(-0.03, 1.03)
-    figure.supxlabel(what, fontsize=9)
+        lines = means[means["group"] == group]
+        draw_intervals(ax, lines)
+        of = lines.iloc[0]
+        kind = "" if of.fidelity == "recollected" else f", {of.fidelity} data"
+        ax.set_title(f"{LABELS[group]} (profile {of.profile}{kind})")
+        ax.set_ylim(len(lines) - 0.5, -0.5)
+        for y, method in enumerate(lines["method"]):
+            win = won.get((group, method))
+            if win is not None and win.profile == of.profile and win.tasks:
+                _say(ax, 1.02, y, f"{win.value:.0%}")
+    axes[0].text(1.02, 1.03, f"beats {label(over)}", transform=axes[0].transAxes, fontsize=8)
+    figure.supxlabel("interquartile mean of the score, and its 95% interval", fontsize=9)
     return figure
 
 
@@ -128,7 +133,7 @@ def numbers(lines: pd.DataFrame, digits: int) -> pd.DataFrame:
         cells.append(
             {
                 "group": LABELS[line.group],
-                "method": line.method,
+                "method": in_words(line.method),
                 "value": "–" if np.isnan(line.value) else show(line.value) + interval,
                 "datasets": f"{line.tasks} of {total}" if line.missing else f"{total}",
             }
@@ -141,7 +146,7 @@ def remarks(lines: pd.DataFrame) -> str:
     are not in it.
     """
     said = [
-        f"- {LABELS[line.group]}, `{line.method}`: {line.note}."
+        f"- {LABELS[line.group]}, {in_words(line.method)}: {line.note}."
         for line in lines.itertuples()
         if line.note and line.group != OVERALL
     ]

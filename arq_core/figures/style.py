@@ -32,8 +32,7 @@ WIDTH = (
 def use() -> None:
     """Set the style for all figures that follow; in a notebook, figures become svg.
 
-    Figures keep a white background: in the dark theme they stand on a light plate, so one file
-    serves both themes and print.
+    Figures are drawn on white; for a dark page arq_core/book/themes.py gives them other inks.
     """
     seaborn.set_theme(context="notebook", style="whitegrid", palette=list(COLORS.values()))
     matplotlib.rcParams.update(

@@ -28,7 +28,7 @@ from arq_core.results.bootstrap import (
     profile,
     profile_band,
 )
-from arq_core.results.rows import summary
+from arq_core.results.rows import place_of, smoke_test, summary
 
 SETTING = ["profile", "fidelity", "variant"]
 # their scale is their own (0 to 1), so they are a group and no part of `overall`
@@ -118,6 +118,34 @@ def by_setting(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
         f"{profile}, {variant}, {fidelity} data": part
         for (profile, fidelity, variant), part in frame.groupby(SETTING)
     }
+
+
+def telling(rows: Sequence[dict]) -> list[dict]:
+    """The rows whose scores say something: without smoke tests (rows.smoke_test)."""
+    keys = [*SETTING, "task", "method"]
+    seeds = pd.DataFrame(rows, columns=[*keys, "seed"]).groupby(keys)["seed"].nunique().to_dict()
+    known = {
+        (task, profile, n): smoke_test(task, profile, n)
+        for (profile, _, _, task, _), n in seeds.items()
+    }
+    count = lambda row: seeds[tuple(row[key] for key in keys)]
+    return [row for row in rows if not known[row["task"], row["profile"], count(row)]]
+
+
+def largest_budgets(frame: pd.DataFrame) -> pd.DataFrame:
+    """Of lines of several settings one setting a group, the first by rows.place_of, in the groups'
+    order. `overall` is left out: it would put together what was run at other budgets.
+    """
+    if frame.empty:
+        return frame
+    chosen = []
+    for group in LABELS:
+        part = frame[frame["group"] == group]
+        if group == OVERALL or part.empty:
+            continue
+        place = [place_of(x.profile, x.variant, x.fidelity) for x in part.itertuples()]
+        chosen.append(part[[at == min(place) for at in place]])
+    return pd.concat(chosen) if chosen else frame.iloc[:0]
 
 
 def inventory(rows: Sequence[dict], path: str | Path = DATA / "tasks.csv") -> pd.DataFrame:

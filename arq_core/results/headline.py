@@ -1,5 +1,5 @@
-"""What was reproduced, in two sentences that are read off the rows: README's line, and (shorter)
-the book's first screen.
+"""What was reproduced, in sentences that are read off the rows: README's line, (shorter) the book's
+first screen, and its status.
 """
 
 from __future__ import annotations
@@ -7,17 +7,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from arq_core.results import overview
 from arq_core.results.rows import summary
-from arq_core.results.tables import table_a4, task_names
+from arq_core.results.tables import table_a4, table_own, task_names
 
+PARTS = ("bridge", "maze", "paper", "datasets", "beside", "own")
 OWN = "ci"  # the profile at which the maze and the bridge are solved in full
 
 
-def parts(rows: Sequence[dict], runs: Mapping[str, dict] | None = None) -> dict[str, str]:
-    """Markdown, a sentence each without its full stop: `bridge`, `maze` and `paper`. `rows` as of
-    `read_rows`; `runs` as of `tables.read_runs`.
+def parts(
+    rows: Sequence[dict],
+    runs: Mapping[str, dict] | None = None,
+    failures: Sequence[dict] = (),
+) -> dict[str, str]:
+    """Markdown, a sentence each without its full stop: `bridge`, `maze` and `paper`, and of
+    `overview`, at more length, `datasets`, `beside` and `own`. `rows` as of `read_rows`; `runs` as
+    of `tables.read_runs`, `failures` as of `tables.read_failures`.
 
-    A problem whose numbers have no rows is left out.
+    What has no numbers is left out.
     """
     own = [row for row in rows if row["profile"] == OWN and row["task"] in ("bridge", "maze")]
     lines = [line for line in summary(own).itertuples() if line.variant == "released"]
@@ -40,7 +47,7 @@ def parts(rows: Sequence[dict], runs: Mapping[str, dict] | None = None) -> dict[
             "on the maze {} and {} of 1 by its two policies, where one step of improvement earns "
             "{}, the clone {} and behaviour cloning {}".format(*maze)
         )
-    cells = table_a4(rows, task_names(), runs=runs)
+    cells = table_a4(rows, task_names(), runs=runs, failures=failures)
     ours = cells[cells["line"] == "ours"]
     judged = [word for word in ("reproduced", "not reproduced") if (ours["verdict"] == word).any()]
     counts = [f"{(ours['verdict'] == word).sum()} {word}" for word in judged]
@@ -50,20 +57,23 @@ def parts(rows: Sequence[dict], runs: Mapping[str, dict] | None = None) -> dict[
         else "No cell of Table A.4 has a verdict yet: none of ours has the paper's data and the "
         "paper's budget"
     )
-    return told
+    found = overview.datasets(cells)
+    ours_alone = overview.own(overview.datasets(table_own(rows, runs=runs)))
+    more = dict(datasets=overview.sentence(found), beside=overview.beside(found), own=ours_alone)
+    return told | {name: said.removesuffix(".") for name, said in more.items() if said}
 
 
 def headline(
     rows: Sequence[dict],
     runs: Mapping[str, dict] | None = None,
     shown: Sequence[str] = ("bridge", "maze", "paper"),
+    failures: Sequence[dict] = (),
 ) -> str:
     """The sentences of `parts` that are `shown`, as Markdown; ValueError for an unknown name."""
-    if unknown := set(shown) - {"bridge", "maze", "paper"}:
-        raise ValueError(f"headline: saw {sorted(unknown)}, expected bridge, maze or paper.")
-    told = parts(rows, runs)
-    problems = "; ".join(
-        told[name] for name in ("bridge", "maze") if name in shown and name in told
-    )
-    sentences = [problems[:1].upper() + problems[1:], told["paper"] if "paper" in shown else ""]
+    if unknown := set(shown) - set(PARTS):
+        raise ValueError(f"headline: saw {sorted(unknown)}, expected {' or '.join(PARTS)}.")
+    told = parts(rows, runs, failures)
+    problems = "; ".join(told[name] for name in PARTS[:2] if name in shown and name in told)
+    sentences = [problems[:1].upper() + problems[1:]]
+    sentences += [told[name] for name in PARTS[2:] if name in shown and name in told]
     return " ".join(f"{sentence}." for sentence in sentences if sentence)

@@ -211,16 +211,21 @@ def one_setting(rows: Sequence[dict]) -> list[dict]:
     the largest budget and, where it was run with several variants, of the first of VARIANTS. A
     field that no row has tells none apart.
     """
-    place = lambda name, order: order.index(name) if name in order else len(order)
-    setting = lambda row: (
-        place(row.get("profile"), PROFILES),
-        row.get("profile", ""),
-        place(row.get("variant"), VARIANTS),
-        row.get("variant", ""),
-        place(row.get("fidelity"), list(FIDELITIES)),
-    )
+    setting = lambda row: place_of(*(row.get(k, "") for k in ("profile", "variant", "fidelity")))
     first = min(map(setting, rows), default=None)
     return [row for row in rows if setting(row) == first]
+
+
+def place_of(profile: str, variant: str, fidelity: str) -> tuple:
+    """Where a setting stands among others: the largest budget first, then by VARIANTS and
+    FIDELITIES; what is not listed comes last.
+    """
+    place = lambda name, order: (order.index(name) if name in order else len(order), name)
+    return (
+        *place(profile, PROFILES),
+        *place(variant, VARIANTS),
+        *place(fidelity, list(FIDELITIES)),
+    )
 
 
 def smoke_test(task: str, profile: str, seeds: int) -> bool:

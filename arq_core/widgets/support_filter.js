@@ -14,7 +14,7 @@ function view(data, state, frame) {
   wall();
   const where = data.words.cases[c] + ", " + data.words.states[c][u];
   const finding = `${where}: log ε = ${fixed(e, 2)} keeps ${m} of ${n} candidates (${percent(m, n)}) and drops ${n - m}, whose penalty is infinite.`;
-  return { finding, note: ["On the right only the place along the axis has a meaning; heights keep samples apart.", data.words.note].join(" ").trim() };
+  return { finding, note: ["In the plot of the penalty only the place along the axis has a meaning; heights keep samples apart.", data.words.note].join(" ").trim() };
 
   function densities() {
     const xs = coordinate(0), grid = Array.from(data.grid.values), model = Array.from(data.model.row(c, u)), truth = Array.from(data.truth.row(c, u));

@@ -20,6 +20,7 @@ from arq_core.results import equivalence, export, tables
 ROLES = [
     (ROOT / "book/results.md").read_text(encoding="utf-8"),
     (ROOT / "book/introduction.md").read_text(encoding="utf-8"),
+    (ROOT / "book/status.md").read_text(encoding="utf-8"),
     "{score}`door-human lite arq+s_psi paper`, {score}`pen-human-v0 paper arq+s_psi`",
     "{score}`door-human ci dqp-brac-kl`, {in-support}`door-human ci bc`",
 ]
@@ -172,7 +173,7 @@ MISTYPED = {
     ":published:`door-human-v0 arq`": "method: saw 'arq'",
     ":published:`door-human-v0`": "published 'door-human-v0': saw",
     ":score:`maze ci`": "saw 2 words",
-    ":headline:`bridge pepper`": "saw ['pepper'], expected bridge, maze or paper",
+    ":headline:`bridge pepper`": "saw ['pepper'], expected bridge or maze or paper or datasets",
 }
 
 

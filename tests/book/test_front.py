@@ -10,6 +10,7 @@ from example_rows import committed
 from sphinx_books import ROOT
 
 from arq_core.config.paths import DATA
+from arq_core.results import overview, tables
 from arq_core.results.headline import headline
 from arq_core.results.tables import read_runs
 
@@ -54,8 +55,16 @@ def test_the_first_screen_says_a_part_of_it():
     whole, part = headline(ROWS, RUNS), headline(ROWS, RUNS, ["bridge", "paper"])
     bridge, paper = part.split(". ", 1)
     assert bridge in whole and whole.endswith(paper) and "maze" not in part and "On the b" in part
-    with pytest.raises(ValueError, match="saw .'pepper'., expected bridge, maze or paper"):
+    with pytest.raises(ValueError, match="saw .'pepper'., expected bridge or maze or paper"):
         headline(ROWS, RUNS, ["bridge", "pepper"])
+
+
+def test_the_status_says_what_the_strip_of_results_says():
+    found = overview.datasets(tables.table_a4(ROWS, tables.task_names(), runs=RUNS))
+    said = headline(ROWS, RUNS, ["datasets", "beside", "own"])
+    assert said.startswith(overview.sentence(found)) and overview.beside(found) in said
+    assert re.search(r"Besides, \d+ datasets of our own have numbers", said)
+    assert headline([], shown=["beside", "own"]) == ""
 
 
 def test_the_first_screen_is_a_figure_three_lines_and_four_ways_on():

@@ -18,6 +18,8 @@ def closed():
 
 def line(group, method, value=np.nan, low=np.nan, high=np.nan, tasks=2, missing=0, note=""):
     return dict(
+        profile="fast",
+        fidelity="rebuilt" if group == "d4rl-adroit" else "recollected",
         group=group,
         method=method,
         value=value,
@@ -37,6 +39,7 @@ LINES = pd.DataFrame(
         line("overall", "s_psi", missing=3, note="not run on c"),
     ]
 )
+WINS = pd.DataFrame([line("d4rl-adroit", "arq+s_psi", 1 / 9, 0, 1 / 3, tasks=1, missing=1)])
 
 
 def words(ax):
@@ -44,11 +47,11 @@ def words(ax):
 
 
 def test_a_group_is_a_panel_and_a_method_a_line_in_order():
-    figure = f.interval_figure(LINES, "a score")
+    figure = f.glance_figure(LINES, WINS, "s_psi")
     assert [ax.get_title(loc="left") or ax.get_title() for ax in figure.axes] == [
-        "D4RL Adroit",
-        "D4RL kitchen",
-        "All groups",
+        "D4RL Adroit (profile fast, rebuilt data)",
+        "D4RL kitchen (profile fast)",
+        "All groups (profile fast)",
     ]
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == [
         f.label("s_psi"),
@@ -59,30 +62,29 @@ def test_a_group_is_a_panel_and_a_method_a_line_in_order():
     assert figure.axes[0].yaxis_inverted()
 
 
-def test_words_stand_where_a_value_is_not_and_where_it_is_of_a_part():
-    axes = f.interval_figure(LINES, "a score").axes
-    assert (
-        words(axes[0]) == ["1 of 2"]
-        and words(axes[1]) == ["not run on 2 of 3"]
-        and len(axes[1].lines) == 0
-    )
+def test_words_stand_where_a_value_is_not_and_say_how_often_a_clone_is_beaten():
+    axes = f.glance_figure(LINES, WINS, "s_psi").axes
+    assert words(axes[0]) == ["11%", f"beats {f.label('s_psi')}"]
+    assert words(axes[1]) == ["not run on 2 of 3"] and len(axes[1].lines) == 0
+    height = {t.get_text(): t.get_position()[1] for t in axes[0].texts}
+    assert height["11%"] == 1  # beside the second method
 
 
-def test_a_chance_is_a_dashed_line_on_an_axis_of_probabilities():
-    ax = f.interval_figure(LINES, "p", chance=0.5).axes[0]
-    assert ax.lines[-1].get_linestyle() == "--" and ax.get_xlim() == (-0.03, 1.03)
+def test_what_was_won_at_another_budget_is_not_set_beside_a_mean():
+    axes = f.glance_figure(LINES, WINS.assign(profile="lite"), "s_psi").axes
+    assert words(axes[0]) == [f"beats {f.label('s_psi')}"]
 
 
 def test_the_table_has_the_figure_s_numbers_and_no_minus_zero():
     table = f.numbers(LINES, 1)
     assert table["value"].tolist() == ["8.5 (8.2 to 8.8)", "0.0 (−1.2 to 0.0)", "–", "–"]
+    assert table["method"].tolist() == ["s_ψ", "ARQ + s_ψ", "awac", "s_ψ"]
     assert table["datasets"].tolist() == ["2", "1 of 2", "1 of 3", "2 of 5"]
 
 
 def test_remarks_name_what_is_left_out_once():
     assert (
-        f.remarks(LINES)
-        == "- D4RL Adroit, `arq+s_psi`: without door-human.\n- D4RL kitchen, `awac`: "
+        f.remarks(LINES) == "- D4RL Adroit, ARQ + s_ψ: without door-human.\n- D4RL kitchen, awac: "
         "not run on a, b."
     )
     assert f.remarks(LINES[:1]) == ""

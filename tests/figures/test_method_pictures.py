@@ -154,7 +154,7 @@ def test_the_line_that_arq_changes_is_the_codes_and_without_a_filter_that_of_dqn
     assert (bootstrap_released(values, some, 1, lowest) < plain).all()
 
 
-CONF = """extensions = ['myst_parser', 'arq_core.book.drawings']
+CONF = """extensions = ['myst_parser', 'arq_core.book.figures_in_pages']
 html_theme = 'basic'
 numfig = True
 myst_enable_extensions = ['dollarmath', 'amsmath']

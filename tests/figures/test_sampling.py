@@ -334,6 +334,28 @@ def test_headlines_read_their_numbers_from_the_file(measured):
     )
 
 
+def test_the_cost_of_an_estimated_trace_is_a_row_for_each_way_to_it(measured):
+    table = pages.divergence_summary(measured, (3, 24))
+    of = lambda kind, a, probes: pages.lines(
+        measured, "divergence", score=kind, A=a, probes=probes
+    )[0]
+    nats = table.loc["error, nats"]
+    assert nats.loc["A probes, network"].tolist() == [
+        pages.said(of("network", a, a)["mean_abs"], figures=1) for a in (3, 24)
+    ]
+    assert nats.loc["exact trace, exact score", "A = 24"] == pages.said(
+        of("exact", 24, 0)["mean_abs"], figures=1
+    )
+    changed = table.loc["decisions changed"]
+    assert changed.loc["10 probes, network", "A = 3"] == pages.said(
+        of("network", 3, 10)["flips"], "%", 1
+    )
+    assert len(table) == 7 and (table != "").all(axis=None)
+    with pytest.raises(KeyError, match="saw no line of divergence"):
+        pages.divergence_summary(measured, (5,))
+    assert pages.said(dict(mean=0.3168, error=0.0044), figures=1) == "0.317 ± 0.004"
+
+
 def test_tables_have_a_column_per_action_dimension(measured):
     table = pages.langevin_table(measured, "mixture")
     assert (

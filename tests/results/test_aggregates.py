@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from arq_core.config import settings
 from arq_core.config.paths import DATA
 from arq_core.results import aggregates, bootstrap
 from arq_core.results import rows as results
@@ -240,6 +241,34 @@ def test_the_inventory_counts_what_is_not_run():
         pd.read_csv(DATA / "tasks.csv")
     )
     assert aggregates.inventory([]).columns.tolist() == ["group", "datasets"]
+
+
+def test_each_group_is_shown_at_its_largest_budget_alone_and_overall_is_not():
+    puzzle = dict(task="maze", method="bc")
+    every = (
+        rows([1, 2], profile="lite")
+        + rows([3, 4], profile="fast")
+        + rows([5, 6], profile="lite", task="door-human", fidelity="rebuilt")
+        + rows([0, 1], profile="full", **puzzle)
+        + rows([0, 1], profile="full", variant="paper", **puzzle)
+    )
+    shown = aggregates.largest_budgets(interquartile_means(every))
+    assert list(zip(shown["group"], shown["profile"], shown["variant"], strict=True)) == [
+        ("d4rl-adroit", "lite", "released"),
+        ("recollected-locomotion", "fast", "released"),
+        ("ours", "full", "released"),
+    ]
+    assert shown["value"].tolist() == [5.5, 3.5, 0.5]
+    assert aggregates.largest_budgets(interquartile_means([])).empty
+
+
+def test_smoke_tests_tell_nothing():
+    smoke, short = rows([1, 2]), rows([1, 2], profile="fast")
+    assert aggregates.telling(smoke + short) == short and aggregates.telling([]) == []
+    # the maze's budget at ci is no smoke test, where all its seeds were run
+    seeds = settings.budget("ci", "maze").seeds
+    maze = rows(range(seeds), task="maze")
+    assert aggregates.telling(maze) == maze and aggregates.telling(maze[1:]) == []
 
 
 def test_profiles_fall_from_all_runs_to_none_for_methods_with_all_tasks():
