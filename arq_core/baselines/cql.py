@@ -11,9 +11,9 @@ temperature alpha moves first; everything after it sees the weights from before:
     gap_i    =   E_s [ log sum_j e^(Q_i(s, a_j) - log mu_j) - Q_i(s, a) ]
     Q'       <-  polyak Q' + (1 - polyak) Q
 
-where a_j are `actions` uniform ones, as many of pi(s) and as many of pi(s'), all valued at s, and
-mu_j their densities. The target has no entropy. In the first `cloning` of all steps pi maximises
-log pi(a|s) of the recorded action in the place of min Q.
+where alpha starts at `alpha`, and a_j are `actions` uniform ones, as many of pi(s) and as many of
+pi(s'), all valued at s, and mu_j their densities. The target has no entropy. In the first `cloning`
+of all steps pi maximises log pi(a|s) of the recorded action in the place of min Q.
 
 The weight w is `weight`, or, with a `threshold` of 0 or more, a Lagrange multiplier alpha' that
 grows as long as weight·gap_i is above it (the penalty is then alpha'·(weight·gap_i - threshold)).

@@ -12,6 +12,8 @@ from torch.distributions.transforms import TanhTransform
 from arq_core.algorithm.types import DataError
 from arq_core.baselines import cql
 from arq_core.baselines.networks import SquashedActor, squashed_log_prob, squashed_sample
+from arq_core.engine import train as train_module
+from arq_core.engine.filestore import FileStore
 from arq_core.engine.store import NoStore
 
 
@@ -241,3 +243,32 @@ def test_a_setting_that_is_missing_is_named():
     own = {k: v for k, v in hyper.cql.items() if k != "threshold"}
     with pytest.raises(DataError, match="cql: saw no threshold among"):
         cql.fit_cql(data, replace(hyper, cql=own), budget, streams(), NoStore())
+
+
+class Stopped(FileStore):
+    """Stops the run behind its third checkpoint."""
+
+    saved = 0
+
+    def save(self, name, key, tensors):
+        super().save(name, key, tensors)
+        self.saved += 1
+        if self.saved == 3:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
+    """Also where the cloning of half of its steps ends after the interruption."""
+    data, (hyper, budget) = chain(), tiny(cql_steps=8)
+    hyper = replace(hyper, cql=dict(hyper.cql, **SMALL, cloning=0.5))
+
+    def fitted(store):
+        return cql.fit_cql(data, hyper, budget, streams(), store).head.state_dict()
+
+    straight = fitted(NoStore())
+    monkeypatch.setattr(train_module, "CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        fitted(Stopped(tmp_path))
+    resumed = fitted(FileStore(tmp_path))
+    assert resumed.keys() == straight.keys()
+    assert all(torch.equal(resumed[k], straight[k]) for k in straight)

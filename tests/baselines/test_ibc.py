@@ -9,6 +9,8 @@ from problems import chain, streams, tiny
 
 from arq_core.algorithm.types import DataError, Transitions
 from arq_core.baselines import ibc
+from arq_core.engine import train as train_module
+from arq_core.engine.filestore import FileStore
 from arq_core.engine.store import NoStore
 
 
@@ -251,3 +253,31 @@ def test_states_of_another_dimension_are_refused():
     policy = ibc.fit_ibc(data, hyper, budget, streams(), NoStore())
     with pytest.raises(DataError, match="states: saw dimension 4, expected 3"):
         policy.act(torch.randn(2, 6, 4), streams())
+
+
+class Stopped(FileStore):
+    """Stops the run behind its third checkpoint."""
+
+    saved = 0
+
+    def save(self, name, key, tensors):
+        super().save(name, key, tensors)
+        self.saved += 1
+        if self.saved == 3:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path, monkeypatch):
+    """Its vectors of the power iteration go on with it."""
+    data, (hyper, budget) = chain(), tiny(ibc_small_steps=8)
+
+    def fitted(store):
+        return ibc.fit_ibc_small(data, hyper, budget, streams(), store).net.state_dict()
+
+    straight = fitted(NoStore())
+    monkeypatch.setattr(train_module, "CHECKPOINT_SECONDS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        fitted(Stopped(tmp_path))
+    resumed = fitted(FileStore(tmp_path))
+    assert resumed.keys() == straight.keys()
+    assert all(torch.equal(resumed[k], straight[k]) for k in straight)
