@@ -1,5 +1,5 @@
 """Networks of the neighbours, each a batch of members as in `algorithm.nets`: perceptrons of any
-depth, critics that see many actions of a state, and a Gaussian actor.
+depth, critics that see many actions of a state, and Gaussian actors, plain and squashed.
 
 Initial weights are PyTorch's (`nets.Linear`) or orthogonal, as the authors have them.
 """
@@ -32,6 +32,14 @@ def orthogonal_(module: nn.Module, gain: float, rng: Streams) -> None:
             layer.weight.copy_(gain * (q if n >= m else q.mT))
             if layer.bias is not None:
                 layer.bias.zero_()
+
+
+@torch.no_grad()
+def uniform_(layer: Linear, bound: float, rng: Streams) -> None:
+    """The weights and the bias of one layer become uniform within +-`bound`: a small last layer
+    starts a network near 0."""
+    for x in layer.parameters():
+        x.copy_((2 * rng.rand(*x.shape[1:]) - 1) * bound)
 
 
 def dropped(x: Float[Tensor, "E R W"], share: float, rng: Streams | None) -> Tensor:
@@ -137,3 +145,58 @@ class GaussianActor(nn.Module):
         log_std = self.log_std.clamp(*self.log_std_range)
         z = (actions - self(states, rng)) / log_std.exp()
         return -(0.5 * z.square() + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
+
+
+class SquashedActor(nn.Module):
+    """pi(a|s) of a = tanh(u), u ~ N(m(s), std(s)²), with std clipped to exp of `log_std_range`
+    (Haarnoja et al. 2018, appendix C). Called, it gives tanh(m(s))."""
+
+    def __init__(
+        self,
+        state_dim: int,
+        action_dim: int,
+        rng: Streams,
+        widths: Sequence[int],
+        log_std_range: tuple[float, float],
+    ):
+        super().__init__()
+        self.net = Perceptron(state_dim, 2 * action_dim, rng, widths)
+        self.log_std_range = log_std_range
+
+    def forward(self, states: States) -> Actions:
+        """The mode of u, squashed."""
+        if (expected := self.net.layers[0].weight.shape[1]) != states.shape[-1]:
+            raise DataError(
+                f"states: saw dimension {states.shape[-1]}, expected {expected}, that of "
+                "the training data; use its environment."
+            )
+        return self.parts(states)[0].tanh()
+
+    def parts(self, states: States) -> tuple[Actions, Actions]:
+        """Mean and log standard deviation of u."""
+        mean, log_std = self.net(states).float().chunk(2, -1)
+        return mean, log_std.clamp(*self.log_std_range)
+
+
+def squashed_sample(
+    parts: tuple[Actions, Actions], n: int, rng: Streams
+) -> tuple[Float[Tensor, "E B n A"], Float[Tensor, "E B n"]]:
+    """n actions a state, through which gradients pass, and their log pi(a|s), nats, of the raw
+    action, for an actor's `parts`."""
+    mean, log_std = (x[:, :, None] for x in parts)
+    z = rng.randn(mean.shape[1], n, mean.shape[-1])
+    u = mean + log_std.exp() * z
+    return u.tanh(), _squashed_log_prob(u, z, log_std)
+
+
+def squashed_log_prob(parts: tuple[Actions, Actions], actions: Actions) -> Float[Tensor, "E B"]:
+    """log pi(a|s), nats, of actions strictly inside the box, for an actor's `parts`."""
+    mean, log_std = parts
+    u = actions.atanh()
+    return _squashed_log_prob(u, (u - mean) / log_std.exp(), log_std)
+
+
+def _squashed_log_prob(u: Tensor, z: Tensor, log_std: Tensor) -> Tensor:
+    """log N(u; mean, std²) - log(1 - tanh(u)²), summed over the action; z = (u - mean)/std."""
+    log_slope = 2 * (math.log(2) - u - F.softplus(-2 * u))  # log(1 - tanh(u)²) without underflow
+    return -(z.square() / 2 + log_std + math.log(2 * math.pi) / 2 + log_slope).sum(-1)

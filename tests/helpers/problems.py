@@ -4,6 +4,7 @@ import torch
 
 from arq_core.algorithm.types import Transitions
 from arq_core.config import settings
+from arq_core.config.hyper import NEIGHBOURS
 from arq_core.engine.streams import Streams
 
 
@@ -29,11 +30,19 @@ def chain(
     )
 
 
+# settings of neighbours, where they have them
+SMALL = dict(width=16, batch=32, widths="16 16", actions=3, depth=2, langevin=4, samples=8)
+
+
 def tiny(group="maze", **budget):
     """Hyperparameters and the toy budget, small enough for a test."""
-    h = settings.with_changes(
-        settings.hyper(group), dict(width=16, batch=32, n=5, acting_n=6, k=2, ensemble=2), "test"
-    )
+    h = settings.hyper(group)
+    small = {
+        name: own | {k: v for k, v in SMALL.items() if k in own}
+        for name, own in ((name, dict(getattr(h, name))) for name in NEIGHBOURS.values())
+    }
+    small |= dict(width=16, batch=32, n=5, acting_n=6, k=2, ensemble=2)
+    h = settings.with_changes(h, small, "test")
     return h, settings.with_changes(
         settings.budget("toy", group), dict(times_per_batch=8) | budget, "test"
     )
