@@ -77,20 +77,22 @@ def paper_steps(group: str) -> dict[str, int]:
     return theirs | groups[group].get("steps", {})
 
 
-def _neighbour(name: str, group: str) -> dict:
-    """What neighbours.toml says of a method and a task group."""
-    return _values_of(pick("neighbours.toml: method", name, _table("neighbours.toml")), group)
+def _neighbour(name: str, group: str, environment: str = "") -> dict:
+    """What neighbours.toml says of a method and a task group, and of an environment of tasks.csv
+    (Task.environment) where two tasks of a group differ."""
+    own = pick("neighbours.toml: method", name, _table("neighbours.toml"))
+    return _values_of(own, group) | own.get(environment, {})
 
 
-def hyper(group: str, profile: str = "") -> Hyper:
+def hyper(group: str, profile: str = "", environment: str = "") -> Hyper:
     """Tables A.1 to A.3 for a task group; with what the recipe of a profile replaces of them, where
-    it names one.
+    it names one, and what a neighbour's authors chose for an environment.
     """
     groups = _table("hyperparameters.toml")
     default = groups.pop("default")
     chosen = {k: v for k, v in pick("group", group, groups).items() if k != "steps"}
     chosen |= {
-        name: {k: v for k, v in _neighbour(name, group).items() if k != "steps"}
+        name: {k: v for k, v in _neighbour(name, group, environment).items() if k != "steps"}
         for name in NEIGHBOURS.values()
     }
     own = _build(Hyper, default | chosen, f"hyperparameters.toml [{group}]")

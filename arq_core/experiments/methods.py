@@ -17,6 +17,7 @@ from arq_core.algorithm.policies import ImplicitPolicy, fit_awr
 from arq_core.algorithm.qlearning import CRITICS, fit_q, fit_q_beta
 from arq_core.algorithm.support import in_support_share, sample_support
 from arq_core.algorithm.types import Policy, Transitions
+from arq_core.baselines.dt import fit_dt
 from arq_core.baselines.iql import fit_iql
 from arq_core.baselines.neighbours import Settings
 from arq_core.baselines.penalised import ROWS, fit_row
@@ -134,7 +135,10 @@ def dqp(
 
 
 # the other columns of Table A.4, and two of today: name -> training of a policy
-FITS: dict[str, Callable[[Transitions, Hyper, Budget, Streams, Store], Policy]] = {"iql": fit_iql}
+FITS: dict[str, Callable[[Transitions, Hyper, Budget, Streams, Store], Policy]] = {
+    "dt": fit_dt,
+    "iql": fit_iql,
+}
 
 
 def neighbour(

@@ -1,5 +1,7 @@
 """Small problems that several tests share."""
 
+from dataclasses import replace
+
 import torch
 
 from arq_core.algorithm.types import Transitions
@@ -34,6 +36,7 @@ def tiny(group="maze", **budget):
     h = settings.with_changes(
         settings.hyper(group), dict(width=16, batch=32, n=5, acting_n=6, k=2, ensemble=2), "test"
     )
+    h = replace(h, dt=dict(h.dt, width=16, batch=8, context=5))
     return h, settings.with_changes(
         settings.budget("toy", group), dict(times_per_batch=8) | budget, "test"
     )
