@@ -20,6 +20,8 @@ STEP_RECIPE = 4
 EVALUATION_RECIPE = 2
 SMOKE_TEST = "smoke_test"  # of profiles.toml: see `smoke_test`
 RECIPE_OF = "recipe"  # of profiles.toml: see `recipe`
+# of profiles.toml: steps of all neighbours that the same section does not name by themselves
+NEIGHBOUR_STEPS = "neighbour_steps"
 
 
 class UnknownName(ValueError):
@@ -77,20 +79,22 @@ def paper_steps(group: str) -> dict[str, int]:
     return theirs | groups[group].get("steps", {})
 
 
-def _neighbour(name: str, group: str) -> dict:
-    """What neighbours.toml says of a method and a task group."""
-    return _values_of(pick("neighbours.toml: method", name, _table("neighbours.toml")), group)
+def _neighbour(name: str, group: str, environment: str = "") -> dict:
+    """What neighbours.toml says of a method and a task group, and of an environment of tasks.csv
+    (Task.environment) where two tasks of a group differ."""
+    own = pick("neighbours.toml: method", name, _table("neighbours.toml"))
+    return _values_of(own, group) | own.get(environment, {})
 
 
-def hyper(group: str, profile: str = "") -> Hyper:
+def hyper(group: str, profile: str = "", environment: str = "") -> Hyper:
     """Tables A.1 to A.3 for a task group; with what the recipe of a profile replaces of them, where
-    it names one.
+    it names one, and what a neighbour's authors chose for an environment.
     """
     groups = _table("hyperparameters.toml")
     default = groups.pop("default")
     chosen = {k: v for k, v in pick("group", group, groups).items() if k != "steps"}
     chosen |= {
-        name: {k: v for k, v in _neighbour(name, group).items() if k != "steps"}
+        name: {k: v for k, v in _neighbour(name, group, environment).items() if k != "steps"}
         for name in NEIGHBOURS.values()
     }
     own = _build(Hyper, default | chosen, f"hyperparameters.toml [{group}]")
@@ -119,15 +123,23 @@ def _profile(profile: str, group: str) -> dict:
     every, merged = _table("profiles.toml"), {}
     own = pick("profile", profile, every)
     like = pick("profiles.toml: like", own["like"], every) if "like" in own else {}
-    for values in (like, own):
-        merged |= {k: v for k, v in _values_of(values, group).items() if k != "like"}
+    for table in (like, own):
+        for values in (_plain(table), table.get(group, {})):
+            merged |= {k: v for k, v in values.items() if k not in ("like", NEIGHBOUR_STEPS)}
+            if (steps := values.get(NEIGHBOUR_STEPS)) is not None:
+                fields_of = [f"{name}_steps" for name in NEIGHBOURS.values()]
+                merged |= {field: steps for field in fields_of if field not in values}
     return merged
+
+
+def _plain(table: dict) -> dict:
+    """What a table says of every group."""
+    return {k: v for k, v in table.items() if not isinstance(v, dict)}
 
 
 def _values_of(table: dict, group: str) -> dict:
     """What a table says, refined by what it says of a group."""
-    plain = {k: v for k, v in table.items() if not isinstance(v, dict)}
-    return plain | table.get(group, {})
+    return _plain(table) | table.get(group, {})
 
 
 def smoke_test(profile: str, group: str) -> bool:
@@ -144,9 +156,6 @@ def budget(profile: str, group: str) -> Budget:
     found = _profile(profile, group)
     merged = {k: v for k, v in found.items() if k not in (SMOKE_TEST, RECIPE_OF)}
     pick("group", group, _table("hyperparameters.toml"))
-    neighbours = merged.pop("neighbour_steps", None)
-    if neighbours is not None:
-        merged = {f"{name}_steps": neighbours for name in NEIGHBOURS.values()} | merged
     for name, paper in paper_steps(group).items():
         if merged[f"{name}_steps"] == "paper":
             merged[f"{name}_steps"] = paper

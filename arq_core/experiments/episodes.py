@@ -107,8 +107,9 @@ def evaluate(
     undiscounted), length, success.
 
     Episode i of seed e starts from a seed of its own, the same for every method, and is cut after
-    `horizon` steps. Success is success at any step. `envs` are closed at the end, and after an
-    error or Ctrl-C too, where they can be closed.
+    `horizon` steps. Success is success at any step. A policy with `observe(rewards)` is told after
+    each step what it earned, [E, episodes], raw, and 0 behind the end of an episode. `envs` are
+    closed at the end, and after an error or Ctrl-C too, where they can be closed.
     """
     try:
         return _episodes(policy, envs, episodes, rng, horizon)
@@ -130,6 +131,7 @@ def _episodes(
         if getattr(policy, "replayable", False)
         else policy.act
     )
+    observe = getattr(policy, "observe", None)
     n, width, live = len(starts), envs.state_dim, np.ones(len(starts), bool)
     states = usable_states(envs.reset(starts), n, width, live, "at the start")
     returns, lengths = np.zeros(shape, np.float64), np.zeros(shape, np.int64)
@@ -141,7 +143,10 @@ def _episodes(
         states, rewards, terminated, reached = usable_step(
             envs.step(actions), n, width, running.ravel(), f"at step {t}"
         )
-        returns += np.where(running, rewards.reshape(shape), 0.0)
+        earned = np.where(running, rewards.reshape(shape), 0.0)
+        if observe is not None:
+            observe(torch.as_tensor(earned, dtype=torch.float32).to(draws.device))
+        returns += earned
         lengths += running
         success |= running & reached.reshape(shape)
         running &= ~terminated.reshape(shape)

@@ -124,7 +124,7 @@ def prepare(
             f"bounds: saw {bounds!r} with task {name!r}, expected none: its actions are in [-1, 1]."
         )
     chosen = source.task or own_task(source.title, group, environment)
-    hyper = settings.hyper(chosen.group, profile)
+    hyper = settings.hyper(chosen.group, profile, chosen.environment)
     hyper = settings.with_changes(hyper, changes or {}, "hyperparameter")
     budget = settings.budget(profile, chosen.group)
     check_values(hyper, budget)

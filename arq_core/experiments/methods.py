@@ -18,6 +18,7 @@ from arq_core.algorithm.qlearning import CRITICS, fit_q, fit_q_beta
 from arq_core.algorithm.support import in_support_share, sample_support
 from arq_core.algorithm.types import Policy, Transitions
 from arq_core.baselines.cql import fit_cql
+from arq_core.baselines.dt import fit_dt
 from arq_core.baselines.ibc import fit_ibc, fit_ibc_small
 from arq_core.baselines.iql import fit_iql
 from arq_core.baselines.neighbours import Settings
@@ -140,6 +141,7 @@ FITS: dict[str, Callable[[Transitions, Hyper, Budget, Streams, Store], Policy]] 
     "ibc": fit_ibc,
     "ibc-small": fit_ibc_small,
     "cql": fit_cql,
+    "dt": fit_dt,
     "iql": fit_iql,
 }
 

@@ -105,7 +105,7 @@ def _scored(*after: str, hyper: tuple[str, ...] = ()) -> Step:
 UNFILTERED = tuple(field for field in ARQ if field != "log_epsilon")
 Q_STEPS = ("q_steps", "target_every", "critic_precision")
 ROWS = ("none", "brac-kl", "brac-mmd", "td3+bc", "anti-exploration", "ploff", "mopo")
-TRAINED_NEIGHBOURS = ("ibc", "ibc-small", "cql", "iql")
+TRAINED_NEIGHBOURS = ("ibc", "ibc-small", "dt", "cql", "iql")
 
 
 def _neighbour(name: str) -> Method:
@@ -281,10 +281,9 @@ def job(cell: Cell, step: str, seeds: Sequence[int] = ()) -> dict:
 
 
 @functools.cache
-def _values(group: str, profile: str, variant: str) -> tuple[dict, dict]:
-    return vars(replace(settings.hyper(group, profile), variant=variant)), vars(
-        settings.budget(profile, group)
-    )
+def _values(group: str, profile: str, variant: str, environment: str) -> tuple[dict, dict]:
+    hyper = replace(settings.hyper(group, profile, environment), variant=variant)
+    return vars(hyper), vars(settings.budget(profile, group))
 
 
 @functools.cache
@@ -310,7 +309,7 @@ def depends(root: Path, cell: Cell, step: str, recipe: int, seeds: tuple[int, ..
     changes what a step computes.
     """
     row, what = _task(cell.task), step_of(step, cell.method)
-    hyper, budget = _values(row.group, cell.profile, cell.variant)
+    hyper, budget = _values(row.group, cell.profile, cell.variant, row.environment)
     said = dict(
         recipe=recipe,
         code=code_of(root / NOTEBOOK[step]),

@@ -6,8 +6,10 @@ from dataclasses import asdict
 import pytest
 
 from arq_core.config import paths, settings
+from arq_core.config.files import read_toml
 from arq_core.config.hyper import NEIGHBOURS, RECIPE
 from arq_core.config.settings import UnknownName
+from arq_core.config.tasks import tasks
 
 COLUMNS = ["locomotion", "kitchen", "adroit", "antmaze", "robomimic-mg", "robomimic-ph-mh"]
 PAPER = {  # row of the paper's tables -> how our field is read
@@ -101,3 +103,19 @@ def test_a_profile_that_sets_more_than_a_budget_is_refused(tmp_path, monkeypatch
 def test_unknown_names_end_in_an_error_that_lists_the_known(call, message):
     with pytest.raises(UnknownName, match=message):
         call()
+
+
+def test_a_neighbour_may_have_settings_of_an_environment():
+    hopper = "arq_core.envs.locomotion:hopper_envs"
+    own, group = settings.hyper("locomotion", "", hopper).dt, settings.hyper("locomotion").dt
+    assert own == group | dict(target=3600.0) and group["target"] == "best"
+
+
+def test_what_neighbours_toml_refines_is_a_group_or_an_environment_of_a_task():
+    known = {*settings.groups(), *(row.environment for row in tasks().values())}
+    for name, table in read_toml(paths.DATA / "neighbours.toml").items():
+        assert {k for k, v in table.items() if isinstance(v, dict)} <= known, name
+    for row in tasks().values():
+        if row.group == "locomotion":
+            target = settings.hyper(row.group, "", row.environment).dt["target"]
+            assert isinstance(target, float), row.task

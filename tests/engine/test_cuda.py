@@ -187,7 +187,7 @@ class Walk:
         )
 
 
-@pytest.mark.parametrize("method", ["s_psi", "arq+s_psi", "arq+s_psi unfiltered"])
+@pytest.mark.parametrize("method", ["s_psi", "arq+s_psi", "arq+s_psi unfiltered", "dt"])
 @pytest.mark.parametrize(
     "budget",
     [

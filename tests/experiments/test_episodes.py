@@ -78,3 +78,14 @@ def test_a_policy_that_diverged_is_refused_and_not_scored(value):
     evaluate(
         waits, Countdown(), 4, streams(), horizon=9
     )  # what comes after an end is not looked at
+
+
+def test_a_policy_that_observes_is_told_what_each_step_earned_and_nothing_behind_the_end():
+    policy, told = Constant(0.0), []
+    policy.observe = told.append
+    got = evaluate(policy, Countdown(), 20, streams(3, 4), horizon=3)
+    left = policy.seen[0][..., 0]
+    for t, rewards in enumerate(told):
+        assert rewards.dtype == torch.float32 and torch.equal(rewards, (left > t).float())
+    assert len(told) == len(policy.seen) == 3
+    assert np.array_equal(torch.stack(told).sum(0).numpy(), got["return"])

@@ -42,6 +42,7 @@ def tiny(group="maze", **budget):
         for name, own in ((name, dict(getattr(h, name))) for name in NEIGHBOURS.values())
     }
     small |= dict(width=16, batch=32, n=5, acting_n=6, k=2, ensemble=2)
+    small["dt"] |= dict(batch=8, context=5)
     h = settings.with_changes(h, small, "test")
     return h, settings.with_changes(
         settings.budget("toy", group), dict(times_per_batch=8) | budget, "test"
