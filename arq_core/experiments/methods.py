@@ -17,8 +17,12 @@ from arq_core.algorithm.policies import ImplicitPolicy, fit_awr
 from arq_core.algorithm.qlearning import CRITICS, fit_q, fit_q_beta
 from arq_core.algorithm.support import in_support_share, sample_support
 from arq_core.algorithm.types import Policy, Transitions
+from arq_core.baselines.bc_gmm import fit_bc_gmm
+from arq_core.baselines.bc_mse import fit_bc_mse
+from arq_core.baselines.bcq import fit_bcq
 from arq_core.baselines.iql import fit_iql
 from arq_core.baselines.neighbours import Settings
+from arq_core.baselines.one_step import fit_one_step
 from arq_core.baselines.penalised import ROWS, fit_row
 from arq_core.baselines.returns import warm_start
 from arq_core.baselines.uniform import UniformBehavior
@@ -134,7 +138,13 @@ def dqp(
 
 
 # the other columns of Table A.4, and two of today: name -> training of a policy
-FITS: dict[str, Callable[[Transitions, Hyper, Budget, Streams, Store], Policy]] = {"iql": fit_iql}
+FITS: dict[str, Callable[[Transitions, Hyper, Budget, Streams, Store], Policy]] = {
+    "bc-mse": fit_bc_mse,
+    "bc-gmm": fit_bc_gmm,
+    "one_step": fit_one_step,
+    "bcq": fit_bcq,
+    "iql": fit_iql,
+}
 
 
 def neighbour(

@@ -1,9 +1,12 @@
 """Small problems that several tests share."""
 
+from dataclasses import replace
+
 import torch
 
 from arq_core.algorithm.types import Transitions
 from arq_core.config import settings
+from arq_core.config.hyper import NEIGHBOURS
 from arq_core.engine.streams import Streams
 
 
@@ -34,9 +37,16 @@ def tiny(group="maze", **budget):
     h = settings.with_changes(
         settings.hyper(group), dict(width=16, batch=32, n=5, acting_n=6, k=2, ensemble=2), "test"
     )
+    h = replace(h, **{field: _small(getattr(h, field)) for field in NEIGHBOURS.values()})
     return h, settings.with_changes(
         settings.budget("toy", group), dict(times_per_batch=8) | budget, "test"
     )
+
+
+def _small(own):
+    """A neighbour's settings with narrow layers and small batches."""
+    sizes = {k: 16 for k in own if "width" in k} | {k: 32 for k in own if k == "batch"}
+    return dict(own) | sizes
 
 
 def streams(*seeds) -> Streams:
