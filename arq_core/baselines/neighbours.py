@@ -1,14 +1,24 @@
-"""What the neighbours share: their settings, and the batch that all parts of a step see."""
+"""What the neighbours share: their settings, the batch that all parts of a step see, and a policy
+that draws its actions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from arq_core.algorithm.types import Actions, DataError, States, Transitions
+from arq_core.algorithm.types import (
+    Actions,
+    Candidates,
+    DataError,
+    States,
+    Transitions,
+    Values,
+)
+from arq_core.engine.machine import nth
 from arq_core.engine.streams import Streams
 
 EDGE = 1e-5  # IQL's and jaxrl's: recorded actions are kept so far inside the box
@@ -88,6 +98,11 @@ class Batch:
         self.going_on = (~data.terminals[self.m]).float()
         self.next_states = data.states[data.next_state[self.m]]
 
+    @property
+    def recorded(self) -> Actions:
+        """The actions as they were recorded, not clipped."""
+        return self.data.actions[self.m]
+
 
 @torch.no_grad()
 def bellman(batch: Batch, gamma: float, after: Float[Tensor, "E B"]) -> Float[Tensor, "E B"]:
@@ -108,3 +123,26 @@ def training_key(
     """What a training of a neighbour depends on: its finished steps are kept under it."""
     key = dict(method=method, settings=dict(settings), data=data.fingerprint(), seeds=rng.seeds)
     return key | dict(steps=steps, gamma=gamma, precision=precision) | more
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A policy that draws n actions for each state, clipped to the box, and takes the one that q
+    values most; without a q, the first."""
+
+    draw: Callable[[States, int, Streams], Candidates]
+    n: int = 1
+    q: Callable[[States, Candidates], Values] | None = None
+
+    replayable = True  # `act` never waits for the device
+
+    def reset(self, n: int) -> None:
+        """Nothing to forget: the policy has no memory."""
+
+    @torch.no_grad()
+    def act(self, states: States, rng: Streams) -> Actions:
+        """An action for each state, in the box."""
+        candidates = self.draw(states, self.n, rng).clamp(-1, 1)
+        if self.q is None:
+            return candidates[:, :, 0]
+        return nth(candidates, self.q(states, candidates).argmax(-1))

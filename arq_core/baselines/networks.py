@@ -1,5 +1,6 @@
 """Networks of the neighbours, each a batch of members as in `algorithm.nets`: perceptrons of any
-depth, critics that see many actions of a state, and Gaussian actors, plain and squashed.
+depth, critics that see many actions of a state, deterministic, Gaussian and squashed actors;
+densities of normal distributions and of their mixtures.
 
 Initial weights are PyTorch's (`nets.Linear`) or orthogonal, as the authors have them.
 """
@@ -10,7 +11,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -48,6 +49,44 @@ def dropped(x: Float[Tensor, "E R W"], share: float, rng: Streams | None) -> Ten
     if rng is None or share == 0:
         return x
     return x * (rng.rand(*x.shape[1:]) >= share) / (1 - share)
+
+
+def refuse_other_states(states: States, expected: int) -> None:
+    """DataError for states of another dimension than those that a network was made for."""
+    if expected != states.shape[-1]:
+        raise DataError(
+            f"states: saw dimension {states.shape[-1]}, expected {expected}, that of "
+            "the training data; use its environment."
+        )
+
+
+def normal_log_prob(
+    x: Float[Tensor, "*rows D"], mean: Float[Tensor, "*rows D"], log_std: Float[Tensor, "*rows D"]
+) -> Float[Tensor, "*rows"]:
+    """log N(x; mean, diag std²), nats, over the last axis."""
+    z = (x - mean) * (-log_std).exp()
+    return -(0.5 * z.square() + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
+
+
+def mixture_log_prob(
+    x: Float[Tensor, "*rows D"],
+    log_weights: Float[Tensor, "*rows K"],
+    means: Float[Tensor, "*rows K D"],
+    log_stds: Float[Tensor, "*rows K D"],
+) -> Float[Tensor, "*rows"]:
+    """log of the sum of w_k N(x; mean_k, diag std_k²) over K components, nats."""
+    each = normal_log_prob(x[..., None, :].expand_as(means), means, log_stds)
+    return (log_weights + each).logsumexp(-1)
+
+
+@torch.no_grad()
+def drawn_components(
+    log_weights: Float[Tensor, "E R K"], n: int, rng: Streams
+) -> Int[Tensor, "E R n"]:
+    """n of the K components of each row, drawn by their weights, with replacement."""
+    cumulative = log_weights.float().exp().cumsum(-1)
+    u = rng.rand(log_weights.shape[1], n) * cumulative[..., -1:]
+    return torch.searchsorted(cumulative, u, right=True).clamp(max=log_weights.shape[-1] - 1)
 
 
 class Perceptron(nn.Module):
@@ -111,6 +150,27 @@ class Critics(nn.Module):
         return self(states, actions[:, :, None]).squeeze(-1)
 
 
+class DeterministicActor(nn.Module):
+    """a = tanh(m(s))."""
+
+    def __init__(
+        self,
+        state_dim: int,
+        action_dim: int,
+        rng: Streams,
+        widths: Sequence[int],
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.net = Perceptron(state_dim, action_dim, rng, widths, dropout)
+        self.state_dim = state_dim
+
+    def forward(self, states: States, rng: Streams | None = None) -> Actions:
+        """The action; with `rng`, units are dropped as in training."""
+        refuse_other_states(states, self.state_dim)
+        return self.net(states, rng).float().tanh()
+
+
 class GaussianActor(nn.Module):
     """pi(a|s) = N(tanh(m(s)), std²) with one std for all states, clipped to exp of `log_std_range`;
     the density is the plain normal's. Called, it gives the mean."""
@@ -131,11 +191,7 @@ class GaussianActor(nn.Module):
 
     def forward(self, states: States, rng: Streams | None = None) -> Actions:
         """The mean, in the box; with `rng`, units are dropped as in training."""
-        if (expected := self.net.layers[0].weight.shape[1]) != states.shape[-1]:
-            raise DataError(
-                f"states: saw dimension {states.shape[-1]}, expected {expected}, that of "
-                "the training data; use its environment."
-            )
+        refuse_other_states(states, self.net.layers[0].weight.shape[1])
         return self.net(states, rng).float().tanh()
 
     def log_prob(

@@ -105,7 +105,7 @@ def _scored(*after: str, hyper: tuple[str, ...] = ()) -> Step:
 UNFILTERED = tuple(field for field in ARQ if field != "log_epsilon")
 Q_STEPS = ("q_steps", "target_every", "critic_precision")
 ROWS = ("none", "brac-kl", "brac-mmd", "td3+bc", "anti-exploration", "ploff", "mopo")
-TRAINED_NEIGHBOURS = ("ibc", "ibc-small", "dt", "cql", "iql")
+TRAINED_NEIGHBOURS = ("bc-mse", "bc-gmm", "ibc", "ibc-small", "one_step", "dt", "bcq", "cql", "iql")
 
 
 def _neighbour(name: str) -> Method:

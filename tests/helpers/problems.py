@@ -31,14 +31,14 @@ def chain(
 
 
 # settings of neighbours, where they have them
-SMALL = dict(width=16, batch=32, widths="16 16", actions=3, depth=2, langevin=4, samples=8)
+SMALL = dict(batch=32, actions=3, depth=2, langevin=4, samples=8)
 
 
 def tiny(group="maze", **budget):
     """Hyperparameters and the toy budget, small enough for a test."""
     h = settings.hyper(group)
     small = {
-        name: own | {k: v for k, v in SMALL.items() if k in own}
+        name: _small(own)
         for name, own in ((name, dict(getattr(h, name))) for name in NEIGHBOURS.values())
     }
     small |= dict(width=16, batch=32, n=5, acting_n=6, k=2, ensemble=2)
@@ -47,6 +47,12 @@ def tiny(group="maze", **budget):
     return h, settings.with_changes(
         settings.budget("toy", group), dict(times_per_batch=8) | budget, "test"
     )
+
+
+def _small(own):
+    """A neighbour's settings with narrow layers, small batches and few draws."""
+    narrow = {k: "16 16" if isinstance(v, str) else 16 for k, v in own.items() if "width" in k}
+    return dict(own) | narrow | {k: v for k, v in SMALL.items() if k in own}
 
 
 def streams(*seeds) -> Streams:
