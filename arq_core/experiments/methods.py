@@ -17,10 +17,14 @@ from arq_core.algorithm.policies import ImplicitPolicy, fit_awr
 from arq_core.algorithm.qlearning import CRITICS, fit_q, fit_q_beta
 from arq_core.algorithm.support import in_support_share, sample_support
 from arq_core.algorithm.types import Policy, Transitions
+from arq_core.baselines.awac import fit_awac
+from arq_core.baselines.idql import fit_idql
 from arq_core.baselines.iql import fit_iql
 from arq_core.baselines.neighbours import Settings
 from arq_core.baselines.penalised import ROWS, fit_row
+from arq_core.baselines.rebrac import fit_rebrac
 from arq_core.baselines.returns import warm_start
+from arq_core.baselines.td3_bc import fit_td3_bc
 from arq_core.baselines.uniform import UniformBehavior
 from arq_core.config.hyper import NEIGHBOURS, Budget, Hyper
 from arq_core.engine.store import Store, fingerprint
@@ -134,7 +138,13 @@ def dqp(
 
 
 # the other columns of Table A.4, and two of today: name -> training of a policy
-FITS: dict[str, Callable[[Transitions, Hyper, Budget, Streams, Store], Policy]] = {"iql": fit_iql}
+FITS: dict[str, Callable[[Transitions, Hyper, Budget, Streams, Store], Policy]] = {
+    "awac": fit_awac,
+    "td3+bc": fit_td3_bc,
+    "iql": fit_iql,
+    "idql": fit_idql,
+    "rebrac": fit_rebrac,
+}
 
 
 def neighbour(
