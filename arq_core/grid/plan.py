@@ -135,7 +135,7 @@ METHODS = {
     ),
     **{name: _neighbour(name) for name in TRAINED_NEIGHBOURS},
     "idql": Method(
-        _scored("policy", hyper=("acting_n",)),
+        Step(("policy",), ("acting_n",), ("sampler", "sampler_steps", *EPISODES)),
         Step(("behavior",), ("idql", "gamma"), ("idql_steps", "precision")),
         draws="n",
     ),
