@@ -1,10 +1,11 @@
-"""What the neighbours share: their settings, the batch that all parts of a step see, and a policy
-that draws its actions."""
+"""What the neighbours share: their settings, the batch that all parts of a step see, a policy that
+draws its actions, and formulas that more than one of them has.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -72,7 +73,7 @@ class Settings:
 class Batch:
     """Transitions that are drawn once a step, with replacement, and seen by all of its updates.
 
-    `rows` are those that may be drawn (None: all); `actions` are clipped to 1 - EDGE.
+    `rows` are those that may be drawn (None: all); `actions` are clipped to 1 - `edge`.
     """
 
     m: Int[Tensor, "E B"]
@@ -83,9 +84,14 @@ class Batch:
     next_states: States
 
     def __init__(
-        self, data: Transitions, size: int, rng: Streams, rows: Int[Tensor, " R"] | None = None
+        self,
+        data: Transitions,
+        size: int,
+        rng: Streams,
+        rows: Int[Tensor, " R"] | None = None,
+        edge: float = EDGE,
     ):
-        self.data, self.size, self.rng, self.rows = data, size, rng, rows
+        self.data, self.size, self.rng, self.rows, self.edge = data, size, rng, rows, edge
 
     def draw(self) -> None:
         """The next batch."""
@@ -93,7 +99,7 @@ class Batch:
         m = self.rng.randint(len(data.actions) if rows is None else len(rows), self.size)
         self.m = m if rows is None else rows[m]
         self.states = data.states[data.state[self.m]]
-        self.actions = data.actions[self.m].clamp(-1 + EDGE, 1 - EDGE)
+        self.actions = data.actions[self.m].clamp(-1 + self.edge, 1 - self.edge)
         self.rewards = data.rewards[self.m]
         self.going_on = (~data.terminals[self.m]).float()
         self.next_states = data.states[data.next_state[self.m]]
@@ -108,6 +114,38 @@ class Batch:
 def bellman(batch: Batch, gamma: float, after: Float[Tensor, "E B"]) -> Float[Tensor, "E B"]:
     """r + gamma (1 - d) v(s'), where `after` is v(s')."""
     return batch.rewards + gamma * batch.going_on * after
+
+
+def expectile_loss(u: Float[Tensor, "*rows B"], expectile: float) -> Float[Tensor, "*rows"]:
+    """Mean |expectile - 1(u < 0)| u² (Kostrikov et al. 2022, Eq. 5): least at the expectile of what
+    u is measured against."""
+    return (expectile_weights(u, expectile) * u.square()).mean(-1)
+
+
+def expectile_weights(u: Float[Tensor, "*rows B"], expectile: float) -> Float[Tensor, "*rows B"]:
+    """|expectile - 1(u < 0)|."""
+    return torch.where(u < 0, 1 - expectile, expectile)
+
+
+def smoothed(actions: Actions, noise: Actions, most: float) -> Actions:
+    """clip(a + clip(noise, ±most), ±1): the target's action (Fujimoto et al. 2018, TD3)."""
+    return (actions + noise.clamp(-most, most)).clamp(-1, 1)
+
+
+def of_unit_size(q: Float[Tensor, "E B"]) -> Float[Tensor, "E B"]:
+    """Q over the batch's mean |Q|, through which no gradient goes (Fujimoto and Gu 2021,
+    TD3_BC.py)."""
+    return q / q.detach().abs().mean(-1, keepdim=True)
+
+
+def standardised(
+    data: Transitions, eps: float
+) -> tuple[Transitions, Float[Tensor, " S"], Float[Tensor, " S"]]:
+    """The data with states (s - mean)/(std + eps), over the states of all transitions; mean, and
+    std + eps."""
+    seen = data.states[data.state].double()
+    mean, scale = seen.mean(0).float(), (seen.std(0, correction=0) + eps).float()
+    return replace(data, states=(data.states - mean) / scale), mean, scale
 
 
 def training_key(

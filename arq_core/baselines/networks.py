@@ -89,8 +89,24 @@ def drawn_components(
     return torch.searchsorted(cumulative, u, right=True).clamp(max=log_weights.shape[-1] - 1)
 
 
+class LayerNorm(nn.Module):
+    """Each row to mean 0 and variance 1 over its units, then scaled and shifted unit by unit (Ba et
+    al. 2016). `eps` is added to the variance; as Flax does, unless said otherwise."""
+
+    def __init__(self, members: int, width: int, eps: float = 1e-6):
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(members, 1, width))
+        self.bias = nn.Parameter(torch.zeros(members, 1, width))
+
+    def forward(self, x: Float[Tensor, "E R W"]) -> Float[Tensor, "E R W"]:
+        """The normalised x."""
+        return F.layer_norm(x, x.shape[-1:], eps=self.eps) * self.weight + self.bias
+
+
 class Perceptron(nn.Module):
-    """E perceptrons with hidden layers of ReLU units of the given widths."""
+    """E perceptrons with hidden layers of ReLU units of the given widths, each followed by a
+    LayerNorm with `layer_norm`."""
 
     def __init__(
         self,
@@ -99,18 +115,22 @@ class Perceptron(nn.Module):
         rng: Streams,
         widths: Sequence[int],
         dropout: float = 0.0,
+        layer_norm: bool = False,
     ):
         super().__init__()
         sizes = [inputs, *widths, outputs]
         self.layers = nn.ModuleList(
             Linear(a, b, rng) for a, b in zip(sizes[:-1], sizes[1:], strict=True)
         )
+        self.norms = nn.ModuleList(
+            LayerNorm(len(rng), width) if layer_norm else nn.Identity() for width in widths
+        )
         self.dropout = dropout
 
     def forward(self, x: Float[Tensor, "E R in"], rng: Streams | None = None) -> Tensor:
         """The last layer's outputs [E R out], not squashed; with `rng`, units are dropped."""
-        for layer in self.layers[:-1]:
-            x = dropped(F.relu(layer(x)), self.dropout, rng)
+        for layer, norm in zip(self.layers[:-1], self.norms, strict=True):
+            x = dropped(norm(F.relu(layer(x))), self.dropout, rng)
         return self.layers[-1](x)
 
 
@@ -125,10 +145,11 @@ class Critics(nn.Module):
         rng: Streams,
         widths: Sequence[int],
         copies: int = 2,
+        layer_norm: bool = False,
     ):
         """`rng` has a stream for each critic: `rng.fork(..., copies=copies)` of the seeds'."""
         super().__init__()
-        self.net = Perceptron(state_dim + action_dim, 1, rng, widths)
+        self.net = Perceptron(state_dim + action_dim, 1, rng, widths, layer_norm=layer_norm)
         self.state_dim, self.copies = state_dim, copies
 
     def forward(
@@ -140,14 +161,35 @@ class Critics(nn.Module):
         w = first.weight
         h = product(a.flatten(1, 2), w[:, self.state_dim :]).unflatten(1, a.shape[1:3])
         h = h + (product(s, w[:, : self.state_dim]) + first.bias)[:, :, None]
-        h = F.relu(h).flatten(1, 2)
-        for layer in middle:
-            h = F.relu(layer(h))
+        first_norm, *norms = self.net.norms
+        h = first_norm(F.relu(h).flatten(1, 2))
+        for layer, norm in zip(middle, norms, strict=True):
+            h = norm(F.relu(layer(h)))
         return last(h).float().view(len(states), self.copies, *a.shape[1:3])
 
     def of(self, states: States, actions: Actions) -> Float[Tensor, "E C B"]:
         """The value of one action of each state."""
         return self(states, actions[:, :, None]).squeeze(-1)
+
+
+class Standardised(nn.Module):
+    """A network of (s - mean)/scale as a function of the recorded states s."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(
+        self, net: nn.Module, mean: Float[Tensor, " S"], scale: Float[Tensor, " S"], members: int
+    ):
+        super().__init__()
+        self.net = net
+        self.register_buffer("mean", mean.repeat(members, 1, 1))
+        self.register_buffer("scale", scale.repeat(members, 1, 1))
+
+    def forward(self, states: States) -> Tensor:
+        """What the network says of standardised states."""
+        refuse_other_states(states, self.mean.shape[-1])
+        return self.net((states - self.mean) / self.scale)
 
 
 class DeterministicActor(nn.Module):
@@ -198,9 +240,13 @@ class GaussianActor(nn.Module):
         self, states: States, actions: Actions, rng: Streams | None = None
     ) -> Float[Tensor, "E B"]:
         """log pi(a|s), nats."""
-        log_std = self.log_std.clamp(*self.log_std_range)
-        z = (actions - self(states, rng)) / log_std.exp()
-        return -(0.5 * z.square() + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
+        log_std = self.log_std.clamp(*self.log_std_range).expand_as(actions)
+        return normal_log_prob(actions, self(states, rng), log_std)
+
+    def sample(self, states: States, rng: Streams) -> Actions:
+        """A draw for each state, which may lie outside of the box."""
+        mean, log_std = self(states), self.log_std.clamp(*self.log_std_range)
+        return mean + log_std.exp() * rng.randn_like(mean)
 
 
 class SquashedActor(nn.Module):
@@ -221,11 +267,7 @@ class SquashedActor(nn.Module):
 
     def forward(self, states: States) -> Actions:
         """The mode of u, squashed."""
-        if (expected := self.net.layers[0].weight.shape[1]) != states.shape[-1]:
-            raise DataError(
-                f"states: saw dimension {states.shape[-1]}, expected {expected}, that of "
-                "the training data; use its environment."
-            )
+        refuse_other_states(states, self.net.layers[0].weight.shape[1])
         return self.parts(states)[0].tanh()
 
     def parts(self, states: States) -> tuple[Actions, Actions]:

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from arq_core.algorithm.nets import Linear
-from arq_core.baselines.networks import dropped
+from arq_core.baselines.networks import LayerNorm, dropped
 from arq_core.engine.streams import Streams
+
+LAYER_NORM_EPS = 1e-5  # GPT-2's
 
 WEIGHT_STD = 0.02  # of the initial weights of every block; biases are 0
 WIDER = 4  # units of a block's hidden layer, in widths
@@ -27,25 +29,14 @@ def causal(seen: Bool[Tensor, "E B T"]) -> Bool[Tensor, "E B T T"]:
     return (earlier.tril() & seen[:, :, None]) | itself
 
 
-class LayerNorm(nn.Module):
-    """Rows of mean 0 and variance 1, then scale and shift of each unit (Ba et al. 2016)."""
-
-    def __init__(self, members: int, width: int):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(members, 1, width))
-        self.bias = nn.Parameter(torch.zeros(members, 1, width))
-
-    def forward(self, x: Float[Tensor, "E R W"]) -> Float[Tensor, "E R W"]:
-        """The normalised rows."""
-        return F.layer_norm(x, x.shape[-1:]) * self.weight + self.bias
-
-
 class Block(nn.Module):
     """x + attention(norm(x)), then x + layers(norm(x)) (Radford et al. 2019, 2.3)."""
 
     def __init__(self, width: int, rng: Streams, dropout: float):
         super().__init__()
-        self.before_attention, self.before_layers = (LayerNorm(len(rng), width) for _ in range(2))
+        self.before_attention, self.before_layers = (
+            LayerNorm(len(rng), width, LAYER_NORM_EPS) for _ in range(2)
+        )
         self.attention = Linear(width, 3 * width, rng)  # queries, keys, values
         self.mix = Linear(width, width, rng)
         self.wide = Linear(width, WIDER * width, rng)
@@ -75,7 +66,7 @@ class Transformer(nn.Module):
 
     def __init__(self, width: int, layers: int, rng: Streams, dropout: float):
         super().__init__()
-        self.first, self.last = (LayerNorm(len(rng), width) for _ in range(2))
+        self.first, self.last = (LayerNorm(len(rng), width, LAYER_NORM_EPS) for _ in range(2))
         self.blocks = nn.ModuleList(Block(width, rng, dropout) for _ in range(layers))
         self.dropout = dropout
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Reward transforms: those of Table A.2, and the other two that antmaze is trained with elsewhere.
+"""Reward transforms: those of Table A.2, and the others that antmaze is trained with elsewhere.
 
 Scores are always of the raw reward.
 """
@@ -30,6 +30,11 @@ def centred(data: Transitions) -> Transitions:
     return replace(data, rewards=(data.rewards - 0.5) * 4)
 
 
+def hundredfold(data: Transitions) -> Transitions:
+    """100·r: antmaze's goal pays 100 (Tarasov et al. 2023)."""
+    return replace(data, rewards=data.rewards * 100)
+
+
 def off_centre(data: Transitions) -> Transitions:
     """(r - 0.25)·2: antmaze's 0 and 1 become -0.5 and 1.5."""
     return replace(data, rewards=(data.rewards - 0.25) * 2)
@@ -58,6 +63,7 @@ REWARDS: dict[str, Callable[[Transitions], Transitions]] = {
     "minus_one": minus_one,
     "centred": centred,
     "off_centre": off_centre,
+    "hundredfold": hundredfold,
     "normalized": normalized,
 }
 

@@ -18,7 +18,11 @@ from torch import Tensor, nn
 
 # What nn.Module keeps of itself; parts, parameters and buffers are described apart
 OF_MODULES = set(vars(nn.Module()))
-CONTAINERS = {"torch.nn.ModuleList": nn.ModuleList, "torch.nn.ModuleDict": nn.ModuleDict}
+CONTAINERS = {
+    "torch.nn.ModuleList": nn.ModuleList,
+    "torch.nn.ModuleDict": nn.ModuleDict,
+    "torch.nn.Identity": nn.Identity,
+}
 PLAIN = (bool, int, str, type(None))
 
 

@@ -17,17 +17,21 @@ from arq_core.algorithm.policies import ImplicitPolicy, fit_awr
 from arq_core.algorithm.qlearning import CRITICS, fit_q, fit_q_beta
 from arq_core.algorithm.support import in_support_share, sample_support
 from arq_core.algorithm.types import Policy, Transitions
+from arq_core.baselines.awac import fit_awac
 from arq_core.baselines.bc_gmm import fit_bc_gmm
 from arq_core.baselines.bc_mse import fit_bc_mse
 from arq_core.baselines.bcq import fit_bcq
 from arq_core.baselines.cql import fit_cql
 from arq_core.baselines.dt import fit_dt
 from arq_core.baselines.ibc import fit_ibc, fit_ibc_small
+from arq_core.baselines.idql import fit_idql
 from arq_core.baselines.iql import fit_iql
 from arq_core.baselines.neighbours import Settings
 from arq_core.baselines.one_step import fit_one_step
 from arq_core.baselines.penalised import ROWS, fit_row
+from arq_core.baselines.rebrac import fit_rebrac
 from arq_core.baselines.returns import warm_start
+from arq_core.baselines.td3_bc import fit_td3_bc
 from arq_core.baselines.uniform import UniformBehavior
 from arq_core.config.hyper import NEIGHBOURS, Budget, Hyper
 from arq_core.engine.store import Store, fingerprint
@@ -142,15 +146,19 @@ def dqp(
 
 # the other columns of Table A.4, and two of today: name -> training of a policy
 FITS: dict[str, Callable[[Transitions, Hyper, Budget, Streams, Store], Policy]] = {
-    "ibc": fit_ibc,
-    "ibc-small": fit_ibc_small,
-    "cql": fit_cql,
-    "dt": fit_dt,
     "bc-mse": fit_bc_mse,
     "bc-gmm": fit_bc_gmm,
+    "ibc": fit_ibc,
+    "ibc-small": fit_ibc_small,
     "one_step": fit_one_step,
+    "dt": fit_dt,
+    "awac": fit_awac,
+    "td3+bc": fit_td3_bc,
     "bcq": fit_bcq,
+    "cql": fit_cql,
     "iql": fit_iql,
+    "idql": fit_idql,
+    "rebrac": fit_rebrac,
 }
 
 

@@ -105,7 +105,7 @@ def _scored(*after: str, hyper: tuple[str, ...] = ()) -> Step:
 UNFILTERED = tuple(field for field in ARQ if field != "log_epsilon")
 Q_STEPS = ("q_steps", "target_every", "critic_precision")
 ROWS = ("none", "brac-kl", "brac-mmd", "td3+bc", "anti-exploration", "ploff", "mopo")
-TRAINED_NEIGHBOURS = ("bc-mse", "bc-gmm", "ibc", "ibc-small", "one_step", "dt", "bcq", "cql", "iql")
+TRAINED_NEIGHBOURS = tuple(m for m in NEIGHBOURS if m != "idql")  # on the data alone
 
 
 def _neighbour(name: str) -> Method:
@@ -134,6 +134,11 @@ METHODS = {
         draws="n",
     ),
     **{name: _neighbour(name) for name in TRAINED_NEIGHBOURS},
+    "idql": Method(
+        Step(("policy",), ("acting_n",), ("sampler", "sampler_steps", *EPISODES)),
+        Step(("behavior",), ("idql", "gamma"), ("idql_steps", "precision")),
+        draws="n",
+    ),
     **{f"dqp {row}": Method(_scored("policy"), PENALISED) for row in ROWS},
 }
 SLUGS = {method.replace(" ", "-"): method for method in METHODS}

@@ -8,7 +8,8 @@ import torch
 from problems import chain, streams, tiny
 
 from arq_core.algorithm.types import DataError
-from arq_core.baselines.iql import advantage_weights, expectile_loss, fit_iql
+from arq_core.baselines.iql import advantage_weights, fit_iql
+from arq_core.baselines.neighbours import expectile_loss
 from arq_core.baselines.networks import Critics, Perceptron, orthogonal_
 from arq_core.engine.store import NoStore
 
