@@ -109,11 +109,11 @@ def backed_up(q: Float[Tensor, "E C B n"]) -> Float[Tensor, "E B"]:
 
 
 class Logarithm(nn.Module):
-    """The logarithm of one positive number a member, which starts at `value`."""
+    """The logarithm of one positive number a member, trained from `start`."""
 
-    def __init__(self, members: int, value: float = 1.0):
+    def __init__(self, members: int, start: float = 0.0):
         super().__init__()
-        self.log = nn.Parameter(torch.full((members,), math.log(value)))
+        self.log = nn.Parameter(torch.full((members,), start))
 
 
 def widths_of(own: Settings) -> list[int]:
@@ -125,6 +125,16 @@ def widths_of(own: Settings) -> list[int]:
             "each hidden layer, such as '256 256 256'; change it in data/neighbours.toml."
         )
     return [int(w) for w in words]
+
+
+def log_of(own: Settings, name: str) -> float:
+    """The logarithm of a setting, which has to be above 0."""
+    if not own[name] > 0:
+        raise DataError(
+            f"{own.method}.{name}: saw {own[name]}, expected a number above 0; change it in "
+            "data/neighbours.toml."
+        )
+    return math.log(own[name])
 
 
 @torch.no_grad()
@@ -142,7 +152,7 @@ def networks(
         last = net.layers[-1]
         assert isinstance(last, Linear)
         uniform_(last, bound, of(name, "last", copies=copies))
-    actor.net.layers[-1].bias[..., action_dim:] += math.log(own["std"])
+    actor.net.layers[-1].bias[..., action_dim:] += log_of(own, "std")
     return actor.to(rng.device), critic.to(rng.device)
 
 
@@ -157,7 +167,7 @@ def fit_cql(
     lagrange, backups = threshold >= 0, n if own["max_backup"] else 1
     actor, critic = networks(own, data.states.shape[1], action_dim, rng)
     target = copy.deepcopy(critic).requires_grad_(False)
-    alpha = Logarithm(len(rng), own["alpha"]).to(rng.device)
+    alpha = Logarithm(len(rng), log_of(own, "alpha")).to(rng.device)
     multiplier = Logarithm(len(rng)).to(rng.device)
     batch = Batch(data, own.count("batch"), draws)
     cloning = torch.zeros((), device=rng.device)  # 1 while the policy clones

@@ -227,6 +227,8 @@ def test_networks_start_near_zero_and_differ_by_member():
         (dict(widths="64 wide"), "cql.widths: saw '64 wide', expected a number of units"),
         (dict(widths=""), "cql.widths: saw ''"),
         (dict(actions=0.5), "cql.actions: saw 0.5, expected an integer"),
+        (dict(alpha=0.0), "cql.alpha: saw 0.0, expected a number above 0"),
+        (dict(std=-1.0), "cql.std: saw -1.0, expected a number above 0"),
         (dict(weight="big"), "cql.weight: saw 'big', expected a number"),
     ],
 )
