@@ -64,7 +64,7 @@ def test_a_policy_takes_states_as_they_are_recorded():
             policy.act(torch.zeros(2, 1, 4), streams())
     actor, shift = DeterministicActor(3, 2, streams(), [8]), torch.tensor([1.0, 2.0, 3.0])
     x = torch.randn(2, 5, 3)
-    inside = Standardised(actor, shift, 2 * shift)
+    inside = Standardised(actor, shift, 2 * shift, 2)
     torch.testing.assert_close(inside(shift + 2 * shift * x), actor(x))
 
 
