@@ -67,7 +67,9 @@ def row(**asked):
 @arq.command(epilog='Example: arq table --tasks "maze bridge" --methods "bc arq+pi" --plan')
 @profile("ci")
 @text("--tasks", "Names, with spaces or commas between; without it, those of workflow/grids.toml.")
-@text("--methods", "Likewise; dqp-brac-kl stands for the two words dqp brac-kl.")
+@text(
+    "--methods", "Likewise; dqp-brac-kl stands for the two words dqp brac-kl, all for every column."
+)
 @text("--seeds", "Seeds, as 0,1,2; without it, those of the profile.")
 @click.option("--engine", default="laptop", help="laptop, slurm or kubernetes: workflow/README.md.")
 @click.option("--variant", default="released", help="Of the algorithm: released or paper.")

@@ -22,6 +22,7 @@ from arq_core.book import notebook as runner
 from arq_core.config import settings
 from arq_core.config.files import sha256_of
 from arq_core.config.hyper import NEIGHBOURS
+from arq_core.config.labels import METHODS as COLUMNS
 from arq_core.config.tasks import Task, task, tasks
 from arq_core.results import records
 from arq_core.results import rows as results
@@ -136,6 +137,8 @@ METHODS = {
     **{name: _neighbour(name) for name in TRAINED_NEIGHBOURS},
     **{f"dqp {row}": Method(_scored("policy"), PENALISED) for row in ROWS},
 }
+# what "all" stands for: every method with a column, and none of Table 1's rows
+ALL = tuple(method for method in COLUMNS if method in METHODS)
 SLUGS = {method.replace(" ", "-"): method for method in METHODS}
 
 
