@@ -54,7 +54,8 @@ _HOMES = {
     "engine.filestore": ("FileStore",),
     "engine.streams": ("Streams",),
     "experiments.experiment": ("measure", "prepare", "train"),
-    "experiments.methods": ("METHODS",),
+    "experiments.methods": ("METHODS", "Trained"),
+    "experiments.own_method": ("check_method",),
     "results.rows": ("summary",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

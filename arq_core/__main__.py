@@ -39,7 +39,7 @@ def make_book(profile, jobs):
 @arq.command(epilog="Example: arq row door-human --profile lite --method arq+s_psi --seeds 0,1,2")
 @click.argument("task")
 @profile("lite")
-@text("--method", "One method; without it, those of the notebook.")
+@text("--method", "One method, or module:function of yours; without it, those of the notebook.")
 @text("--seeds", "Seeds, as 0,1,2; without it, those of the profile.")
 @text("--group", "For data of yours: whose hyperparameters they take.")
 @text(

@@ -39,7 +39,7 @@ ACT_AND_STEP = 300  # rows of a network that take as long as one step of a simul
 RESNET = 33.6e6
 PERCEPTRON = 0.07e6
 # Passes of a network of a neighbour's width through a row of its batch, in one of its steps:
-# counted from its losses by hand, none of them measured. Where a method has several trainings in turn,
+# counted from its losses by hand, none of them measured. Where a method has several trainings,
 # those before the last are counted with it (`_neighbours_passes`)
 PASSES = {
     "bc-mse": 3,
