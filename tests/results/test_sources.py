@@ -150,3 +150,11 @@ def test_a_method_of_the_users_own_has_a_column_with_its_name_and_no_cell_of_the
     assert "no number here" in ours(found, "my_method")["reason"]
     hidden = tables.table_a4(rows([[1.0]], method="dqp none"), tables.task_names())
     assert "dqp none" not in set(hidden["method"])
+
+
+def test_a_card_on_a_telephone_names_a_column_that_the_paper_has_not():
+    found = tables.table_a4(
+        full("hopper-medium-v2", "idql"), tables.task_names(), datasets=["hopper-medium-v2"]
+    )
+    assert 'data-head="IDQL of today, not in the paper"' in to_html(found, "caption", "t")
+    assert "no number here" in ours(found, "idql")["reason"]
