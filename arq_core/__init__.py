@@ -55,7 +55,8 @@ _HOMES = {
     "engine.streams": ("Streams",),
     "experiments.experiment": ("measure", "prepare", "train"),
     "experiments.kept": ("KeptPolicy", "load", "policy"),
-    "experiments.methods": ("METHODS",),
+    "experiments.methods": ("METHODS", "Trained"),
+    "experiments.own_method": ("check_method",),
     "results.rows": ("summary",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

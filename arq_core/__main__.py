@@ -39,7 +39,7 @@ def make_book(profile, jobs):
 @arq.command(epilog="Example: arq row door-human --profile lite --method arq+s_psi --seeds 0,1,2")
 @click.argument("task")
 @profile("lite")
-@text("--method", "One method; without it, those of the notebook.")
+@text("--method", "One method, or module:function of yours; without it, those of the notebook.")
 @text("--seeds", "Seeds, as 0,1,2; without it, those of the profile.")
 @text("--group", "For data of yours: whose hyperparameters they take.")
 @text(
@@ -127,7 +127,9 @@ def make_film(task, policy, out, **asked):
 @arq.command(epilog='Example: arq table --tasks "maze bridge" --methods "bc arq+pi" --plan')
 @profile("ci")
 @text("--tasks", "Names, with spaces or commas between; without it, those of workflow/grids.toml.")
-@text("--methods", "Likewise; dqp-brac-kl stands for the two words dqp brac-kl.")
+@text(
+    "--methods", "Likewise; dqp-brac-kl stands for the two words dqp brac-kl, all for every column."
+)
 @text("--seeds", "Seeds, as 0,1,2; without it, those of the profile.")
 @click.option("--engine", default="laptop", help="laptop, slurm or kubernetes: workflow/README.md.")
 @click.option("--variant", default="released", help="Of the algorithm: released or paper.")

@@ -1,14 +1,15 @@
 """The library in the book: code under an equation leads to its file, rooms have a reference.
 
 Sphinx's own `literalinclude`, `autodoc` and `viewcode` do the work. Here stands what they lack: a
-role that leads to a source page, a directive that lists a room of the package, and docstrings in
-plain English, whose single backticks are code.
+role that leads to a source page, directives that find a definition in a room of the package and
+that list a room, and docstrings in plain English, whose single backticks are code.
 """
 
 from __future__ import annotations
 
 import ast
 import inspect
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -113,6 +114,57 @@ def _defines(path: Path, dotted: str) -> bool:
             return False
         body = found[0].body
     return True
+
+
+class Formula(SphinxDirective):
+    """{arq-formula} baselines:expectile_loss: the definition, from whichever module of that room
+    has it, with the way to its file; baselines.dt:squared_error is that of one module.
+
+    Option: method, a name of methods.METHODS; where this library has no such method, nothing is
+    shown, and a definition that is missing is no fault.
+    """
+
+    required_arguments = 1
+    option_spec = {"method": directives.unchanged_required}
+
+    def run(self):
+        found, name = definitions(self.arguments[0]), self.arguments[0].partition(":")[2]
+        if not found and not _has_method(self.options.get("method", "")):
+            return []
+        if len(found) != 1:
+            logger.warning(
+                "arq-formula %r: saw %d such definitions, expected one in a room of arq_core",
+                self.arguments[0],
+                len(found),
+                location=self.get_location(),
+            )
+            return []
+        file = found[0].relative_to(PACKAGE.parent).as_posix()
+        module = file.removesuffix(".py").replace("/", ".")
+        up = os.path.relpath(found[0], Path(self.env.doc2path(self.env.docname)).parent)
+        content = [
+            f"````{{literalinclude}} {Path(up).as_posix()}",
+            ":language: python",
+            f":pyobject: {name}",
+            f':caption: "{{source}}`{module}:{name}`"',
+            "````",
+        ]
+        node = nodes.Element()
+        self.state.nested_parse(StringList(content, self.arguments[0]), self.content_offset, node)
+        return node.children
+
+
+def definitions(where: str) -> list[Path]:
+    """The files that define what `where` names, "room:name" or "room.module:name"."""
+    place, _, name = where.partition(":")
+    room, _, module = place.partition(".")
+    return [p for p in files_in(PACKAGE / room, f"{module or '*'}.py") if _defines(p, name)]
+
+
+def _has_method(name: str) -> bool:
+    from arq_core.experiments.methods import METHODS  # late: it brings torch
+
+    return not name or name in METHODS
 
 
 class Library(SphinxDirective):
@@ -256,6 +308,7 @@ def setup(app) -> dict:
         app.setup_extension(extension)
     app.add_role("source", Source())
     app.add_directive("library", Library)
+    app.add_directive("arq-formula", Formula)
     app.connect("autodoc-process-docstring", plain_docstring)
     app.connect("autodoc-process-signature", source_signature)
     app.connect("autodoc-skip-member", is_left_out)

@@ -13,8 +13,8 @@ from markupsafe import Markup
 
 from arq_core.book import html
 from arq_core.book.evidence import address
-from arq_core.book.tables import ARQ, ORDER, SIGNS, anchor, facts, heads, known, number, said
-from arq_core.config.labels import GROUPS, METHODS, OWN_SUITES
+from arq_core.book.tables import ARQ, SIGNS, anchor, facts, heads, known, number, said
+from arq_core.config.labels import GROUPS, OWN_SUITES
 from arq_core.results import overview
 from arq_core.results.overview import Dataset
 
@@ -66,10 +66,10 @@ def _grouped(found: Iterable[Dataset]) -> dict[str, list[Dataset]]:
 
 def _numbers(dataset: Dataset) -> Markup:
     """What the square of a dataset says besides its word."""
-    names = heads(METHODS)
     if not dataset.ours:
         return Markup("")
-    order = sorted(dataset.ours, key=lambda cell: ORDER.index(cell.method))
+    names = heads(cell.method for cell in dataset.ours)
+    order = sorted(dataset.ours, key=lambda cell: list(names).index(cell.method))
     told = Markup("; ").join(
         Markup("{} {}{}").format(
             names[cell.method],
@@ -133,7 +133,8 @@ def _figure(dataset: Dataset, evidence: str) -> Markup:
     axis = Axis(x for cell in (*dataset.ours, *dataset.paper.values()) for x in _ends(cell))
     ours = {cell.method: cell for cell in dataset.ours}
     # a line each; what only the paper has shares one
-    drawn = [m for m in ORDER if m in ours or m in ARQ and m in dataset.paper]
+    methods = heads([*ours, *dataset.paper])
+    drawn = [m for m in methods if m in ours or m in ARQ]
     scale = Markup('<span class="arq-axis">{}</span>').format(
         Markup("").join(
             Markup('<i style="left:{}%">{}</i>').format(axis.at(tick), number(tick, axis.digits))
@@ -159,7 +160,7 @@ def _figure(dataset: Dataset, evidence: str) -> Markup:
         lines=[(m, ours.get(m), dataset.paper.get(m)) for m in drawn],
         more=[cell for m, cell in dataset.paper.items() if m not in drawn],
         beside=bool(dataset.paper),
-        methods=heads(METHODS),
+        methods=methods,
         axis=axis,
         number=number,
         digits=1 if axis.span > FINE else 2,

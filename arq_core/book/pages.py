@@ -281,11 +281,12 @@ def row_job(
     robomimic's layout), a folder of Minari's, or "minari:" and an id. Then `group` names its
     hyperparameters, and `environment` the task in whose simulator its policies are scored, or
     "gymnasium:" and an id ("": they are trained only); `bounds` is the box in which their actions
-    were recorded, "low:high" or "normalized" ("": the simulator's).
+    were recorded, "low:high" or "normalized" ("": the simulator's). `method` may be
+    "module:function", of the user's own.
     """
     from arq_core.datasets.find import find
     from arq_core.datasets.own import no_such_path
-    from arq_core.experiments.methods import METHODS
+    from arq_core.experiments.own_method import find_method
     from arq_core.experiments.own_task import check_simulator
 
     settings.pick("profile", profile, dict.fromkeys(settings.profiles()))
@@ -323,8 +324,9 @@ def row_job(
             more["environment"] = environment
         if bounds:
             more["bounds"] = bounds
+    named = ""
     if method:
-        settings.pick("method", method, METHODS)
+        named = find_method(method)[0]
         more["method"] = method
     if seeds:
         if not all(s.strip().isdecimal() for s in seeds.split(",")):
@@ -343,7 +345,7 @@ def row_job(
     title = source.title
     if not source.task:  # two files of one name have two notebooks
         title += f"-{hashlib.sha256(str(source.own).encode()).hexdigest()[:8]}"
-    name = ".".join(filter(None, [title, profile, method or "all"])).replace(" ", "-")
+    name = ".".join(filter(None, [title, profile, named or "all"])).replace(" ", "-")
     return make_job(root, entry, profile, root / "_build/rows" / f"{name}.ipynb", **more)
 
 

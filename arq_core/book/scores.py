@@ -50,6 +50,7 @@ def _inputs(data: Path) -> list[Path]:
             *rows,
             *map(run_path, rows),
             data / "published.csv",
+            data / "published_sources.toml",
             data / "tasks.csv",
             _failed(data),
         )

@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 from arq_core.book import html
 from arq_core.book.evidence import address
 from arq_core.book.html import Row
-from arq_core.config.labels import GROUPS, METHODS, OWN_SUITES, VARIANTS
+from arq_core.config.labels import GROUPS, METHODS, OWN_SUITES, VARIANTS, columns
 from arq_core.results.equivalence import (
     CONFIDENCE,
     DIFFERENT,
@@ -38,7 +38,6 @@ SIGNS = {
     "not run": "",
 }
 ARQ = ("arq+s_psi", "arq+pi")  # the paper's subject
-ORDER = tuple(dict.fromkeys([*ARQ, *METHODS]))
 
 
 def anchor(dataset: str) -> str:
@@ -112,9 +111,10 @@ def _blocks(cells: pd.DataFrame, shown: list[str]) -> Iterator[dict]:
 
 
 def heads(methods: Iterable[str]) -> dict[str, Markup]:
-    """How methods of Table A.4 are written, ARQ's two first."""
+    """How methods with a column are written, ARQ's two first, a user's own last."""
     wanted = set(methods)
-    return {m: Markup(METHODS[m]) for m in ORDER if m in wanted}
+    known = columns(wanted)
+    return {m: Markup(known[m]) for m in dict.fromkeys([*ARQ, *known]) if m in wanted}
 
 
 def to_html(
@@ -127,7 +127,7 @@ def to_html(
     `anchors`, each dataset has an id, `anchor(dataset)`.
     """
     filled = set(cells.loc[cells["state"].isin(["value", "illegible", "failed"]), "method"])
-    methods = heads(m for m in METHODS if m in filled or not filled)
+    methods = heads(filled or METHODS)
     return html.figure(
         "results",
         caption,

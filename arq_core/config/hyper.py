@@ -145,3 +145,20 @@ def horizons_of_lag(steps: int, gamma: float, polyak: float) -> float:
     steps: what a one-step bootstrap has to walk before a critic says anything of what is far.
     """
     return steps * (1 - polyak) * (1 - gamma)
+
+
+def neighbours_walk(own: Mapping[str, float | str], gamma: float, steps: int) -> float | None:
+    """`horizons_of_lag` of a neighbour's critic with the settings `own` and its `steps`; None for a
+    neighbour that bootstraps nothing.
+
+    One whose critic takes several steps for each of its own says how many (`q_share`), and one with
+    a discount of its own says that too.
+    """
+
+    def number(name: str, otherwise: float) -> float:
+        return float(own.get(name, otherwise))
+
+    if "polyak" not in own:
+        return None
+    learned = round(steps * number("q_share", 1))
+    return horizons_of_lag(learned, number("gamma", gamma), number("polyak", 0))

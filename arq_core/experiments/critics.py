@@ -17,7 +17,14 @@ from torch import Tensor
 
 from arq_core.algorithm.types import QFunction, Transitions
 from arq_core.baselines.returns import monte_carlo
-from arq_core.config.hyper import HORIZONS, Budget, Hyper, horizons_of_lag
+from arq_core.config.hyper import (
+    HORIZONS,
+    NEIGHBOURS,
+    Budget,
+    Hyper,
+    horizons_of_lag,
+    neighbours_walk,
+)
 
 ROWS = 4_096  # transitions at once
 FEWEST = 5  # episodes that are still going on, for a rank correlation
@@ -79,14 +86,18 @@ def along_the_data(data: Transitions, q: QFunction, gamma: float, members: int) 
 def warn_of_short_walks(data: Transitions, hyper: Hyper, budget: Budget, method: str) -> None:
     """A warning where the critic of a method walks fewer than HORIZONS horizons (config.hyper), on
     data whose episodes are longer than a horizon. Critics that begin as returns have no such way
-    to go.
+    to go; a neighbour's does not begin so.
     """
-    if hyper.warm_start:
-        return
-    walked = {
-        name: horizons_of_lag(getattr(budget, f"{name}_steps"), hyper.gamma, hyper.polyak)
-        for name in critics_of(method)
-    }
+    walked = {}
+    if field := NEIGHBOURS.get(method):
+        taken = getattr(budget, f"{field}_steps")
+        far = neighbours_walk(getattr(hyper, field), hyper.gamma, taken)
+        walked = {} if far is None else {field: far}
+    elif not hyper.warm_start:
+        walked = {
+            name: horizons_of_lag(getattr(budget, f"{name}_steps"), hyper.gamma, hyper.polyak)
+            for name in critics_of(method)
+        }
     if int(data.episode.bincount().max()) < 1 / (1 - hyper.gamma):
         return
     for name, horizons in walked.items():

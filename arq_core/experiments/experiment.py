@@ -20,6 +20,7 @@ from arq_core.algorithm.samplers import SAMPLERS
 from arq_core.algorithm.types import Transitions
 from arq_core.config import settings
 from arq_core.config.hyper import Budget, Hyper
+from arq_core.config.own_methods import BUILT_IN
 from arq_core.config.paths import cache_folder, given
 from arq_core.config.tasks import Task, task
 from arq_core.datasets.boxes import Bounds
@@ -35,7 +36,8 @@ from arq_core.envs.own import label
 from arq_core.envs.vector import EnvError, VectorEnv
 from arq_core.experiments.critics import warn_of_short_walks
 from arq_core.experiments.episodes import check_dimensions, check_layout, evaluate
-from arq_core.experiments.methods import METHODS, Trained, reward_of
+from arq_core.experiments.methods import Trained, reward_of
+from arq_core.experiments.own_method import Fit, find_method
 from arq_core.experiments.own_task import OwnTask, Simulator, own_task, suited
 from arq_core.results import provenance, records
 from arq_core.results import rows as results
@@ -225,24 +227,26 @@ def missing(name: str) -> str:
     return ""
 
 
-def train(experiment: Experiment, method: str) -> Trained:
-    """The method's policy for all seeds at once.
+def train(experiment: Experiment, method: str | Fit) -> Trained:
+    """The method's policy for all seeds at once; a method of your own is its function, or
+    "module:function" (own_method).
 
     Steps that are finished for this very data, hyperparameters and budget are loaded.
     """
-    fit = settings.pick("method", method, METHODS)
-    warn_of_short_walks(experiment.data, experiment.hyper, experiment.budget, method)
+    name, fit = find_method(method)
+    warn_of_short_walks(experiment.data, experiment.hyper, experiment.budget, name)
     e = experiment
-    return fit(e.data_of(method), e.hyper, e.budget, e.rng, e.store())
+    return fit(e.data_of(name), e.hyper, e.budget, e.rng, e.store())
 
 
-def measure(experiment: Experiment, method: str) -> list[dict]:
+def measure(experiment: Experiment, method: str | Fit) -> list[dict]:
     """Train, run all episodes with the final weights, and return one result row per episode.
+    A method of your own is its function, or "module:function" (own_method).
 
     Finished episodes are a step like those of training: loaded, where they were run for these very
     data, hyperparameters, budget and versions.
     """
-    fit, store = settings.pick("method", method, METHODS), experiment.store()
+    (name, fit), store = find_method(method), experiment.store()
     e = experiment
     if not e.task.environment:
         raise settings.UnknownName(
@@ -250,13 +254,13 @@ def measure(experiment: Experiment, method: str) -> list[dict]:
             "whose simulator to use; without one a policy can be trained but not "
             "scored."
         )
-    data = e.data_of(method)
+    data = e.data_of(name)
     envs = e.task.environments(len(e.rng) * e.budget.episodes)
     check_dimensions(envs, data.states.shape[1], data.actions.shape[1])
     check_layout(envs, e.dataset.layout)
-    warn_of_short_walks(data, e.hyper, e.budget, method)
+    warn_of_short_walks(data, e.hyper, e.budget, name)
     trained = fit(data, e.hyper, e.budget, e.rng, store)
-    measured = _episodes(e, method, trained, envs, store)
+    measured = _episodes(e, name, trained, envs, store)
     measured["score"] = e.task.score(measured["return"])
     return results.episode_rows(
         measured,
@@ -266,7 +270,7 @@ def measure(experiment: Experiment, method: str) -> list[dict]:
         dataset_sha256=e.dataset.sha256,
         fidelity=e.dataset.fidelity,
         profile=e.profile,
-        method=method,
+        method=name,
         variant=e.hyper.variant,
         wall_s=round(sum(store.seconds.values()), 1),
         **provenance.provenance(e.device),
@@ -278,8 +282,8 @@ def _episodes(
 ) -> dict[str, np.ndarray]:
     """`evaluate`, kept in the store.
 
-    Those in a simulator of the user's own are run again each time: nothing here tells when it
-    changed.
+    Those in a simulator of the user's own, or by a method of theirs, are run again each time:
+    nothing here tells when it changed.
     """
     key = dict(
         recipe=settings.EVALUATION_RECIPE,
@@ -293,7 +297,7 @@ def _episodes(
         data=e.data_of(method).fingerprint(),
         versions=provenance.versions(),
     )
-    if isinstance(e.task, OwnTask):
+    if isinstance(e.task, OwnTask) or method not in BUILT_IN:
         store.discard("episodes", key)
     if found := store.load("episodes", key):
         return {name: x.numpy() for name, x in found.items() if name != "seconds"}
@@ -308,7 +312,7 @@ def _episodes(
     return measured
 
 
-def measure_and_write(experiment: Experiment, method: str, folder: str | Path) -> list[dict]:
+def measure_and_write(experiment: Experiment, method: str | Fit, folder: str | Path) -> list[dict]:
     """`measure`, and the rows as one file of `folder`, replaced as a whole when the job is done.
 
     Rows do not say which hyperparameters were changed by hand, so those of a changed experiment are
@@ -320,7 +324,7 @@ def measure_and_write(experiment: Experiment, method: str, folder: str | Path) -
             "use `measure`, or add a group to hyperparameters.toml."
         )
     path = given(folder) / results.file_name(
-        experiment.task.task, experiment.profile, method, experiment.hyper.variant
+        experiment.task.task, experiment.profile, find_method(method)[0], experiment.hyper.variant
     )
     fewest = len(experiment.seeds) * experiment.budget.episodes
     if path.exists() and len(results.read_file(path)) > fewest:

@@ -33,6 +33,7 @@ from arq_core.baselines.rebrac import fit_rebrac
 from arq_core.baselines.returns import warm_start
 from arq_core.baselines.td3_bc import fit_td3_bc
 from arq_core.baselines.uniform import UniformBehavior
+from arq_core.config import own_methods
 from arq_core.config.hyper import NEIGHBOURS, Budget, Hyper
 from arq_core.engine.store import Store, fingerprint
 from arq_core.engine.streams import Streams
@@ -178,6 +179,16 @@ def reward_of(method: str, hyper: Hyper) -> str:
     return str(own.given["reward"])
 
 
+def installed(
+    name: str, data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store
+) -> Trained:
+    """A method that another package registers (own_methods.GROUP), imported when it is trained."""
+    from arq_core.experiments.own_method import adapted  # late: it imports this module
+
+    fit = adapted(name, own_methods.installed()[name].load())
+    return fit(data, hyper, budget, rng, store)
+
+
 METHODS: dict[str, Callable[[Transitions, Hyper, Budget, Streams, Store], Trained]] = {
     "random": random,
     "bc": bc,
@@ -189,4 +200,5 @@ METHODS: dict[str, Callable[[Transitions, Hyper, Budget, Streams, Store], Traine
     "arq+s_psi unfiltered": arq_s_psi_unfiltered,
     **{name: partial(neighbour, name) for name in FITS},
     **{f"dqp {row}": partial(dqp, row) for row in ROWS},
+    **{name: partial(installed, name) for name in own_methods.installed()},
 }

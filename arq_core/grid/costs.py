@@ -17,7 +17,7 @@ from pathlib import Path
 
 from arq_core.config import settings
 from arq_core.config.files import files_in, write_atomic
-from arq_core.config.hyper import Budget, Hyper
+from arq_core.config.hyper import NEIGHBOURS, Budget, Hyper
 from arq_core.config.tasks import task
 from arq_core.grid import plan
 from arq_core.grid.plan import Cell
@@ -38,6 +38,26 @@ ACT_AND_STEP = 300  # rows of a network that take as long as one step of a simul
 # weights of nets.ResNet, the policy of the robomimic tasks; the other policies have PERCEPTRON
 RESNET = 33.6e6
 PERCEPTRON = 0.07e6
+# Passes of a network of a neighbour's width through a row of its batch, in one of its steps:
+# counted from its losses by hand, none of them measured. Where a method has several trainings,
+# those before the last are counted with it (`_neighbours_passes`)
+PASSES = {
+    "bc-mse": 3,
+    "bc-gmm": 3,
+    "iql": 16,  # V, actor and two critics, trained; two targets, and V at s'
+    "idql": 13,  # IQL's without its actor: the clone is s_psi
+    "td3+bc": 12,
+    "rebrac": 18,
+    "awac": 24,
+    "bcq": 80,  # ten candidates, twice
+    "cql": 350,  # thirty actions of two critics
+    "one_step": 30,  # ten actions for each value
+    "ibc": 12_800,  # eight layers, eight negatives, a hundred steps of a chain, and its gradient
+    "ibc-small": 2_560,
+}
+# Rows of the score network that take as long as a neighbour takes to act once: counted likewise
+ACTS = {"bcq": 50, "dt": 80, "ibc": 1_000_000, "ibc-small": 1_500}
+WIDTH, BATCH = 256, 256  # of a neighbour that does not say them under these names
 # of a network's weights while it is trained and saved: its own, gradients, two moments, what is
 # written; a guess from one look at a running step
 COPIES = 12
@@ -128,15 +148,46 @@ def units(s: Size, step: str, method: str, derivative: float = 2) -> float:
         return s.seeds * (b.q_steps * (h.batch + targets) + h.warm_start * h.batch)
     if step == "q_beta":
         return s.seeds * (b.q_beta_steps + h.warm_start) * h.batch
+    if step == "policy" and method in NEIGHBOURS:
+        own, steps = _settings(s, method), _steps_of(s, method)
+        work = _neighbours_passes(method, own) / HIDDEN_STEP * (_width(own) / WIDTH) ** 2
+        return s.seeds * steps * float(own.get("batch", BATCH)) * work
     if step == "policy":
         critic = units(s, "q", "") if _trains_a_critic(method) else 0
         return s.seeds * b.policy_steps * h.batch * _policy_weights(s) / PERCEPTRON + critic
     drawn = {
-        "nothing": 1,
+        "nothing": ACTS.get(method, 1),
         "one": h.ensemble * b.sampler_steps,
         "n": h.acting_n * h.ensemble * evaluations(s, derivative),
     }
     return s.seeds * b.episodes * s.horizon * (drawn[plan.METHODS[method].draws] + ACT_AND_STEP)
+
+
+def _settings(s: Size, neighbour: str) -> Mapping[str, float | str]:
+    return getattr(s.hyper, NEIGHBOURS[neighbour])
+
+
+def _steps_of(s: Size, neighbour: str) -> int:
+    return getattr(s.budget, f"{NEIGHBOURS[neighbour]}_steps")
+
+
+def _width(own: Mapping[str, float | str]) -> float:
+    """Units a layer of a neighbour's networks; the widest of several."""
+    if "widths" in own:
+        return max(map(float, str(own["widths"]).split()))
+    return max(
+        [float(own[k]) for k in ("width", "first_width", "second_width") if k in own] or [WIDTH]
+    )
+
+
+def _neighbours_passes(method: str, own: Mapping[str, float | str]) -> float:
+    """PASSES, with what depends on settings: the tokens of a transformer, whose layers have twelve
+    matrices of its width, and trainings that come first."""
+    if method == "dt":
+        tokens, layers = 3 * float(own.get("context", 20)), float(own.get("layers", 3))
+        return HIDDEN_STEP * tokens * 12 * layers
+    first = 3 * float(own.get("beta_share", 0)) + 5 * float(own.get("q_share", 0))
+    return PASSES.get(method, PASSES["iql"]) + first
 
 
 def _trains_a_critic(method: str) -> bool:
@@ -146,6 +197,14 @@ def _trains_a_critic(method: str) -> bool:
 
 def _policy_weights(s: Size) -> float:
     return RESNET if s.hyper.head == "resnet" else PERCEPTRON
+
+
+def _weights(s: Size, method: str) -> float:
+    """Of all networks that a policy's step trains; a neighbour's are taken for ten layers of its
+    width, which is about what the largest has."""
+    if method in NEIGHBOURS:
+        return 10 * _width(_settings(s, method)) ** 2
+    return _policy_weights(s)
 
 
 @functools.cache
@@ -273,6 +332,11 @@ def gpu_time(gpu: Gpu, s: Size, step: str, method: str) -> float:
     """
     if step == "dataset":
         return 0.0
+    if step == "policy" and method in NEIGHBOURS:
+        # by its work, and no faster than an explicit policy's step is launched
+        one, least = units(s, step, method) / _steps_of(s, method), measured(step)
+        rows = units(least, step, "bc")
+        return _steps_of(s, method) * gpu.step[step, s.budget.precision] * max(1, one / rows)
     if step in STEPS_OF:
         trained = ("policy", "q") if step == "policy" and _trains_a_critic(method) else (step,)
         return sum(getattr(s.budget, STEPS_OF[x]) * gpu_step(gpu, s, x) for x in trained)
@@ -299,7 +363,7 @@ def disk(name: str, profile: str, step: str, method: str, seeds: int = 0) -> flo
         return s.seeds * s.transitions * s.hyper.n * (s.action_dim + 1) * FLOAT
     if step == "behavior":
         return 2 * s.seeds * s.hyper.ensemble * 7 * s.hyper.width**2 * FLOAT
-    return s.seeds * (_policy_weights(s) if step == "policy" else 4 * 256**2) * FLOAT
+    return s.seeds * (_weights(s, method) if step == "policy" else 4 * 256**2) * FLOAT
 
 
 def memory_mb(name: str, profile: str, step: str, method: str, seeds: int = 0) -> int:
@@ -312,7 +376,7 @@ def memory_mb(name: str, profile: str, step: str, method: str, seeds: int = 0) -
         else 0
     )
     trained = (
-        s.seeds * _policy_weights(s) * FLOAT * (COPIES if step == "policy" else 1)
+        s.seeds * _weights(s, method) * FLOAT * (COPIES if step == "policy" else 1)
         if step in ("policy", "evaluate")
         else 0
     )

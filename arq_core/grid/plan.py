@@ -15,13 +15,14 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from arq_core.book import notebook as runner
-from arq_core.config import settings
+from arq_core.config import own_methods, settings
 from arq_core.config.files import sha256_of
-from arq_core.config.hyper import NEIGHBOURS
+from arq_core.config.hyper import NEIGHBOURS, Budget, Hyper
+from arq_core.config.labels import columns
 from arq_core.config.tasks import Task, task, tasks
 from arq_core.results import records
 from arq_core.results import rows as results
@@ -115,6 +116,12 @@ def _neighbour(name: str) -> Method:
     return Method(_scored("policy"), Step(("dataset",), (field, "gamma"), own))
 
 
+def _own() -> Method:
+    """A method of the user's own: nothing is known of what it reads, so all of it counts."""
+    hyper, budget = (tuple(f.name for f in fields(record)) for record in (Hyper, Budget))
+    return Method(_scored("policy"), Step(("dataset",), hyper, budget))
+
+
 METHODS = {
     "random": Method(Step(("dataset",), (), (*SEEDS, *EPISODES))),
     "bc": Method(_scored("policy"), Step(("dataset",), HEAD, HEAD_STEPS)),
@@ -140,7 +147,10 @@ METHODS = {
         draws="n",
     ),
     **{f"dqp {row}": Method(_scored("policy"), PENALISED) for row in ROWS},
+    **{name: _own() for name in own_methods.installed()},
 }
+# what "all" stands for: every method with a column, and none of Table 1's rows
+ALL = tuple(method for method in columns(own_methods.installed()) if method in METHODS)
 SLUGS = {method.replace(" ", "-"): method for method in METHODS}
 
 
@@ -189,6 +199,8 @@ def cells(
                 f"{kind}s: saw {list(names)}, expected at least one, each once."
             )
         for name in names:
+            if kind == "method":
+                own_methods.refuse_wrong(name)
             settings.pick(kind, name, known)
     return [
         Cell(t, m, profile, variant)
@@ -323,6 +335,8 @@ def depends(root: Path, cell: Cell, step: str, recipe: int, seeds: tuple[int, ..
     )
     if "seeds" in what.budget and seeds:
         said["budget"] |= dict(seeds=list(seeds))
+    if step == "policy" and cell.method in own_methods.installed():
+        said["code of the method"] = own_methods.version(cell.method)
     if step == "dataset":
         card = root / "data/cards" / f"{cell.task}.json"
         said["card"] = sha256_of(card)[:16] if card.is_file() else ""

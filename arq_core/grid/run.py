@@ -18,6 +18,7 @@ from arq_core.grid.publish import lost, publish, scores
 # of the book's own notebooks: the one with all seeds, or the one with a single seed that is like it
 BOOK_PROFILES = ("ci", "page")
 OWN = "ours"  # suite of the problems that the book's notebooks train
+ALL = "all"  # in the place of methods: plan.ALL
 SMOKE_PROFILE = "toy"  # of the tasks that a grid has as smoke tests (workflow/grids.toml)
 
 
@@ -64,16 +65,15 @@ def read_request(
     cores: int = 0,
 ) -> Request:
     """What is asked for, from texts as they are typed; no tasks or methods are the profile's, and
-    then its smoke tests come with them.
+    then its smoke tests come with them. ALL in the place of methods is every one with a column.
     """
     settings.pick("profile", profile, dict.fromkeys(settings.profiles()))
     settings.pick("engine", engine, dict.fromkeys(ENGINES))
     tasks_of = {profile: _names(tasks) or driver.defaults(root, profile, "tasks")}
     if not tasks and (smoke := driver.defaults(root, profile, "smoke")):
         tasks_of[SMOKE_PROFILE] = smoke
-    cells = plan.cells(
-        tasks_of, _names(methods) or driver.defaults(root, profile, "methods"), variant
-    )
+    named = list(plan.ALL) if methods.strip() == ALL else _names(methods)
+    cells = plan.cells(tasks_of, named or driver.defaults(root, profile, "methods"), variant)
     return Request(tuple(cells), profile, variant, _seeds(seeds), engine, threads, gpus, cores)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from arq_core.config.files import sha256_of, write_atomic
-from arq_core.config.labels import GROUPS, METHODS, OWN_SUITES
+from arq_core.config.labels import GROUPS, OWN_SUITES, columns
 from arq_core.results.rows import STD_DDOF
 from arq_core.results.tables import table_a4, table_own, task_names
 from arq_core.results.totals import table_2
@@ -46,6 +46,7 @@ COLUMNS = (
     "paper_mean",
     "paper_std",
     "paper_note",
+    "paper_source",
     "difference",
     "verdict",
     "reason",
@@ -129,6 +130,7 @@ def to_csv(name: str, cells: pd.DataFrame, hashes: Mapping[str, str]) -> str:
                 paper_mean=_plain(c.paper_mean),
                 paper_std=_plain(c.paper_std),
                 paper_note=paper.note if paper else "",
+                paper_source=paper.source if paper else "",
                 difference=_plain(c.difference, ".6g"),
                 verdict=c.verdict,
                 reason=c.reason,
@@ -168,7 +170,7 @@ def _lines(cells: pd.DataFrame) -> Iterable[tuple[str, str, list]]:
 def _shown(cells: pd.DataFrame) -> list[str]:
     return [
         m
-        for m in METHODS
+        for m in dict.fromkeys(cells["method"])
         if cells.loc[cells["method"] == m, "state"].isin(["value", "illegible", "failed"]).any()
     ]
 
@@ -203,7 +205,7 @@ def to_markdown(
     `lines` are those of `_lines`, `shown` the methods that have a column.
     """
     rows = {head: [_text(c) for c in line if c.method in shown] for _, head, line in lines}
-    heads = [re.sub("<.*?>", "", METHODS[m]) for m in shown]
+    heads = [re.sub("<.*?>", "", columns(shown)[m]) for m in shown]
     text = _table(rows, heads).to_markdown(
         colalign=["left"] + ["right"] * len(shown), disable_numparse=True
     )
@@ -217,10 +219,10 @@ def _tex(escaped: str) -> str:
 
 
 def _tex_method(method: str) -> str:
-    head = METHODS[method]
+    head = columns([method])[method].replace("_", r"\_")
     for html, symbol in SYMBOLS.items():
         head = head.replace(html, symbol)
-    return head
+    return re.sub("</?small>", "", head)
 
 
 def to_latex(

@@ -17,7 +17,7 @@ import pandas as pd
 
 from arq_core.config import settings
 from arq_core.config.files import files_in
-from arq_core.config.labels import METHODS, OWN_SUITES, PROFILES
+from arq_core.config.labels import OWN_SUITES, PROFILES, columns
 from arq_core.config.paths import DATA
 from arq_core.config.tasks import listed
 from arq_core.results import verdicts
@@ -70,7 +70,7 @@ def read_failures(path: str | Path = FAILED) -> list[dict]:
 
 
 def _steps(tasks: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, int]]:
-    """The paper's training steps of each task, from its group of hyperparameters.toml."""
+    """The training steps of each task that the paper and the neighbours' authors take."""
     steps = {row["group"]: settings.paper_steps(row["group"]) for row in tasks.values()}
     return {task: steps[row["group"]] for task, row in tasks.items()}
 
@@ -112,6 +112,12 @@ def judged(line: dict, ours: Ours | None, paper: Paper | None, failure: Mapping 
     )
 
 
+def columns_of(rows: Iterable[Mapping]) -> list[str]:
+    """The methods that a table of these rows has a column for: those of labels.METHODS, and a
+    user's own."""
+    return list(columns({row["method"] for row in rows}))
+
+
 def _our_lines(
     rows: Sequence[dict],
     tasks: Mapping[str, str],
@@ -126,7 +132,8 @@ def _our_lines(
 
     `known` is tasks.csv; a cell that failed has no rows, so its fidelity is read there.
     """
-    mine = [r for r in rows if r["task"] in tasks and r["method"] in METHODS]
+    shown = columns_of(rows)
+    mine = [r for r in rows if r["task"] in tasks and r["method"] in shown]
     jobs = {
         (j.task, j.fidelity, j.profile, j.variant, j.method): j
         for j in summary(mine).itertuples()
@@ -155,7 +162,7 @@ def _our_lines(
                 if profile
                 else "",
             )
-            for method in METHODS:
+            for method in shown:
                 job, failure = (
                     jobs.get(key := (task, fidelity, profile, variant, method)),
                     failed.get(key),
@@ -165,7 +172,7 @@ def _our_lines(
                     stem = Path(file_name(task, profile, method, variant)).stem
                     run = runs.get(stem, {})
                     short = verdicts.shortfall(
-                        run.get("budget", {}), steps.get(task, {}), run.get("hyper")
+                        run.get("budget", {}), steps.get(task, {}), run.get("hyper"), method
                     )
                     ours = Ours(
                         job.score,
@@ -214,8 +221,9 @@ def table_a4(
         cells = cells[cells[column].isin(wanted)] if wanted else cells
     names = list(dict.fromkeys(cells["dataset"]))
     shown = {task: name for task, name in tasks.items() if name in names}
-    paper, groups_of = paper_lines(cells), dict(zip(cells["dataset"], cells["group"], strict=True))
-    comparable = [row for row in rows if row["fidelity"] in COMPARABLE]
+    comparable = [row for row in rows if row["fidelity"] in COMPARABLE and row["task"] in shown]
+    paper = paper_lines(cells, columns_of(comparable))
+    groups_of = dict(zip(cells["dataset"], cells["group"], strict=True))
     ours = _our_lines(
         comparable, shown, groups_of, paper_cells(paper), listed(), runs or {}, failures
     )

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from arq_core.config.labels import GROUPS, METHODS
+from arq_core.config.labels import GROUPS
 from arq_core.results import verdicts
 from arq_core.results.paper import BLANK, CELL, paper_cells, paper_lines, published
 from arq_core.results.tables import judged, table_a4
@@ -41,6 +41,8 @@ def table_2(
     totals, single = cells[cells["table"] == "2"], cells[cells["table"] == "a4"]
     ours = table_a4(rows, tasks or {}, runs=runs, failures=failures)
     ours = ours[ours["line"] == "ours"]
+    shown = list(dict.fromkeys(ours["method"]))
+    borrowed = paper_cells(paper_lines(single, shown))
     out = []
     for aggregate in dict.fromkeys(totals["group"]):
         which = members(aggregate)
@@ -50,18 +52,26 @@ def table_2(
         ]
         names = list(dict.fromkeys(part["dataset"]))
         paper, added = (
-            paper_lines(totals[totals["group"] == aggregate]),
-            _sum_paper(part, len(names)),
+            paper_lines(totals[totals["group"] == aggregate], shown),
+            _sum_paper(part, len(names), shown),
         )
         spreads = {
             m: _spread(rows["std"]) for m, rows in part.groupby("method") if len(rows) == len(names)
         }
         papers = {
-            m: replace(cell, std=spreads.get(m)) for (_, m), cell in paper_cells(paper).items()
+            m: replace(cell, std=spreads.get(m), unfit=_unfit(borrowed, names, m))
+            for (_, m), cell in paper_cells(paper).items()
         }
         lines = paper + added + _sum_ours(ours[ours["dataset"].isin(names)], names, papers)
         out += [c | dict(group="", dataset=f"{aggregate} ({len(names)} datasets)") for c in lines]
     return pd.DataFrame(out, columns=CELL)
+
+
+def _unfit(cells: Mapping[tuple[str, str], Paper], names: Sequence[str], method: str) -> str:
+    """Why a total of a method may not be judged: what is to be said against its parts."""
+    parts = [cells.get((name, method)) for name in names]
+    n = sum(bool(part and part.unfit) for part in parts)
+    return f"{n} of the total's {len(names)} cells may not be judged (Table A.4)" if n else ""
 
 
 def _spread(stds: pd.Series) -> float | None:
@@ -69,10 +79,10 @@ def _spread(stds: pd.Series) -> float | None:
     return None if stds.isna().any() else float((stds.astype(float) ** 2).sum() ** 0.5)
 
 
-def _sum_paper(cells: pd.DataFrame, n: int) -> list[dict]:
+def _sum_paper(cells: pd.DataFrame, n: int, methods: Sequence[str]) -> list[dict]:
     """Each method's means over n datasets added up; no number where one of them is missing."""
     out = []
-    for method in METHODS:
+    for method in methods:
         part = cells[cells["method"] == method]
         known = len(part) == n and part["mean"].notna().all()
         state = "value" if known else "illegible" if len(part) == n else "not reported"
@@ -89,6 +99,7 @@ def _sum_ours(cells: pd.DataFrame, names: Sequence[str], papers: Mapping[str, Pa
 
     Of a dataset that was run from official and from rebuilt data, the official run counts.
     """
+    methods = list(dict.fromkeys(cells["method"]))
     # official comes before rebuilt
     out, values = [], cells[cells["state"] == "value"].sort_values("fidelity", kind="stable")
     for (profile, variant), run in values.groupby(["profile", "variant"], sort=False):
@@ -100,7 +111,7 @@ def _sum_ours(cells: pd.DataFrame, names: Sequence[str], papers: Mapping[str, Pa
         )
         line = [
             _total(head | dict(method=m), run[run["method"] == m], len(names), papers.get(m))
-            for m in METHODS
+            for m in methods
         ]
         out += line if any(c["state"] == "value" for c in line) else []
     if out:
@@ -113,7 +124,7 @@ def _sum_ours(cells: pd.DataFrame, names: Sequence[str], papers: Mapping[str, Pa
             len(names),
             papers.get(m),
         )
-        for m in METHODS
+        for m in methods
     ]
 
 

@@ -9,7 +9,8 @@ pass for a method of ours that is so unsteady that it agrees with anything. Thre
 differences only: each verdict says how large one had to be.
 
 A number that was made with less than the paper's budget, or from other data, gets no verdict but
-`not comparable`, whatever it is.
+`not comparable`, whatever it is; so does every number beside a cell that the paper borrowed from
+other data, or from a run that was chosen by its score (`Paper.unfit`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from scipy.special import fdtri, stdtrit
 
 from arq_core.config import settings
-from arq_core.config.hyper import HORIZONS, horizons_of_lag
+from arq_core.config.hyper import HORIZONS, NEIGHBOURS, horizons_of_lag, neighbours_walk
 
 # a newcomer's reading of each word, in the order of the legend
 WORDS = {
@@ -65,12 +66,13 @@ class Ours:
 @dataclass(frozen=True)
 class Paper:
     """A cell of the paper; a mean that is None is "illegible" or "not reported", as `state`
-    says.
+    says. `unfit` is why no number of ours may be judged by it, in words; "" where it may.
     """
 
     state: str
     mean: float | None = None
     std: float | None = None
+    unfit: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,24 +134,35 @@ def labelled(profile: str) -> str:
 
 
 def shortfall(
-    budget: Mapping, steps: Mapping[str, int], hyper: Mapping | None = None
+    budget: Mapping, steps: Mapping[str, int], hyper: Mapping | None = None, method: str = ""
 ) -> tuple[str, ...]:
-    """What a recorded budget has less of than the paper's training `steps` of that group
-    (hyperparameters.toml), in words; with the recorded `hyper`, how far critics walked.
+    """What a recorded budget has less of than the training `steps` of that group
+    (settings.paper_steps), in words: than the paper's, or than its authors' where `method` is a
+    neighbour. With the recorded `hyper`, how far critics walked.
     """
+    hyper, field = hyper or {}, NEIGHBOURS.get(method, "")
+    theirs = {*NEIGHBOURS.values()}
+    wanted = [n for n in steps if (n == field if field else n not in theirs)]
 
     def walk(name: str) -> str:
-        if name not in ("q", "q_beta") or not hyper or not {"gamma", "polyak"} <= hyper.keys():
+        if name not in ("q", "q_beta", field) or not {"gamma", "polyak"} <= hyper.keys():
             return ""
-        if hyper.get("warm_start"):
+        if not field and hyper.get("warm_start"):
             return f", after {hyper['warm_start']:,} on returns"
-        walked = horizons_of_lag(budget[f"{name}_steps"], hyper["gamma"], hyper["polyak"])
-        return f", {walked:.1f} horizons of target lag" if walked < HORIZONS else ""
+        gamma, taken = hyper["gamma"], budget[f"{name}_steps"]
+        walked = (
+            neighbours_walk(hyper.get(field, {}), gamma, taken)
+            if field
+            else horizons_of_lag(taken, gamma, hyper["polyak"])
+        )
+        if walked is None or walked >= HORIZONS:
+            return ""
+        return f", {walked:.1f} horizons of target lag"
 
     short = [
-        f"{budget[f'{name}_steps']:,} of {paper:,} training steps ({name}{walk(name)})"
-        for name, paper in steps.items()
-        if budget.get(f"{name}_steps", paper) < paper
+        f"{budget[f'{name}_steps']:,} of {steps[name]:,} training steps ({name}{walk(name)})"
+        for name in wanted
+        if budget.get(f"{name}_steps", steps[name]) < steps[name]
     ]
     if budget.get("transitions"):
         short.append(f"at most {budget['transitions']:,} transitions of the data")
@@ -163,6 +176,8 @@ def _not_comparable(ours: Ours, paper: Paper | None) -> list[str]:
         why.append(f"The paper has no such dataset ({ours.fidelity} data).")
     elif ours.fidelity not in COMPARABLE:
         why.append(f"Other data than the paper's ({ours.fidelity}).")
+    if paper and paper.unfit:
+        why.append(f"{paper.unfit[0].upper()}{paper.unfit[1:]}.")
     short = list(ours.short)
     if ours.seeds < PAPER_SEEDS or ours.episodes < PAPER_EPISODES:
         short.append(

@@ -11,7 +11,7 @@ from problems import chain, streams, tiny
 from arq_core.algorithm.nets import Critic
 from arq_core.algorithm.qlearning import QEnsemble
 from arq_core.baselines.returns import monte_carlo
-from arq_core.config.hyper import horizons_of_lag
+from arq_core.config.hyper import horizons_of_lag, neighbours_walk
 from arq_core.experiments.critics import Along, along_the_data, warn_of_short_walks
 
 
@@ -82,3 +82,23 @@ def test_a_critic_that_begins_as_returns_has_no_way_to_walk(recwarn):
     h, b = tiny("adroit", q_steps=10)
     warn_of_short_walks(chain(episodes=2, length=200), replace(h, warm_start=5), b, "arq+pi")
     assert not len(recwarn)
+
+
+def test_a_neighbours_critic_is_counted_by_its_own_steps_lag_and_discount(recwarn):
+    data, (hyper, budget) = chain(length=120), tiny(iql_steps=400)
+    # warm starts are not for neighbours
+    hyper = replace(hyper, gamma=0.99, warm_start=100, iql=dict(hyper.iql) | dict(polyak=0.98))
+    # 400 steps, lag of 50 steps, horizon of 100: 0.08
+    with pytest.warns(UserWarning, match="iql: iql takes 400 steps.*lags by 0.1 horizons"):
+        warn_of_short_walks(data, hyper, budget, "iql")
+    recwarn.clear()
+    warn_of_short_walks(data, hyper, replace(budget, iql_steps=100_000), "iql")
+    own = {k: v for k, v in hyper.iql.items() if k != "polyak"}
+    warn_of_short_walks(data, replace(hyper, iql=own), budget, "iql")
+    assert not recwarn.list
+
+
+def test_a_critic_that_takes_several_steps_for_each_of_the_policys_walks_so_far():
+    assert neighbours_walk(dict(polyak=0.995, q_share=20), 0.99, 100_000) == pytest.approx(100)
+    assert neighbours_walk(dict(polyak=0.995, gamma=0.999), 0.99, 100_000) == pytest.approx(0.5)
+    assert neighbours_walk(dict(lr=1e-3), 0.99, 100_000) is None

@@ -20,11 +20,13 @@ from problems import chain, streams, tiny
 from arq_core.__main__ import arq
 from arq_core.algorithm.policies import HEADS
 from arq_core.config import files, settings, tasks
+from arq_core.config import hyper as hyper_of
 from arq_core.config.hyper import Budget, Hyper
 from arq_core.config.labels import PROFILES
 from arq_core.engine.store import NoStore
 from arq_core.experiments import methods
 from arq_core.grid import costs, driver, plan
+from arq_core.grid import run as run_of
 from arq_core.grid.plan import Cell
 from arq_core.grid.publish import publish
 from arq_core.results import rows as results
@@ -367,6 +369,37 @@ def test_estimates_grow_with_the_work():
         costs.disk("hopper-medium-v2", "paper", "support", "")
         == s.seeds * s.transitions * 30 * (3 + 1) * 4
     )
+
+
+NEIGHBOURS = [m for m in plan.METHODS if m in hyper_of.NEIGHBOURS]
+
+
+@pytest.mark.parametrize("method", NEIGHBOURS)
+def test_a_neighbour_costs_what_its_own_steps_and_settings_make_it_cost(method):
+    s, gpu = costs.size("hopper-medium-v2", "paper"), costs.gpu_rates(ROOT)
+    field = hyper_of.NEIGHBOURS[method]
+    time = lambda s: (costs.units(s, "policy", method), costs.gpu_time(gpu, s, "policy", method))
+    steps = {f"{field}_steps": 2 * getattr(s.budget, f"{field}_steps")}
+    twice = replace(s, budget=replace(s.budget, **steps))
+    assert time(twice) == pytest.approx([2 * x for x in time(s)])
+    # whatever an explicit policy of the paper's takes is no part of it
+    assert time(replace(s, budget=replace(s.budget, policy_steps=1))) == time(s)
+    wide = dict(getattr(s.hyper, field)) | dict(width=4_096, batch=4_096)
+    assert time(replace(s, hyper=replace(s.hyper, **{field: wide}))) > time(s)
+    assert costs.disk("hopper-medium-v2", "paper", "policy", method) > 0
+
+
+def test_a_step_of_iql_is_sixteen_passes_of_its_rows():
+    s = replace(costs.size("maze", "ci"), seeds=1)
+    # 2,000 steps of 256 rows at a quarter of the width: a sixteenth; a step in passes forward is 3
+    assert costs.units(s, "policy", "iql") == pytest.approx(2_000 * 256 * 16 / 3 / 16)
+
+
+def test_all_stands_for_the_methods_that_have_a_column():
+    request = run_of.read_request(ROOT, profile="ci", tasks="maze", methods="all")
+    asked = {cell.method for cell in request.cells}
+    assert {"bc", "s_psi", "q_beta+s_psi", "arq+pi", "arq+s_psi", *NEIGHBOURS} == asked
+    assert not asked & {"random", "unconstrained", "arq+s_psi unfiltered"}
 
 
 def _on_record(file):
