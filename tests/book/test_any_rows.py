@@ -130,7 +130,7 @@ def test_the_page_of_supports_is_made(made):
         g=torch.Generator().manual_seed(0),
     )  # fmt: skip
     shown = run_cells("05_support.ipynb", chosen=ABOUT_ROWS, **given)
-    assert 0 <= shown["hand_share"] <= 1 and shown["said"].count("%") == 1
+    assert 0 <= shown["hand_share"] <= 1 and shown["said"].count("%") >= 1
 
 
 @pytest.mark.parametrize("made", BUILT, indirect=True)
