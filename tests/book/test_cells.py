@@ -109,6 +109,8 @@ def test_the_papers_equations_alone_are_numbered_and_every_other_has_a_tag_of_it
         texts += ["".join(cell["source"]) for cell in every if cell["cell_type"] == "markdown"]
     tags = [tag for text in texts for tag in re.findall(r"\\tag\{(\w+)\}", text)]
     assert len(tags) == len(set(tags)) >= 20
-    numbered = [name for text in texts for name in re.findall(r"^\$\$ \((eq-[\w-]+)\)$", text, re.M)]
+    numbered = [
+        name for text in texts for name in re.findall(r"^\$\$ \((eq-[\w-]+)\)$", text, re.M)
+    ]
     assert numbered == [f"eq-{i}" for i in range(1, 7)]
     assert not [text for text in texts if re.search(r"^:label: eq-", text, re.M)]
