@@ -115,7 +115,7 @@ def test_a_room_says_what_it_holds_and_holds_no_code_in_its_init():
 
 
 def test_public_names_are_lazy_complete_and_their_near_misses_are_suggested():
-    assert set(arq_core.__all__) <= set(dir(arq_core)) and len(arq_core.__all__) == 29
+    assert set(arq_core.__all__) <= set(dir(arq_core)) and len(arq_core.__all__) == 32
     for name in arq_core.__all__:
         assert getattr(arq_core, name) is not None
     assert callable(arq_core.arq) and arq_core.arq.__name__ == "arq"

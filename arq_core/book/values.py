@@ -45,7 +45,10 @@ class Value(SphinxRole):
             value = read_toml(file) if path.endswith(".toml") else json.loads(read_text(file))
             for part in key.split("."):
                 value = value[int(part) if isinstance(value, list) else part]
-            return [nodes.Text(format(value, form or ""))], []
+            said = format(value, form or "")
+            if not isinstance(value, str):
+                said = said.replace("-", "−")
+            return [nodes.Text(said)], []
         except (AttributeError, KeyError, IndexError, OSError, TypeError, ValueError) as e:
             logger.warning(
                 "value %r: saw %r, expected `file#key.key format`, the file under data/",

@@ -219,8 +219,8 @@ def langevin_table(findings: dict, law: str, value: str = "off_support") -> pd.D
 
 
 def rules_table(findings: dict, law: str, source: str, value: str) -> pd.DataFrame:
-    """Rules by action dimension: `value` is kept, dropped_on_support or kept_off_support; `source`
-    is network or truth.
+    """Rules by action dimension: `value` is kept, dropped_on_support, kept_on_support or
+    kept_off_support; `source` is network or truth.
     """
     some = lines(findings, "epsilon_trained", law=law, source=source)
     return _by_dimension(
@@ -276,6 +276,9 @@ def divergence_table(findings: dict, score: str) -> pd.DataFrame:
 
 
 def _of_rule(findings: dict, line: dict, rule: str, value: str) -> dict | None:
+    if value == "kept_on_support":
+        dropped = line[rule]["dropped_on_support"]
+        return dropped | dict(mean=1 - dropped["mean"])
     return (
         kept_off_support(findings, line, rule) if value == "kept_off_support" else line[rule][value]
     )
@@ -361,7 +364,7 @@ def draw_shares(ax: Axes, findings: dict) -> None:
 
 def draw_rules(ax: Axes, findings: dict, value: str, law: str = "mixture") -> None:
     """What each rule does to candidates of trained networks, by action dimension: `value` is
-    dropped_on_support or kept_off_support.
+    kept_on_support or kept_off_support.
     """
     some = lines(findings, "epsilon_trained", law=law, source="network")
     for rule, (label, color) in RULES.items():
@@ -373,7 +376,7 @@ def draw_rules(ax: Axes, findings: dict, value: str, law: str = "mixture") -> No
         xscale="log",
         xlabel="action dimension $A$",
         ylabel={
-            "dropped_on_support": "dropped, of on support",
+            "kept_on_support": "kept, of on support",
             "kept_off_support": "kept, of off support",
         }[value],
         ylim=(-0.03, 1.03),

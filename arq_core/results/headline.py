@@ -37,10 +37,11 @@ def parts(
         return [f"{score:.2f}".replace("-", "−") for score in found]
 
     told = {}
-    if bridge := said("bridge", "arq+s_psi", "arq+s_psi unfiltered", "s_psi"):
+    if bridge := said("bridge", "arq+s_psi", "arq+s_psi unfiltered", "s_psi", "arq+pi"):
         told["bridge"] = (
-            "on the bridge, where the filter decides, ARQ earns {} of 1 with it and {} without "
-            "(its clone alone: {})".format(*bridge)
+            "on the bridge, where the filter decides, ARQ's implicit policy earns {} of 1 with it "
+            "and {} without (its clone alone: {}; its explicit policy: {}; profile ".format(*bridge)
+            + f"{OWN})"
         )
     if maze := said("maze", "arq+pi", "arq+s_psi", "q_beta+s_psi", "s_psi", "bc"):
         told["maze"] = (

@@ -13,6 +13,7 @@ from example_rows import rows
 from row_sets import SETS, checkout, run_cells, scores
 from sphinx_books import ROOT, file, sphinx
 
+from arq_core.config import settings
 from arq_core.experiments import experiment
 from arq_core.figures import common
 from arq_core.results import equivalence, export, tables
@@ -123,15 +124,15 @@ def test_the_page_of_supports_is_made(made):
     lines, seeds = torch.linspace(-8, 0, 9), 2
     kept = torch.full((9, seeds), 0.4)
     given = dict(
-        np=np, common=common, lines=lines, log_epsilon=-5.0, kept=kept, recorded=kept,
-        moments=[0], often=[0],
+        np=np, common=common, settings=settings, lines=lines, log_epsilon=-5.0,
+        kept=kept, recorded=kept, moments=[0], often=[0],
         actions=torch.zeros(1), profile="ci", glue=lambda *args, **given: None, torch=torch,
         hand=SimpleNamespace(seeds=(0, 1), budget=SimpleNamespace(score_steps=10)),
         cloned=SimpleNamespace(of_action=lambda x: torch.ones(2, 2, 4, 3)),
         g=torch.Generator().manual_seed(0),
     )  # fmt: skip
     shown = run_cells("05_support.ipynb", chosen=ABOUT_ROWS, **given)
-    assert 0 <= shown["hand_share"] <= 1 and shown["said"].count("%") == 1
+    assert 0 <= shown["hand_share"] <= 1 and shown["said"].count("%") >= 1
 
 
 @pytest.mark.parametrize("made", BUILT, indirect=True)

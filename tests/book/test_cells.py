@@ -100,3 +100,17 @@ def test_parameters_and_checks_are_folded_behind_what_they_are(cell, said):
     shown = cells._folded(cell)["metadata"]
     assert shown.get("mystnb", {}).get("code_prompt_show") == said
     assert ("hide-input" in shown["tags"]) == (said is not None)
+
+
+def test_the_papers_equations_alone_are_numbered_and_every_other_has_a_tag_of_its_own():
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "book").glob("*.md")]
+    for path in NOTEBOOKS:
+        every = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        texts += ["".join(cell["source"]) for cell in every if cell["cell_type"] == "markdown"]
+    tags = [tag for text in texts for tag in re.findall(r"\\tag\{(\w+)\}", text)]
+    assert len(tags) == len(set(tags)) >= 20
+    numbered = [
+        name for text in texts for name in re.findall(r"^\$\$ \((eq-[\w-]+)\)$", text, re.M)
+    ]
+    assert numbered == [f"eq-{i}" for i in range(1, 7)]
+    assert not [text for text in texts if re.search(r"^:label: eq-", text, re.M)]

@@ -311,10 +311,10 @@ def pages(tmp_path):
 def test_an_edited_value_changes_the_page(pages):
     assert sphinx(pages) == (0, "")
     assert "It took 1.2 minutes" in (pages / "out/index.html").read_text(encoding="utf-8")
-    file(pages / "data/costs.json", '{"book": {"minutes": 7}}')
+    file(pages / "data/costs.json", '{"book": {"minutes": -7}}')
     os.utime(pages / "data/costs.json", (time.time() + 5,) * 2)
     assert sphinx(pages) == (0, "")
-    assert "It took 7.0 minutes" in (pages / "out/index.html").read_text(encoding="utf-8")
+    assert "It took −7.0 minutes" in (pages / "out/index.html").read_text(encoding="utf-8")
 
 
 ABSENT = [

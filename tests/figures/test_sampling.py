@@ -370,6 +370,12 @@ def test_tables_have_a_column_per_action_dimension(measured):
         pages.rules_table(measured, "mixture", "network", "kept").loc["quantile", "A = 1"]
         == "50.0% ± 1.0%"
     )
+    on = {
+        what: pages.rules_table(measured, "mixture", "network", f"{what}_on_support")
+        for what in ("dropped", "kept")
+    }
+    first = {what: table.iloc[0, 0] for what, table in on.items()}
+    assert first == {"dropped": "0.0% ± 1.0%", "kept": "100.0% ± 1.0%"}
     with pytest.raises(KeyError, match="no line of divergence"):
         pages.lines(measured, "divergence", A=77)
 

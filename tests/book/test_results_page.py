@@ -1,0 +1,28 @@
+"""The page of results: the code that it shows runs, and counts what it says."""
+
+import re
+
+import torch
+from sphinx_books import ROOT
+
+from arq_core.algorithm import arq, behavior
+from arq_core.algorithm.types import SupportSet
+from arq_core.experiments import experiment
+
+SHOWN = re.findall(r"```python\n(.*?)```", (ROOT / "book/results.md").read_text("utf-8"), re.S)
+
+
+def test_the_share_of_states_with_fewer_than_k_candidates_is_counted(monkeypatch, capsys):
+    """Of four states none of the first seed has fewer than K = 9, of the second two have."""
+    inside = torch.tensor([[9, 9, 30, 10], [8, 30, 30, 0]])
+    log_prob = torch.where(torch.arange(30) < inside[..., None], -5.0, -5.1)
+    support = SupportSet(torch.zeros(2, 4, 30, 28), log_prob)
+    monkeypatch.setattr(behavior, "fit_behavior", lambda *given: None)
+    monkeypatch.setattr(arq, "behavior_support", lambda *given: support)
+    prepare = experiment.prepare
+    toy = dict(n=30, k=9, log_epsilon=-5.0)
+    shown = lambda name, profile: prepare("bridge", "toy", changes=toy)
+    monkeypatch.setattr(experiment, "prepare", shown)
+    [code] = SHOWN
+    exec(compile(code, "book/results.md", "exec"), {})
+    assert "[0.0000, 0.5000]" in capsys.readouterr().out
