@@ -98,4 +98,4 @@ def fit_bc_gmm(
         begin=batch.draw,
         arithmetic=precision,
     )
-    return Drawing(actor.requires_grad_(False).draw)
+    return Drawing(actor.requires_grad_(False))

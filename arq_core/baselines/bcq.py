@@ -30,8 +30,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from arq_core.algorithm.types import Actions, Candidates, States, Transitions, Values
-from arq_core.baselines.neighbours import Batch, Drawing, Settings, bellman, training_key
+from arq_core.algorithm.types import Actions, Candidates, States, Transitions
+from arq_core.baselines.neighbours import (
+    Batch,
+    Drawing,
+    FirstCritic,
+    Settings,
+    bellman,
+    training_key,
+)
 from arq_core.baselines.networks import (
     Critics,
     Perceptron,
@@ -185,6 +192,18 @@ def candidates(
     return (a if actor is None else actor(s, a)).unflatten(1, (-1, n))
 
 
+@dataclass(frozen=True)
+class Perturbed:
+    """`candidates` of trained networks."""
+
+    vae: ActionVAE
+    actor: Perturbation | None
+
+    def draw(self, states: States, n: int, rng: Streams) -> Candidates:
+        """n perturbed draws for each state."""
+        return candidates(self.vae, self.actor, states, n, rng)
+
+
 def fit_bcq(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store) -> Drawing:
     """The policy after `budget.bcq_steps` steps with the settings `hyper.bcq`. DataError for a
     setting that is missing or of the wrong kind."""
@@ -243,10 +262,5 @@ def fit_bcq(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store
     )
     for net in (vae, critic, actor):
         net.requires_grad_(False)
-
-    def q(states: States, actions: Candidates) -> Values:
-        return critic(states, actions)[:, 0]
-
-    return Drawing(
-        partial(candidates, vae, actor if moves else None), own.count("acting_candidates"), q
-    )
+    source = Perturbed(vae, actor if moves else None)
+    return Drawing(source, own.count("acting_candidates"), FirstCritic(critic))

@@ -22,7 +22,7 @@ much smaller.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -75,13 +75,18 @@ class Window:
     seen: Bool[Tensor, "E B K"]
 
 
+@dataclass(frozen=True)
 class Standardised:
     """(s - mean)/(std + 1e-6) over the states in which the data act (authors' experiment.py)."""
 
-    def __init__(self, data: Transitions):
+    mean: Float[Tensor, " S"]
+    std: Float[Tensor, " S"]
+
+    @classmethod
+    def of(cls, data: Transitions) -> Standardised:
+        """Mean and std + 1e-6 of the data."""
         s = data.states[data.state].double()
-        self.mean = s.mean(0).float()
-        self.std = s.std(0, correction=0).float() + STD_SHIFT
+        return cls(s.mean(0).float(), s.std(0, correction=0).float() + STD_SHIFT)
 
     def __call__(self, states: Float[Tensor, "*rows S"]) -> Float[Tensor, "*rows S"]:
         """The standardised states; DataError for those of another dimension."""
@@ -111,7 +116,7 @@ class Sequences:
         ends = torch.cat([starts[1:], rows[-1:] + 1]) - 1
         number = begins.cumsum(0) - 1
         self.start, self.end = starts[number], ends[number]  # [M], rows
-        self.standardised = Standardised(data)
+        self.standardised = Standardised.of(data)
         self.states = self.standardised(data.states)
         returns = returns_to_go(data)
         self.to_go, self.best = returns / scale, float(returns[starts].max())
@@ -190,6 +195,7 @@ class History:
         return Window(self.to_go, self.states, self.actions, self.time.clamp(min=0), seen)
 
 
+@dataclass
 class ReturnPolicy:
     """A `Policy` that asks its model for a return of `target`, by the last steps of each episode.
 
@@ -197,14 +203,14 @@ class ReturnPolicy:
     first of an episode.
     """
 
-    replayable = True  # episodes.evaluate: `act` may be replayed as a CUDA graph
+    model: DecisionTransformer
+    standardised: Standardised
+    context: int
+    target: float
+    scale: float
+    history: History | None = field(default=None, init=False, repr=False)
 
-    def __init__(
-        self, model: DecisionTransformer, sequences: Sequences, target: float, scale: float
-    ):
-        self.model, self.standardised = model, sequences.standardised
-        self.context, self.target, self.scale = sequences.context, target, scale
-        self.history: History | None = None
+    replayable = True  # episodes.evaluate: `act` may be replayed as a CUDA graph
 
     def _begun(self, n: int) -> History:
         of_state, of_action = (x.weight for x in (self.model.of_state, self.model.of_action))
@@ -288,4 +294,10 @@ def fit_dt(
         store=store,
         arithmetic=precision,
     )
-    return ReturnPolicy(model.requires_grad_(False), sequences, target, own["scale"])
+    return ReturnPolicy(
+        model.requires_grad_(False),
+        sequences.standardised,
+        sequences.context,
+        target,
+        own["scale"],
+    )

@@ -4,12 +4,13 @@ draws its actions, and formulas that more than one of them has.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from arq_core.algorithm.types import (
     Actions,
@@ -163,14 +164,31 @@ def training_key(
     return key | dict(steps=steps, gamma=gamma, precision=precision) | more
 
 
+class Source(Protocol):
+    """What draws n actions for each state: a network or a record, so that it can be kept."""
+
+    def draw(self, states: States, n: int, rng: Streams) -> Candidates: ...
+
+
+@dataclass(frozen=True)
+class FirstCritic:
+    """Q(s, a) of the first of several critics, which policies ask."""
+
+    critics: nn.Module  # networks.Critics
+
+    def __call__(self, states: States, actions: Candidates) -> Values:
+        """Its values."""
+        return self.critics(states, actions)[:, 0]
+
+
 @dataclass(frozen=True)
 class Drawing:
     """A policy that draws n actions for each state, clipped to the box, and takes the one that q
     values most; without a q, the first."""
 
-    draw: Callable[[States, int, Streams], Candidates]
+    source: Source
     n: int = 1
-    q: Callable[[States, Candidates], Values] | None = None
+    q: FirstCritic | None = None
 
     replayable = True  # `act` never waits for the device
 
@@ -180,7 +198,7 @@ class Drawing:
     @torch.no_grad()
     def act(self, states: States, rng: Streams) -> Actions:
         """An action for each state, in the box."""
-        candidates = self.draw(states, self.n, rng).clamp(-1, 1)
+        candidates = self.source.draw(states, self.n, rng).clamp(-1, 1)
         if self.q is None:
             return candidates[:, :, 0]
         return nth(candidates, self.q(states, candidates).argmax(-1))

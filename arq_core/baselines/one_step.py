@@ -32,7 +32,14 @@ from torch import Tensor, nn
 
 from arq_core.algorithm.policies import ExplicitPolicy
 from arq_core.algorithm.types import Actions, Candidates, DataError, Policy, States, Transitions
-from arq_core.baselines.neighbours import Batch, Drawing, Settings, bellman, training_key
+from arq_core.baselines.neighbours import (
+    Batch,
+    Drawing,
+    FirstCritic,
+    Settings,
+    bellman,
+    training_key,
+)
 from arq_core.baselines.networks import (
     Critics,
     Perceptron,
@@ -259,5 +266,5 @@ def fit_one_step(
     one = OneStep(data, own, hyper, budget, rng, store)
     beta, q = one.clone(), one.value()
     if improvement == "easy_bcq":
-        return Drawing(beta.draw, own.count("candidates"), lambda s, a: q(s, a)[:, 0])
+        return Drawing(beta, own.count("candidates"), FirstCritic(q))
     return one.improve(beta, q, improvement)

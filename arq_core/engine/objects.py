@@ -64,7 +64,7 @@ def describe(x: Any, where: str = "policy") -> tuple[Any, dict[str, Tensor]]:
             tensors |= more
         return {"module": _name(type(x)), **parts}, tensors
     if is_dataclass(x) and not isinstance(x, type):
-        inner, tensors = _each({f.name: getattr(x, f.name) for f in fields(x)}, where)
+        inner, tensors = _each({f.name: getattr(x, f.name) for f in _given(x)}, where)
         return {"record": _name(type(x)), "fields": inner}, tensors
     raise ObjectError(
         f"{where}: saw a {_name(type(x))}, expected networks (torch.nn.Module), dataclasses, "
@@ -77,6 +77,11 @@ def _each(values: Mapping[str, Any], where: str) -> tuple[dict, dict[str, Tensor
     return {k: d for k, (d, _) in found.items()}, {
         k: v for _, tensors in found.values() for k, v in tensors.items()
     }
+
+
+def _given(record: Any) -> list:
+    """The fields that a record is made of; others are what it remembers."""
+    return [f for f in fields(record) if f.init]
 
 
 def rebuild(said: Any, tensors: Mapping[str, Tensor], allowed: Sequence[str]) -> Any:
@@ -101,7 +106,7 @@ def rebuild(said: Any, tensors: Mapping[str, Tensor], allowed: Sequence[str]) ->
             return {k: again(x) for k, x in items.items()}
         case {"record": str(name), "fields": dict(values)}:
             cls = _class(name, allowed)
-            names = {f.name for f in fields(cls)} if is_dataclass(cls) else set()
+            names = {f.name for f in _given(cls)} if is_dataclass(cls) else set()
             if names != values.keys():
                 raise ObjectError(
                     f"saw {name} with {', '.join(values)}, expected {', '.join(sorted(names))}: "

@@ -130,9 +130,12 @@ def policy(experiment: Experiment, method: str, seed: int | None = None) -> Kept
     if seed not in seeds:
         raise DataError(f"seed: saw {seed}, expected one of {', '.join(map(str, seeds))}.")
     trained, which = train(e, method), seeds.index(seed)
-    said, tensors = objects.describe(trained.policy)
-    own = objects.member(said, objects.to(tensors, "cpu"), which, len(seeds))
-    acting = objects.rebuild(said, own, ROOMS)
+    try:
+        said, tensors = objects.describe(trained.policy)
+        own = objects.member(said, objects.to(tensors, "cpu"), which, len(seeds))
+        acting = objects.rebuild(said, own, ROOMS)
+    except objects.ObjectError as error:
+        raise DataError(f"{method}: its policy cannot be kept: {error}") from error
     share, states = trained.in_support, e.dataset.transitions.states[:PROBES]
     probe = dict(states=states.tolist(), actions=_acts(acting, states).tolist())
     inside = None if share is None else float(share[which])

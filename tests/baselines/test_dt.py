@@ -18,7 +18,8 @@ from arq_core.baselines.dt import (
     returns_to_go,
     squared_error,
 )
-from arq_core.baselines.transformer import LayerNorm, causal
+from arq_core.baselines.networks import LayerNorm
+from arq_core.baselines.transformer import LAYER_NORM_EPS, causal
 from arq_core.engine.store import NoStore
 
 SMALL = dict(context=4, layers=2, width=8, batch=5, dropout=0.0, times=6)
@@ -95,7 +96,7 @@ def test_a_token_sees_what_is_seen_before_it_and_itself():
 
 
 def test_layer_norm_is_torchs_of_each_member():
-    norm, x = LayerNorm(2, 5), torch.randn(2, 7, 5)
+    norm, x = LayerNorm(2, 5, LAYER_NORM_EPS), torch.randn(2, 7, 5)
     with torch.no_grad():
         for p in norm.parameters():
             p.copy_(torch.randn(2, 1, 5))
@@ -234,7 +235,9 @@ def test_an_episode_is_remembered_as_the_window_that_training_would_make_of_it()
     data = chain(length=7, episodes=3)
     sequences, rows = Sequences(data, 4, scale=2.0), torch.arange(7, 14)
     target = float(returns_to_go(data)[7])
-    policy = ReturnPolicy(Recorded(data.actions[rows]), sequences, target, scale=2.0)
+    policy = ReturnPolicy(
+        Recorded(data.actions[rows]), sequences.standardised, sequences.context, target, 2.0
+    )
     policy.reset(2)
     for row in rows:
         policy.act(data.states[data.state[row]].expand(1, 2, -1), streams(0))

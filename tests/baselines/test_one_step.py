@@ -213,7 +213,7 @@ def test_easy_bcq_takes_the_best_of_its_draws_and_pi_its_mean():
     own = of(hyper.one_step, improvement="easy_bcq", candidates=7)
     policy = fit_one_step(data, replace(hyper, one_step=own), budget, streams(), NoStore())
     acted, rng = policy.act(states, streams()), streams()
-    drawn = policy.draw(states, 7, rng).clamp(-1, 1)
+    drawn = policy.source.draw(states, 7, rng).clamp(-1, 1)
     values, of_acted = policy.q(states, drawn), policy.q(states, acted[:, :, None])[..., 0]
     torch.testing.assert_close(of_acted, values.amax(-1))
     own = of(hyper.one_step)
