@@ -2,7 +2,10 @@
 
 import re
 
+import numpy as np
+import pandas as pd
 import torch
+from example_rows import committed
 from sphinx_books import ROOT
 
 from arq_core.algorithm import arq, behavior
@@ -26,3 +29,24 @@ def test_the_share_of_states_with_fewer_than_k_candidates_is_counted(monkeypatch
     [code] = SHOWN
     exec(compile(code, "book/results.md", "exec"), {})
     assert "[0.0000, 0.5000]" in capsys.readouterr().out
+
+
+def test_the_line_of_walker2d_says_what_its_rows_say():
+    """A choice by value earns twice the clone; both policies of ARQ are above BC and the clone by
+    more than two combined standard errors; SARSA's and ARQ's values choose equally well."""
+    rows = [
+        r
+        for r in committed()
+        if (r["task"], r["profile"]) == ("walker2d-medium-replay-recollected", "fast")
+    ]
+    by_seed = pd.DataFrame(rows).groupby(["method", "seed"])["score"].mean().unstack()
+    mean, error = by_seed.mean(axis=1), by_seed.std(axis=1) / by_seed.shape[1] ** 0.5
+    assert by_seed.shape[1] == 3
+    for method in ("q_beta+s_psi", "arq+s_psi"):
+        assert 1.9 < mean[method] / mean["s_psi"] < 2.5
+    for method in ("arq+pi", "arq+s_psi"):
+        for other in ("bc", "s_psi"):
+            apart = (mean[method] - mean[other]) / np.hypot(error[method], error[other])
+            assert apart > 2, (method, other, apart)
+    gap = abs(mean["q_beta+s_psi"] - mean["arq+s_psi"])
+    assert gap < np.hypot(error["q_beta+s_psi"], error["arq+s_psi"])
