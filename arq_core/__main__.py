@@ -73,7 +73,7 @@ def row(**asked):
 @text("--group", "For data of yours: whose hyperparameters they take.")
 @text("--bounds", "For data of yours: the box of their actions, as for arq row.")
 def keep(task, out, profile, method, seed, group, bounds):
-    """Train a policy, or take it from finished steps, and keep it in one file.
+    """Train a policy, or find it trained, and keep it in a file.
 
     TASK is what arq row takes. The file acts without the data: arq act, or arq_core.load.
     """
@@ -87,7 +87,7 @@ def keep(task, out, profile, method, seed, group, bounds):
 @arq.command(epilog="Example: arq card door.arq")
 @click.argument("policy", type=Path)
 def card(policy):
-    """Show what a kept policy is: method, data, settings, where it was trained."""
+    """Show what a kept policy is, and where it was trained."""
     from arq_core.experiments import kept
 
     found = kept.load(policy)
@@ -102,7 +102,7 @@ def card(policy):
 @click.option("--out", type=Path, required=True, help="Where the actions go, *.npy.")
 @click.option("--seed", default=0, help="Of what the policy draws.")
 def act(policy, observations, out, seed):
-    """Act: from an array of observations [n, S] in a file *.npy to one of actions [n, A]."""
+    """Act: from a file of observations [n, S] to one of actions."""
     from arq_core.experiments import kept
 
     click.echo(f"The actions are at {kept.act_on_file(policy, observations, out, seed)}")
@@ -117,7 +117,7 @@ def act(policy, observations, out, seed):
 @click.option("--size", default=360, help="Pixels of a side.")
 @click.option("--seed", default=0, help="Of the episode, and of what the policy draws.")
 def make_film(task, policy, out, **asked):
-    """Film an episode of a kept policy in a task's simulator, with what it believes."""
+    """Film an episode of a kept policy, with what it believes."""
     from arq_core.experiments import film
 
     asked = film.Asked(task, str(policy), str(out), **asked)

@@ -48,7 +48,7 @@ class Asked:
 
 
 def film(asked: Asked) -> Path:
-    """Play an episode and write it to `asked.out`, *.gif or (with imageio-ffmpeg) *.mp4.
+    """Play an episode and write it to `asked.out`, a GIF or (with imageio-ffmpeg) an MP4.
 
     DataError for another suffix and for a policy that does not fit the task's simulator; EnvError
     where nothing can be drawn.

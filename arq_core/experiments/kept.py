@@ -199,8 +199,8 @@ def load(path: str | Path, device: str = "cpu") -> KeptPolicy:
 
 
 def act_on_file(policy: str | Path, observations: str | Path, out: str | Path, seed: int) -> Path:
-    """Write the actions of a kept policy for observations [n, S] in a file *.npy; DataError for one
-    that cannot be read (pickled objects are not)."""
+    """Write the actions of a kept policy for observations [n, S] in a file of numpy.save;
+    DataError for one that cannot be read (pickled objects are not)."""
     source, target = given(observations), given(out)
     try:
         x = np.load(source, allow_pickle=False)

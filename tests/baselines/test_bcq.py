@@ -1,6 +1,7 @@
 """BCQ: its target and divergences by hand, a step of both forms on plain networks, how it acts."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -132,9 +133,10 @@ def test_every_form_and_prior_trains_and_acts():
 
 def test_the_best_of_the_draws_is_taken():
     drawn = torch.tensor([[[[0.1], [0.9], [-3.0]]]])
-    policy = Drawing(lambda s, n, rng: drawn, 3, lambda s, a: -(a[..., 0] + 0.9).square())
+    source = SimpleNamespace(draw=lambda s, n, rng: drawn)
+    policy = Drawing(source, 3, lambda s, a: -(a[..., 0] + 0.9).square())
     assert policy.act(torch.zeros(1, 1, 2), streams(0)).tolist() == [[[-1.0]]]  # clipped first
-    first = Drawing(lambda s, n, rng: drawn)
+    first = Drawing(source)
     assert first.act(torch.zeros(1, 1, 2), streams(0)).item() == pytest.approx(0.1)
 
 

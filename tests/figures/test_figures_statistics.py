@@ -78,13 +78,13 @@ def test_what_was_won_at_another_budget_is_not_set_beside_a_mean():
 def test_the_table_has_the_figure_s_numbers_and_no_minus_zero():
     table = f.numbers(LINES, 1)
     assert table["value"].tolist() == ["8.5 (8.2 to 8.8)", "0.0 (−1.2 to 0.0)", "–", "–"]
-    assert table["method"].tolist() == ["s_ψ", "ARQ + s_ψ", "awac", "s_ψ"]
+    assert table["method"].tolist() == ["s_ψ", "ARQ + s_ψ", "AWAC", "s_ψ"]
     assert table["datasets"].tolist() == ["2", "1 of 2", "1 of 3", "2 of 5"]
 
 
 def test_remarks_name_what_is_left_out_once():
     assert (
-        f.remarks(LINES) == "- D4RL Adroit, ARQ + s_ψ: without door-human.\n- D4RL kitchen, awac: "
+        f.remarks(LINES) == "- D4RL Adroit, ARQ + s_ψ: without door-human.\n- D4RL kitchen, AWAC: "
         "not run on a, b."
     )
     assert f.remarks(LINES[:1]) == ""
