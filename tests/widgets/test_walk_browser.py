@@ -182,7 +182,7 @@ def folder(tmp_path_factory):
     """A folder with the widget in a file of its own."""
     folder = tmp_path_factory.mktemp("walk")
     html = browser.widget("walk").to_html()
-    page = f"<!doctype html><html lang='en'><title>t</title>{html}</html>"
+    page = f"<!doctype html><html lang='en'><meta charset='utf-8'><title>t</title>{html}</html>"
     (folder / "walk.html").write_text(page, encoding="utf-8")
     return folder
 
