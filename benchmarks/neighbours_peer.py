@@ -63,8 +63,8 @@ SWITCHED = {
         "loss: at a learning rate of 0 the order is of no effect",
         "bounds of log std differ (-20 and 2; ours -5 and 2): at these weights none is reached",
         "no cloning at the start, no largest of several a' in the target",
-        "units are swish in both instead of ReLU: of the millions of inputs of units that this step "
-        "has some lie within a rounding of 0, and there the slope of ReLU jumps",
+        "units are swish in both instead of ReLU: of the millions of inputs of units in this step "
+        "some lie within a rounding of 0, and there the slope of ReLU jumps",
     ],
     "rebrac": ["the eps of LayerNorm is 1e-6, Flax's, instead of PyTorch's 1e-5"],
 }
