@@ -21,11 +21,13 @@ from arq_core.algorithm.policies import GaussianHead, fit_awr
 from arq_core.algorithm.qlearning import fit_q, fit_q_beta
 from arq_core.algorithm.types import SupportSet, Transitions
 from arq_core.config import settings
+from arq_core.config.hyper import NEIGHBOURS
 from arq_core.engine import machine
 from arq_core.engine.store import NoStore
 from arq_core.engine.streams import Streams
 from arq_core.engine.train import train
 from arq_core.engine.updates import Averaging, Update
+from arq_core.experiments.methods import FITS
 
 SERVED = (
     "score_step",
@@ -33,6 +35,7 @@ SERVED = (
     "q_beta_step",
     "policy_step",
     "iql_step",
+    "neighbour_step",
     "sampling",
     "density",
     "matrix_product",
@@ -233,6 +236,31 @@ def iql_step(
             arithmetic=precision,
         )["nets"]
         return {"count": chunk, "loss": curve[:, -1:]}
+
+    return step
+
+
+def neighbour_step(
+    method,
+    own,
+    state_dim,
+    action_dim,
+    seeds=1,
+    precision="float32",
+    chunk=100,
+    rows=20_000,
+    device="cpu",
+):
+    """`chunk` steps of the training of a neighbour with the settings `own`; a multiple of 2 where
+    its actor moves at every second step."""
+    data, _ = transitions(state_dim, action_dim, rows, device=device)
+    name = NEIGHBOURS[method]
+    hyper = replace(HYPER, **{name: own})
+    budget = replace(LITE, **{f"{name}_steps": chunk, "precision": precision})
+
+    def step():
+        FITS[method](data, hyper, budget, Streams(range(seeds), device), NoStore())
+        return {"count": chunk}
 
     return step
 

@@ -29,7 +29,7 @@ from straightforward import (
     velocity,
 )
 
-SERVED = ("iql", "td3_bc", "k_diffusion_2m", "diffusers_2m", "torchdiffeq_dopri5")
+SERVED = ("iql", "td3_bc", "neighbour", "k_diffusion_2m", "diffusers_2m", "torchdiffeq_dopri5")
 
 
 def iql(state_dim, action_dim, batch=256, width=256, rows=20_000, decay_steps=1_000_000):
@@ -75,21 +75,37 @@ def td3_bc(state_dim, action_dim, batch=256, width=256, rows=20_000):
     return _d3rlpy(TD3PlusBCConfig(batch_size=batch, **nets), state_dim, action_dim, batch, rows)
 
 
+def neighbour(method, own, state_dim, action_dim, rows=20_000):
+    """A step of any of neighbours_peer.py's methods by our settings `own`, with its batch."""
+    from neighbours_peer import created
+
+    algorithm = created(method, own, state_dim, action_dim)
+    return _updates(algorithm, _buffer(state_dim, action_dim, rows), int(own["batch"]))
+
+
 def _d3rlpy(config, state_dim, action_dim, batch, rows):
+    buffer = _buffer(state_dim, action_dim, rows)
+    algorithm = config.create(device="cpu:0")
+    algorithm.build_with_dataset(buffer)
+    return _updates(algorithm, buffer, batch)
+
+
+def _buffer(state_dim, action_dim, rows):
     from d3rlpy.dataset import MDPDataset
 
     data = synthetic(rows, state_dim, action_dim)
     # episodes of at most 1000 steps, as in D4RL
     last = np.arange(rows) % 1000 == 999
-    buffer = MDPDataset(
+    return MDPDataset(
         data["states"],
         data["actions"].clip(-1, 1),
         data["rewards"],
         data["terminals"].astype(np.float32),
         (last & ~data["terminals"]).astype(np.float32),
     )
-    algorithm = config.create(device="cpu:0")
-    algorithm.build_with_dataset(buffer)
+
+
+def _updates(algorithm, buffer, batch):
     return lambda: algorithm.update(buffer.sample_transition_batch(batch))
 
 
