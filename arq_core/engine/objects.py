@@ -3,7 +3,8 @@ policy is made of, without pickle.
 
 A description is JSON. It names classes by their module, and only those of modules that the reader
 allows are made again: networks (`torch.nn.Module`) by their attributes, parameters, buffers and
-parts, and dataclasses by their fields. Nothing else can be described, and nothing in a file is executed.
+parts, and dataclasses by their fields. Nothing else can be described, and nothing in a file is
+executed.
 """
 
 from __future__ import annotations
