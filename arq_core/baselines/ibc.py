@@ -80,7 +80,7 @@ def step_sizes(steps: int, first: float = FIRST_STEP, last: float = LAST_STEP) -
 
 
 @dataclass(frozen=True)
-class Box:
+class ActionRange:
     """Where actions are looked for, [A] each."""
 
     low: Float[Tensor, " A"]
@@ -96,7 +96,7 @@ class Box:
 
 
 def langevin_step(
-    actions: Candidates, slope: Candidates, eta: float, noise: Candidates, box: Box
+    actions: Candidates, slope: Candidates, eta: float, noise: Candidates, box: ActionRange
 ) -> Candidates:
     """The actions after one step along dE/da = `slope`, in the box (authors' `langevin_step`)."""
     move, most = eta * (0.5 * slope + noise), MOVE * (box.high - box.low) / 2
@@ -123,7 +123,7 @@ class Scales:
     state_scale: Float[Tensor, " S"]
     centre: Float[Tensor, " A"]
     scale: Float[Tensor, " A"]
-    box: Box  # of scaled actions
+    box: ActionRange  # of scaled actions
 
     @classmethod
     def of(cls, data: Transitions) -> Scales:
@@ -135,7 +135,7 @@ class Scales:
         room = WIDER * (high - low)
         edges = ((low - room).clamp(min=-1), (high + room).clamp(max=1))
         std = states.std(0, correction=0).float()
-        box = Box(*((edge - centre) / scale for edge in edges))
+        box = ActionRange(*((edge - centre) / scale for edge in edges))
         return cls(states.mean(0).float(), std.sqrt(), centre, scale, box)
 
     def states(self, states: States) -> States:
@@ -216,7 +216,7 @@ def climbed(
     actions: Candidates,
     sizes: list[float],
     noise: float,
-    box: Box,
+    box: ActionRange,
     rng: Streams,
 ) -> Candidates:
     """The actions after a Langevin step of each size; no gradient passes through the chain."""

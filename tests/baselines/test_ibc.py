@@ -37,7 +37,7 @@ def test_step_sizes_fall_from_a_half_to_a_hundred_thousandth():
     assert ibc.step_sizes(1) == [0.5]
 
 
-BOX = ibc.Box(torch.tensor([-1.0, -1.1]), torch.tensor([1.0, 0.9]))
+BOX = ibc.ActionRange(torch.tensor([-1.0, -1.1]), torch.tensor([1.0, 0.9]))
 
 
 def test_a_step_on_a_parabola_shrinks_the_action():
@@ -216,7 +216,7 @@ def test_states_in_pieces_are_acted_on_one_by_one(monkeypatch):
     monkeypatch.setattr(ibc, "NOISE_ACTING", 0.0)
     monkeypatch.setattr(ibc, "NOISE_AGAIN", 0.0)
     monkeypatch.setattr(
-        ibc.Box,
+        ibc.ActionRange,
         "uniform",
         lambda box, rows, n, rng: torch.linspace(-1, 1, n)[:, None].expand(2, rows, n, 2),
     )
