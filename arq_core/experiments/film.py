@@ -32,6 +32,7 @@ from arq_core.experiments.kept import KeptPolicy, load
 SUFFIXES = (".gif", ".mp4")
 BAR = 34  # pixels under a picture, for the words
 PER_SECOND = 25
+ROOM = 1.3  # for a walker, which leans and jumps
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,7 @@ def play(asked: Asked) -> list[UInt8[np.ndarray, "H W 3"]]:
     steps = asked.steps or chosen.horizon
     with mujoco.Renderer(model, asked.size, asked.size) as renderer:
         camera = picture.camera(model, data)
+        camera.distance *= ROOM if walks(model) else 1
         for t in range(steps):
             words = believed(policy, state, policy.rng[0])
             if t % asked.every == 0:
