@@ -13,7 +13,15 @@ from arq_core.results.measured import measured
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
 import neighbours  # noqa: E402
-from neighbours import CASES, SEEDS, batch_of, difference, one_step, settings_of, start_of  # noqa: E402
+from neighbours import (  # noqa: E402
+    CASES,
+    SEEDS,
+    batch_of,
+    difference,
+    one_step,
+    settings_of,
+    start_of,
+)
 
 
 def test_a_difference_is_relative_to_the_largest_entry_of_a_members_tensor():
