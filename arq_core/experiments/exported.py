@@ -312,9 +312,12 @@ def export(policy: str | Path, out: str | Path) -> Path:
         raise DataError(f"out: saw {path.name!r}, expected a name that ends in .onnx or .pt2.")
     if path.suffix == ".onnx":
         _check_onnx()
-    made = traced(load(policy))
-    text = json.dumps(made.card, sort_keys=True)
-    buffer = io.BytesIO()
+    return write(traced(load(policy)), path)
+
+
+def write(made: Traced, path: Path) -> Path:
+    """Write a graph in the form that the suffix says, with its card."""
+    text, buffer = json.dumps(made.card, sort_keys=True), io.BytesIO()
     if path.suffix == ".pt2":
         torch.export.save(made.program, buffer, extra_files={f"{CARD}.json": text})
     else:
