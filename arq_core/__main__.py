@@ -176,7 +176,7 @@ def collect(names, cards):
         raise Refused(str(error)) from error
 
 
-@arq.command(epilog="Example: arq export door.arq door.onnx; or, of the tables: arq export tables")
+@arq.command(epilog="Example: arq export door.arq door.onnx")
 @click.argument("source", metavar="POLICY|FOLDER", type=Path)
 @click.argument("out", required=False, type=Path)
 @click.option("--results", type=Path, help="Folder of the rows; without it, data/results.")

@@ -208,7 +208,7 @@ def curve(e: Experiment, method: str | Fit) -> dict[str, Any]:
     episodes of its row, and what choosing the best of them would report.
 
     The row is `last`. `best` is each seed's best evaluation, averaged over seeds, as robomimic's
-    tables report it (Mandlekar et al. 2022, of 40 or more evaluations); `best_minus_last` is what
+    tables report it (Mandlekar et al. 2021); `best_minus_last` is what
     this rule adds. Choosing on noise is part of it: `chosen_on_other_episodes` chooses by the one
     half of a seed's episodes and scores by the other, both ways (None for one episode a seed).
     UnknownName for a method without a training, and without a simulator.
