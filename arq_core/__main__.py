@@ -183,7 +183,7 @@ def collect(names, cards):
 def export(source, out, results):
     """Write a kept policy as a graph, or the tables as files.
 
-    POLICY is a file of arq keep, and OUT is *.onnx, for any runtime, or *.pt2, for
+    POLICY is a file of arq keep. OUT ends in .onnx, for any runtime, or in .pt2, for
     torch.export.load. With a FOLDER alone, the tables go there as CSV, LaTeX and Markdown.
     """
     if out is not None:

@@ -266,12 +266,18 @@ def traced(kept: KeptPolicy) -> Traced:
     for (kind, below), a, b in zip(
         found[ONE].kinds, found[ONE].drawn, found[OTHER].drawn, strict=True
     ):
-        sizes = list(zip(a.shape, b.shape, strict=True))
-        moved = [i for i, (x, y) in enumerate(sizes) if x != y]
-        if any(sizes[i] != (ONE, OTHER) for i in moved):
-            raise DataError(f"policy: saw it draw {sizes} numbers for {ONE, OTHER} observations.")
-        shapes.append({i: several for i in moved})
-        shape = ["n" if i in moved else x for i, (x, _) in enumerate(sizes)]
+        each: dict[int, int] = {}  # of an axis: how many numbers a state takes along it
+        for i, (x, y) in enumerate(zip(a.shape, b.shape, strict=True)):
+            if x != y:
+                each[i] = x // ONE
+                if (x, y) != (each[i] * ONE, each[i] * OTHER):
+                    raise DataError(
+                        f"policy: saw it draw {x} and {y} numbers for {ONE} and {OTHER} "
+                        "observations, expected as many for each."
+                    )
+        shapes.append({i: several if k == 1 else k * several for i, k in each.items()})
+        named = {i: "n" if k == 1 else f"{k}*n" for i, k in each.items()}
+        shape = [named.get(i, x) for i, x in enumerate(a.shape)]
         more = {} if below is None else dict(below=below)
         said.append(dict(name=f"{kind}_{len(said)}", kind=kind, shape=shape, **more))
     names = ["action", "candidates", "probability"][: len(outputs)]
@@ -302,7 +308,7 @@ def _quietly():
 
 
 def export(policy: str | Path, out: str | Path) -> Path:
-    """Write the graph of a kept policy: to *.onnx, or to *.pt2 for torch.export.load.
+    """Write the graph of a kept policy: to a name in .onnx, or in .pt2 for torch.export.load.
 
     DataError for another suffix, for a policy that cannot be a graph (`traced`), and where the
     packages of ONNX are missing.
