@@ -59,7 +59,7 @@ help:
 
 $(STAMP): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("python: saw %d.%d, expected 3.11 or later; set PYTHON=..." % sys.version_info[:2])'
-	$(PYTHON) workflow/install.py $@ sim,book,grid,dev
+	$(PYTHON) workflow/install.py $@ sim,book,grid,dev,export
 
 book: $(STAMP)
 	@$(ARQ) book --profile "$(if $(filter file,$(origin PROFILE)),page,$(PROFILE))" --jobs "$(JOBS)"

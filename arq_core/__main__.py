@@ -52,6 +52,8 @@ def make_book(profile, jobs):
     "For data of yours: the box in which their actions were recorded, as -2:2 or -0.4,0:0.4,3, or "
     "the word normalized; without it, the simulator's.",
 )
+@text("--log", "A folder for loss curves, seconds and values, as CSV and TensorBoard's events.")
+@click.option("--curve", default=0, help="Score so many snapshots of the last training, for --log.")
 def row(**asked):
     """Train and evaluate one row of Table A.4.
 
@@ -174,18 +176,32 @@ def collect(names, cards):
         raise Refused(str(error)) from error
 
 
-@arq.command(epilog="Example: arq export tables")
-@click.argument("folder", type=Path)
+@arq.command(epilog="Example: arq export door.arq door.onnx")
+@click.argument("source", metavar="POLICY|FOLDER", type=Path)
+@click.argument("out", required=False, type=Path)
 @click.option("--results", type=Path, help="Folder of the rows; without it, data/results.")
-def export(folder, results):
-    """Write the tables as CSV, LaTeX and Markdown into FOLDER."""
+def export(source, out, results):
+    """Write a kept policy as a graph, or the tables as files.
+
+    POLICY is a file of arq keep. OUT ends in .onnx, for any runtime, or in .pt2, for
+    torch.export.load. With a FOLDER alone, the tables go there as CSV, LaTeX and Markdown.
+    """
+    if out is not None:
+        if results is not None:
+            raise click.UsageError("Expected --results with a FOLDER for the tables alone.")
+        from arq_core.experiments import exported
+
+        click.echo(f"The graph is at {exported.export(source, out)}")
+        return
+    if source.suffix == ".arq":
+        raise click.UsageError("Expected OUT, *.onnx or *.pt2, after a kept policy.")
     root = paths.root()
     from arq_core.results import export as tables_files
     from arq_core.results import rows, tables
 
     results = paths.given(results or root / "data/results")
     for path in tables_files.export(
-        paths.given(folder),
+        paths.given(source),
         results,
         rows.read_rows(results),
         tables.read_runs(results),

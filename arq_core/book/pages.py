@@ -18,7 +18,7 @@ from pathlib import Path
 
 from arq_core.book import board, links, notebook, side_by_side
 from arq_core.book.notebook import Job, RunError
-from arq_core.config import lock, settings, surroundings
+from arq_core.config import lock, paths, settings, surroundings
 from arq_core.config.files import files_in, read_text, read_toml, sha256_of
 from arq_core.config.tasks import tasks
 
@@ -274,6 +274,8 @@ def row_job(
     environment: str,
     seeds: str,
     bounds: str = "",
+    log: str = "",
+    curve: int = 0,
 ) -> Job:
     """The train-and-evaluate notebook for one row, written to data/results.
 
@@ -282,7 +284,8 @@ def row_job(
     hyperparameters, and `environment` the task in whose simulator its policies are scored, or
     "gymnasium:" and an id ("": they are trained only); `bounds` is the box in which their actions
     were recorded, "low:high" or "normalized" ("": the simulator's). `method` may be
-    "module:function", of the user's own.
+    "module:function", of the user's own. `log` is a folder for loss curves, seconds and
+    values, `curve` how many snapshots of the last training are scored for it.
     """
     from arq_core.datasets.find import find
     from arq_core.datasets.own import no_such_path
@@ -334,6 +337,17 @@ def row_job(
                 f"seeds: saw {seeds!r}, expected integers >= 0 separated by commas, such as 0,1,2."
             )
         more["seeds"] = [int(s) for s in seeds.split(",")]
+    if curve < 0 or curve and not log:
+        raise RunError(
+            f"curve: saw {curve}{'' if log else ' without a folder'}, expected a number of "
+            "snapshots, and --log FOLDER, where their scores go."
+        )
+    if curve and not source.task and not environment:
+        raise RunError("curve: saw no simulator, expected --environment, to score snapshots in.")
+    if log:
+        more["log"] = str(paths.given(log).absolute())
+    if curve:
+        more["curve"] = curve
     entry = next((e for e in manifest(root) if e.get("row")), None)
     if entry is None:
         raise RunError(

@@ -26,11 +26,12 @@ class FileStore:
     says what the key was.
 
     The key is also inside the safetensors file, so tensors and key cannot come apart. A damaged
-    file is reported, not guessed at.
+    file is reported, not guessed at. `snapshots` is how many each training leaves on its way
+    (train.marks).
     """
 
-    def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, snapshots: int = 0):
+        self.folder, self.snapshots = Path(folder), snapshots
         # of every step that this store has given or taken: what it took to compute
         self.seconds: dict[Path, float] = {}
 

@@ -27,6 +27,17 @@ CHECKPOINT_LONGEST = 20  # but no longer than so many times CHECKPOINT_SECONDS
 LOSS_EVERY = 50  # steps averaged into one point of the loss curve
 
 
+def marks(steps: int, count: int) -> list[int]:
+    """After how many of `steps` steps `count` snapshots are kept: equally far apart, the last at
+    the end; fewer where there are fewer steps."""
+    return sorted({steps * i // count for i in range(1, count + 1)} - {0})
+
+
+def snapshot(name: str, step: int) -> str:
+    """Under which name a store keeps what a training had after so many steps."""
+    return f"{name}.at_{step}"
+
+
 class Kept(nn.Module):
     """A tensor that belongs into the checkpoint."""
 
@@ -83,7 +94,8 @@ def train(
     All modules, Adam's moments and the state of `rng` go into a checkpoint of `store`, so an
     interrupted run goes on where it stopped and ends with the weights of an uninterrupted one.
     Finished weights are kept under `name` and `key`, and a step that is found there is not trained
-    again; `seconds` in the file is what it took, over all interruptions.
+    again; `seconds` in the file is what it took, over all interruptions. A store with a number of
+    `snapshots` is also given the weights after `marks` of the steps, as if they were finished then.
 
     Returns the loss curve [R, points] of each module that is trained, a point a mean over
     LOSS_EVERY steps. ValueError for updates that do not fit `modules`; FloatingPointError where a
@@ -108,6 +120,7 @@ def train(
                 part.move(gradients, step)
 
     programs = [replayed(partial(one_step, phase), rng) for phase in range(period)]
+    kept_at = marks(steps, getattr(store, "snapshots", 0))
     bar = tqdm(total=steps, initial=state.step, desc=name, mininterval=1.0)
     with _interrupt_at_step_end() as interrupted, bar:
         while state.step < steps:
@@ -116,6 +129,8 @@ def train(
                 part.schedule(state.step)
             programs[state.step % period]()
             state.took_a_step()
+            if state.step in kept_at:
+                state.keep_snapshot()
             bar.update()
             stop = interrupted()
             if stop or state.is_due():
@@ -212,6 +227,11 @@ class _State:
         longest = CHECKPOINT_LONGEST * CHECKPOINT_SECONDS
         wanted = min((self.saved - now) / CHECKPOINT_SHARE, longest)
         self.wait = max(CHECKPOINT_SECONDS, wanted)
+
+    def keep_snapshot(self) -> None:
+        """Keep what a training of as many steps as were taken would end with."""
+        curves = {name: _columns(curve) for name, curve in self.curves.items()}
+        self.store.save(snapshot(self.name, self.step), self.key, self.tensors | curves)
 
     def finish(self) -> dict[str, Tensor]:
         """Keep the step, discard its checkpoint; the loss curves."""

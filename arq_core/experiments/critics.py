@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from arq_core.algorithm.types import QFunction, Transitions
+from arq_core.algorithm.types import QFunction, SupportSet, Transitions, in_support
 from arq_core.baselines.returns import monte_carlo
 from arq_core.config.hyper import (
     HORIZONS,
@@ -27,6 +27,7 @@ from arq_core.config.hyper import (
 )
 
 ROWS = 4_096  # transitions at once
+JUDGED = 1_000  # transitions at which recorded actions and candidates are compared
 FEWEST = 5  # episodes that are still going on, for a rank correlation
 BANDS = ((0, 25), (25, 75), (75, 125), (125, 175))  # steps of an episode, as in `summary`
 
@@ -81,6 +82,23 @@ def along_the_data(data: Transitions, q: QFunction, gamma: float, members: int) 
     first = torch.where(start, torch.arange(len(start), device=start.device), 0).cummax(0).values
     time = torch.arange(len(start), device=start.device) - first
     return Along(torch.cat(said, 1).squeeze(-1).cpu(), monte_carlo(data, gamma).cpu(), time.cpu())
+
+
+@torch.no_grad()
+def of_candidates(
+    data: Transitions, q: QFunction, support: SupportSet, log_epsilon: float
+) -> tuple[Float[Tensor, " E"], Float[Tensor, " E"]]:
+    """What a critic says on average of recorded actions, and of the candidates in the support in
+    their place (NaN where there is none), by seed, reward units: at up to JUDGED transitions that
+    lie equally far apart in the data."""
+    count, device = len(data.actions), data.actions.device
+    m = torch.linspace(0, count - 1, min(count, JUDGED), device=device).long()
+    u, members = data.state[m], len(support.actions)
+    states = data.states[u].expand(members, -1, -1)
+    recorded = q(states, data.actions[m, None].expand(members, -1, -1, -1)).mean((1, 2))
+    inside = in_support(support.log_prob[:, u], log_epsilon)
+    drawn = q(states, support.actions[:, u]) * inside
+    return recorded, drawn.sum((1, 2)) / inside.sum((1, 2))
 
 
 def warn_of_short_walks(data: Transitions, hyper: Hyper, budget: Budget, method: str) -> None:

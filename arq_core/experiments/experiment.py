@@ -57,6 +57,7 @@ class Experiment:
     rng: Streams
     changes: dict
     recorded: Dataset  # all of it, with the rewards as recorded
+    snapshots: int = 0  # that each training leaves on its way (experiments.logged.curve)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -86,13 +87,13 @@ class Experiment:
         return f"{name}, {self.budget.precision}"
 
     def store(self) -> FileStore:
-        return finished_steps(self.rng.device)
+        return finished_steps(self.rng.device, self.snapshots)
 
 
-def finished_steps(device: torch.device | str = "cpu") -> FileStore:
-    """Where finished and interrupted steps of training are kept."""
+def finished_steps(device: torch.device | str = "cpu", snapshots: int = 0) -> FileStore:
+    """Where finished and interrupted steps of training are kept, with so many snapshots of each."""
     return FileStore(
-        cache_folder() / "steps" / str(settings.STEP_RECIPE) / torch.device(device).type
+        cache_folder() / "steps" / str(settings.STEP_RECIPE) / torch.device(device).type, snapshots
     )
 
 
@@ -255,12 +256,10 @@ def measure(experiment: Experiment, method: str | Fit) -> list[dict]:
             "scored."
         )
     data = e.data_of(name)
-    envs = e.task.environments(len(e.rng) * e.budget.episodes)
-    check_dimensions(envs, data.states.shape[1], data.actions.shape[1])
-    check_layout(envs, e.dataset.layout)
+    envs = simulators(e, data)
     warn_of_short_walks(data, e.hyper, e.budget, name)
     trained = fit(data, e.hyper, e.budget, e.rng, store)
-    measured = _episodes(e, name, trained, envs, store)
+    measured = episodes(e, name, trained, envs, store)
     measured["score"] = e.task.score(measured["return"])
     return results.episode_rows(
         measured,
@@ -277,10 +276,23 @@ def measure(experiment: Experiment, method: str | Fit) -> list[dict]:
     )
 
 
-def _episodes(
-    e: Experiment, method: str, trained: Trained, envs: VectorEnv, store: FileStore
+def simulators(e: Experiment, data: Transitions) -> VectorEnv:
+    """Those of all seeds' episodes, checked against the data."""
+    envs = e.task.environments(len(e.rng) * e.budget.episodes)
+    check_dimensions(envs, data.states.shape[1], data.actions.shape[1])
+    check_layout(envs, e.dataset.layout)
+    return envs
+
+
+def episodes(
+    e: Experiment,
+    method: str,
+    trained: Trained,
+    envs: VectorEnv,
+    store: FileStore,
+    at: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """`evaluate`, kept in the store.
+    """`evaluate`, kept in the store; `at` is the step of a snapshot (None: the end).
 
     Those in a simulator of the user's own, or by a method of theirs, are run again each time:
     nothing here tells when it changed.
@@ -297,6 +309,7 @@ def _episodes(
         data=e.data_of(method).fingerprint(),
         versions=provenance.versions(),
     )
+    key |= {} if at is None else dict(at=at)
     if isinstance(e.task, OwnTask) or method not in BUILT_IN:
         store.discard("episodes", key)
     if found := store.load("episodes", key):

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from arq_core.algorithm.arq import arq, behavior_support
+from arq_core.algorithm.arq import ARQ, arq, behavior_support
 from arq_core.algorithm.behavior import fit_behavior
 from arq_core.algorithm.policies import ImplicitPolicy, fit_awr
 from arq_core.algorithm.qlearning import CRITICS, fit_q, fit_q_beta
@@ -37,16 +37,22 @@ from arq_core.config import own_methods
 from arq_core.config.hyper import NEIGHBOURS, Budget, Hyper
 from arq_core.engine.store import Store, fingerprint
 from arq_core.engine.streams import Streams
+from arq_core.experiments.critics import of_candidates
 
 
 @dataclass(frozen=True)
 class Trained:
     """A policy, and the share of its N candidates per state that passed epsilon, one number per
     seed (None: it uses no support).
+
+    `q_data` and `q_candidates` are what its critic says on average of recorded actions and of the
+    candidates in their place (`critics.of_candidates`; None: it has no critic or no candidates).
     """
 
     policy: Policy
     in_support: Float[Tensor, " E"] | None = None
+    q_data: Float[Tensor, " E"] | None = None
+    q_candidates: Float[Tensor, " E"] | None = None
 
 
 def random(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store) -> Trained:
@@ -85,7 +91,8 @@ def unconstrained(
         store,
         dict(support=fingerprint(vars(support))),
     )
-    return Trained(ImplicitPolicy(anything, q, math.inf, hyper.acting_n, None))
+    said = of_candidates(data, q, support, -math.inf)
+    return Trained(ImplicitPolicy(anything, q, math.inf, hyper.acting_n, None), None, *said)
 
 
 def s_psi(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store: Store) -> Trained:
@@ -104,6 +111,7 @@ def q_beta_s_psi(
     return Trained(
         ImplicitPolicy(behavior, q, hyper.alpha_q_beta, hyper.acting_n, hyper.log_epsilon),
         in_support_share(support, hyper.log_epsilon),
+        *of_candidates(data, q, support, hyper.log_epsilon),
     )
 
 
@@ -111,7 +119,7 @@ def arq_pi(data: Transitions, hyper: Hyper, budget: Budget, rng: Streams, store:
     """ARQ with the explicit policy."""
     start = warm_start(data, hyper, budget, rng, store, CRITICS)
     result = arq(data, hyper, budget, rng, store, start=start)
-    return Trained(result.policy, in_support_share(result.support, hyper.log_epsilon))
+    return _trained(result.policy, result, data, hyper.log_epsilon)
 
 
 def arq_s_psi(
@@ -120,10 +128,7 @@ def arq_s_psi(
     """ARQ with the implicit policy, filtered."""
     start = warm_start(data, hyper, budget, rng, store, CRITICS)
     result = arq(data, hyper, budget, rng, store, explicit=False, start=start)
-    return Trained(
-        result.implicit(hyper, hyper.log_epsilon),
-        in_support_share(result.support, hyper.log_epsilon),
-    )
+    return _trained(result.implicit(hyper, hyper.log_epsilon), result, data, hyper.log_epsilon)
 
 
 def arq_s_psi_unfiltered(
@@ -133,9 +138,12 @@ def arq_s_psi_unfiltered(
     open_ = replace(hyper, log_epsilon=-math.inf)
     start = warm_start(data, hyper, budget, rng, store, CRITICS)
     result = arq(data, open_, budget, rng, store, explicit=False, start=start)
-    return Trained(
-        result.implicit(open_, None), in_support_share(result.support, hyper.log_epsilon)
-    )
+    return _trained(result.implicit(open_, None), result, data, hyper.log_epsilon)
+
+
+def _trained(policy: Policy, result: ARQ, data: Transitions, log_epsilon: float) -> Trained:
+    share = in_support_share(result.support, log_epsilon)
+    return Trained(policy, share, *of_candidates(data, result.q, result.support, log_epsilon))
 
 
 def dqp(
