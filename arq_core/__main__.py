@@ -159,6 +159,34 @@ def table(context, results, no_book, plan, every, configure, **asked):
         context.exit(1)
 
 
+@arq.command("reference", epilog="Example: arq reference --profile fast --hours 5")
+@profile("fast")
+@text("--tasks", "Among which to choose; without it, all that others published.")
+@text("--methods", "As for arq table; without it, those of workflow/grids.toml.")
+@text("--proposed", "Branches with rows that are proposed already: they are left out.")
+@click.option("--hours", default=5.0, help="After these, what runs is stopped at a checkpoint.")
+@click.option("--results", default="data/results", help="Where rows go, from the checkout's root.")
+@click.option("--out", default="_build/reference", help="Where finished rows are laid out.")
+@click.option("--plan", is_flag=True, help="Only show the queue.")
+@click.pass_context
+def fill_reference(context, profile, tasks, methods, proposed, hours, results, out, plan):
+    """Fill the rows of the next published dataset that has none.
+
+    One dataset a run: it is fetched, trained and scored, and its rows are laid out to be proposed.
+    The same command goes on where it was stopped or killed; a dataset that failed comes last.
+    """
+    root = paths.root()
+    from arq_core.grid import reference
+    from arq_core.grid.run import names
+
+    asked = reference.Asked(profile, *(tuple(names(x)) for x in (methods, tasks, proposed)), hours)
+    folder = root / paths.given(results)
+    if plan:
+        click.echo(reference.shown(root, asked, folder))
+    elif not reference.run(root, asked, folder, root / paths.given(out), click.echo):
+        context.exit(1)
+
+
 @arq.command(epilog="Example: arq collect hopper-medium-recollected --cards data/cards")
 @click.argument("names", metavar="TASK...", nargs=-1, required=True)
 @click.option("--cards", type=Path, help="A folder for copies of the data cards.")

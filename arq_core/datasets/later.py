@@ -21,6 +21,12 @@ from arq_core.datasets.readers.minari import METADATA, NUMBERS, read_minari
 from arq_core.datasets.readers.ogbench import read_ogbench
 
 
+def file_names(row: Task) -> tuple[str, ...]:
+    """The names in the cache of all files that a downloaded row is read from."""
+    beside = (f"{row.task}.{METADATA}",) if row.suite == "minari" else ()
+    return (file_name(row), *beside)
+
+
 def load_ogbench(name: str) -> Dataset:
     """The training file of a row of OGBench's, as the data of the row's single task."""
     row = task(name)
@@ -34,7 +40,7 @@ def load_minari(name: str) -> Dataset:
     addresses = row.source.split()
     data = fetch_locked(file_name(row), addresses, row.sha256)
     beside = [f"{address.rsplit('/', 1)[0]}/{METADATA}" for address in addresses]
-    metadata = fetch_locked(f"{row.task}.{METADATA}", beside)
+    metadata = fetch_locked(file_names(row)[1], beside)
     folder = cache_folder() / "minari" / row.task / "data"
     folder.mkdir(parents=True, exist_ok=True)
     for source, target in ((data, folder / NUMBERS), (metadata, folder / METADATA)):
