@@ -143,7 +143,7 @@ def make_film(task, policy, out, **asked):
 @click.option("--configure", is_flag=True, help="Only write what workflow/Snakefile reads.")
 @click.pass_context
 def table(context, results, no_book, plan, every, configure, **asked):
-    """Fill Table A.4: run what is missing, write rows, tables and book."""
+    """Fill Table A.4: run what is missing, write rows, tables, book."""
     if plan and configure or every and not plan:
         raise click.UsageError("Expected --plan or --configure, not both, and --list with --plan.")
     root = paths.root()
@@ -170,16 +170,18 @@ def table(context, results, no_book, plan, every, configure, **asked):
 @click.option("--plan", is_flag=True, help="Only show the queue.")
 @click.pass_context
 def fill_reference(context, profile, tasks, methods, proposed, hours, results, out, plan):
-    """Fill the rows of the next published dataset that has none.
+    """Fill rows of the next published dataset that has none.
 
-    One dataset a run: it is fetched, trained and scored, and its rows are laid out to be proposed.
-    The same command goes on where it was stopped or killed; a dataset that failed comes last.
+    One dataset a run: it is fetched, trained and scored; its rows are laid out to be proposed. The
+    same command goes on where it was stopped or killed; a dataset that failed comes last.
     """
     root = paths.root()
     from arq_core.grid import reference
     from arq_core.grid.run import names
 
-    asked = reference.Asked(profile, *(tuple(names(x)) for x in (methods, tasks, proposed)), hours)
+    asked = reference.Asked(
+        profile, tuple(names(methods)), tuple(names(tasks)), tuple(names(proposed)), hours
+    )
     folder = root / paths.given(results)
     if plan:
         click.echo(reference.shown(root, asked, folder))
@@ -318,7 +320,7 @@ def show_costs(calibrate):
 
 @arq.command(epilog="Example: arq where")
 def where():
-    """Show folders and ARQ_* variables in force, and what each is for."""
+    """Show folders and ARQ_* variables in force, and their purpose."""
     for what, folder in {
         "checkout": paths.root,
         "cache": paths.cache_folder,

@@ -165,6 +165,21 @@ def test_a_changed_byte_of_an_array_is_refused(file):
         read_ogbench(file, goal=MAZE)
 
 
+@pytest.mark.parametrize("compressed", [True, False])
+def test_a_file_with_any_byte_changed_is_read_or_refused_and_nothing_else(file, compressed):
+    held = write(file, compressed).read_bytes()
+    rng, refused = np.random.default_rng(0), 0
+    for _ in range(300):
+        broken = bytearray(held)
+        broken[rng.integers(len(held))] ^= int(rng.integers(1, 256))
+        file.write_bytes(broken)
+        try:
+            read_ogbench(file, goal=MAZE)
+        except DataError:
+            refused += 1
+    assert 100 < refused < 300
+
+
 def test_a_header_that_claims_more_rows_than_there_are_is_refused_without_their_memory(file):
     write(file, compressed=False)
     parts = {}

@@ -184,7 +184,7 @@ def test_after_its_hours_the_table_is_interrupted_and_killed_where_it_does_not_e
     assert reference.train(here.parent, "door-human", asked, here) == STOPPED
     said = (here.parent / "interrupted").read_text(encoding="utf-8")
     assert said == ("stopped\n" if ends else "on\n")
-    assert not _at_work(here.parent)
+    until(lambda: not _at_work(here.parent), 30)
 
 
 def test_a_table_that_ends_without_a_word_is_said_with_its_status(here, monkeypatch):
@@ -329,7 +329,7 @@ def night(root, cache, *more):
         [sys.executable, "-m", "arq_core", "reference", "--profile", "toy", "--methods", "bc"]
         + ["--tasks", f"{HOPPER} {PEN}", *more],
         cwd=root,
-        stdout=open(root / "night.log", "w"),
+        stdout=open(root / "night.log", "wb"),
         stderr=subprocess.STDOUT,
         env=os.environ
         | dict(

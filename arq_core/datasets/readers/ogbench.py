@@ -26,9 +26,8 @@ from jaxtyping import Bool, Float32
 
 from arq_core.algorithm.types import DataError, Transitions
 from arq_core.config.files import read_toml, sha256_of
-from arq_core.config.paths import DATA, given
+from arq_core.config.paths import given
 from arq_core.config.processes import memory
-from arq_core.config.settings import pick
 from arq_core.datasets.dataset import Dataset, boxed
 from arq_core.datasets.readers.guards import HELD, MOST_INFLATED, SMALL
 from arq_core.datasets.readers.hdf5 import by_argument, listed
@@ -58,6 +57,9 @@ Goal = tuple[Part, ...]
 
 def goals() -> dict[str, Goal]:
     """The goals of `data/ogbench_goals.toml` by the single task's name."""
+    # not at the top: other files are read where there are no settings
+    from arq_core.config.paths import DATA
+
     return {
         name: tuple(
             Part(p["field"], tuple(p["columns"]), tuple(map(float, p["target"])), p["within"])
@@ -77,7 +79,7 @@ def read_ogbench(path: str | Path, fidelity: str = "own", goal: str | None = Non
     trajectory gives its s' alone. Holds at most twice what the file's arrays take as float32.
     """
     path = given(path)
-    chosen = pick("goal", goal, goals()) if goal is not None else None
+    chosen = None if goal is None else _goal(goal)
     _refuse_validation(path)
     with _opened(path) as archive:
         fields = _described(archive, path)
@@ -101,6 +103,13 @@ def read_ogbench(path: str | Path, fidelity: str = "own", goal: str | None = Non
         (clipped, *said, *notes),
         recorded=None if recorded is None else torch.from_numpy(recorded[kept]),
     )
+
+
+def _goal(name: str) -> Goal:
+    # not at the top: as in `goals`
+    from arq_core.config.settings import pick
+
+    return pick("goal", name, goals())
 
 
 def _refuse_validation(path: Path) -> None:
