@@ -145,7 +145,7 @@ def make_film(task, policy, out, **asked):
 @click.option("--configure", is_flag=True, help="Only write what workflow/Snakefile reads.")
 @click.pass_context
 def table(context, results, no_book, plan, every, configure, **asked):
-    """Fill Table A.4: run what is missing, write rows, tables and book."""
+    """Fill Table A.4: run what is missing, write rows, tables, book."""
     if plan and configure or every and not plan:
         raise click.UsageError("Expected --plan or --configure, not both, and --list with --plan.")
     root = paths.root()
@@ -158,6 +158,36 @@ def table(context, results, no_book, plan, every, configure, **asked):
     if plan or configure:
         click.echo(run.planned(root, request, every) if plan else driver.configure(root, request))
     elif not run.run(root, request, not no_book, root / paths.given(results)):
+        context.exit(1)
+
+
+@arq.command("reference", epilog="Example: arq reference --profile fast --hours 5")
+@profile("fast")
+@text("--tasks", "Among which to choose; without it, all that others published.")
+@text("--methods", "As for arq table; without it, those of workflow/grids.toml.")
+@text("--proposed", "Branches with rows that are proposed already: they are left out.")
+@click.option("--hours", default=5.0, help="After these, what runs is stopped at a checkpoint.")
+@click.option("--results", default="data/results", help="Where rows go, from the checkout's root.")
+@click.option("--out", default="_build/reference", help="Where finished rows are laid out.")
+@click.option("--plan", is_flag=True, help="Only show the queue.")
+@click.pass_context
+def fill_reference(context, profile, tasks, methods, proposed, hours, results, out, plan):
+    """Fill rows of the next published dataset that has none.
+
+    One dataset a run: it is fetched, trained and scored; its rows are laid out to be proposed. The
+    same command goes on where it was stopped or killed; a dataset that failed comes last.
+    """
+    root = paths.root()
+    from arq_core.grid import reference
+    from arq_core.grid.run import names
+
+    asked = reference.Asked(
+        profile, tuple(names(methods)), tuple(names(tasks)), tuple(names(proposed)), hours
+    )
+    folder = root / paths.given(results)
+    if plan:
+        click.echo(reference.shown(root, asked, folder))
+    elif not reference.run(root, asked, folder, root / paths.given(out), click.echo):
         context.exit(1)
 
 
@@ -306,7 +336,7 @@ def show_costs(calibrate):
 
 @arq.command(epilog="Example: arq where")
 def where():
-    """Show folders and ARQ_* variables in force, and what each is for."""
+    """Show folders and ARQ_* variables in force, and their purpose."""
     for what, folder in {
         "checkout": paths.root,
         "cache": paths.cache_folder,

@@ -58,16 +58,16 @@ def leaves(node, above=()):
         yield above, node
 
 
-def test_there_is_one_for_each_change_one_a_week_and_one_for_the_book():
+def test_there_is_one_for_each_change_one_a_night_one_a_week_and_one_for_the_book():
     on = {path.stem: workflow(path)["on"] for path in FILES}
-    assert on.keys() == {"book", "ci", "weekly"}
+    assert on.keys() == {"book", "ci", "reference", "weekly"}
     assert on["ci"].keys() == {"push", "pull_request", "workflow_dispatch"} and on["book"][
         "push"
     ] == {"branches": ["main"]}
-    assert (
-        on["weekly"].keys() == {"schedule", "workflow_dispatch"}
-        and len(on["weekly"]["schedule"][0]["cron"].split()) == 5
-    )
+    for name, days in {"reference": ["*", "*", "*"], "weekly": ["*", "*", "1"]}.items():
+        assert on[name].keys() == {"schedule", "workflow_dispatch"}
+        ((minute, hour, *when),) = (entry["cron"].split() for entry in on[name]["schedule"])
+        assert when == days and minute.isdecimal() and hour.isdecimal()
 
 
 @pytest.mark.parametrize("script", runs())
@@ -95,16 +95,24 @@ def test_what_a_person_typed_goes_through_the_environment_alone(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-def test_permissions_are_stated_and_only_publishing_the_book_may_write(path):
+def test_permissions_are_stated_and_only_publishing_the_book_and_proposing_rows_may_write(path):
+    may = {
+        ("book", "publish"): {"pages", "id-token"},
+        ("reference", "propose"): {"contents", "pull-requests"},
+    }
     assert workflow(path)["permissions"] == {}
     for name, job in jobs(path):
         allowed = job["permissions"]
         writes = {kind for kind, level in allowed.items() if level == "write"}
-        assert set(allowed.values()) <= {"read", "write"} and writes == (
-            {"pages", "id-token"} if (path.stem, name) == ("book", "publish") else set()
-        )
-        if writes:
-            # nothing of ours runs with it
+        assert set(allowed.values()) <= {"read", "write"}
+        assert writes == may.get((path.stem, name), set())
+        if "contents" in writes:
+            # of ours nothing is run: what it calls is git's, GitHub's and the system's
+            (script,) = [step["run"] for step in job["steps"] if "run" in step]
+            begun = {re.match(r"\S+", line)[0] for line in script.splitlines()}
+            assert begun == {"[[", "gh", "git", "cp"}
+        elif writes:
+            # nothing of ours is even there
             assert all(
                 "run" not in step and "checkout" not in step["uses"] for step in job["steps"]
             )
@@ -128,7 +136,7 @@ def test_actions_are_githubs_own_at_a_major_version_and_keep_no_credentials(path
 
 def test_an_action_has_one_version_everywhere():
     used = {
-        tuple(step["uses"].replace("/restore", "").split("@"))
+        tuple(re.sub("/(restore|save)", "", step["uses"]).split("@"))
         for path in FILES
         for step in steps(path)
         if "uses" in step
@@ -185,8 +193,11 @@ def test_finished_steps_are_kept_for_exactly_the_same_code():
         if "actions/cache" in step.get("uses", "")
     ]
     of_steps = [cache for cache in caches if "data/cache/steps" in cache["path"].split()]
-    assert of_steps and all("restore-keys" not in cache for cache in of_steps)
+    assert len(of_steps) == 4
     for cache in of_steps:
+        # of another run at most, never of other code
+        code = re.search(r"\${{ hashFiles\(.*?\) }}", cache["key"])[0]
+        assert code in cache.get("restore-keys", code)
         for what in ("arq_core/**", "data/*.toml", "notebooks/**", "constraints.txt"):
             assert f"'{what}'" in cache["key"]
 
@@ -276,6 +287,130 @@ def test_names_reach_make_as_they_were_typed(tmp_path):
 def test_anything_but_names_is_refused_before_make_sees_it(tmp_path, name, typed):
     status, got = table(tmp_path, **{name: typed})
     assert status != 0 and got is None and not (tmp_path / "x").exists()
+
+
+def night(tmp_path, laid="", **typed):
+    """(exit status, arguments that `arq` got, what GitHub is told) of the step of reference.yml
+    that fills rows, run as GitHub runs it; `arq` writes down what it gets, and lays out a branch.
+    """
+    (step,) = [step for step in steps(FOLDER / "reference.yml") if step.get("id") == "fill"]
+    assert step["env"] == {
+        "GH_TOKEN": "${{ github.token }}",
+        "PROFILE": "${{ inputs.profile || 'fast' }}",
+        "TASKS": "${{ inputs.tasks }}",
+    }
+    branch = f"mkdir -p _build/reference; echo {laid} > _build/reference/branch" if laid else ""
+    stand_ins = {
+        ".venv/bin/arq": f'printf "%s\\n" "$@" > got\n{branch}\n',
+        "bin/gh": "printf 'reference/a-fast\\nreference/b-fast\\n'\n",
+    }
+    for name, does in stand_ins.items():
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    script, told, got = (tmp_path / name for name in ("script.sh", "told", "got"))
+    script.write_text(step["run"], encoding="utf-8")
+    told.touch()
+    environment = os.environ | {"PROFILE": "fast", "TASKS": ""} | typed
+    environment |= {
+        "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+        "GITHUB_OUTPUT": str(told),
+        "GITHUB_REPOSITORY": "somebody/the-book",
+    }
+    status = subprocess.run(["bash", "-e", str(script)], cwd=tmp_path, env=environment).returncode
+    words = got.read_text(encoding="utf-8").splitlines() if got.exists() else None
+    return status, words, told.read_text(encoding="utf-8")
+
+
+def test_a_night_leaves_out_what_is_proposed_and_tells_the_branch_that_was_laid_out(tmp_path):
+    status, got, told = night(tmp_path, "reference/door-human-fast", TASKS="door-human maze")
+    assert status == 0 and told == "branch=reference/door-human-fast\n"
+    assert got[:5] == ["reference", "--profile", "fast", "--tasks", "door-human maze"]
+    assert got[5:7] == ["--proposed", "reference/a-fast reference/b-fast "]
+
+
+def test_a_night_that_fills_nothing_tells_nothing(tmp_path):
+    assert night(tmp_path)[::2] == (0, "")
+
+
+@pytest.mark.parametrize("name", ["PROFILE", "TASKS"])
+def test_a_night_refuses_anything_but_names(tmp_path, name):
+    status, got, _ = night(tmp_path, **{name: "$(touch x)"})
+    assert status != 0 and got is None and not (tmp_path / "x").exists()
+
+
+def test_the_nightly_run_gives_its_command_the_options_and_profiles_that_there_are():
+    from arq_core.__main__ import arq
+
+    (script,) = [s["run"] for s in steps(FOLDER / "reference.yml") if s.get("id") == "fill"]
+    known = {name for option in arq.commands["reference"].params for name in option.opts}
+    asked = set(re.findall(r"--[a-z]+", script.split(".venv/bin/arq reference")[1]))
+    assert asked == {"--profile", "--tasks", "--proposed", "--hours"} and asked <= known
+    weekly, nightly = (
+        workflow(FOLDER / f"{name}.yml")["on"]["workflow_dispatch"]["inputs"]["profile"]
+        for name in ("weekly", "reference")
+    )
+    assert nightly["options"] == weekly["options"] and nightly["default"] in nightly["options"]
+
+
+def proposed(tmp_path, branch):
+    """(exit status, the repository to which the step pushed) of the step of reference.yml that
+    proposes rows; GitHub's command is a stand-in, git is real.
+    """
+    (step,) = [s for s in steps(FOLDER / "reference.yml") if "BRANCH" in s.get("env", ())]
+    origin, checkout = tmp_path / "origin.git", tmp_path / "checkout"
+    git = lambda *words: subprocess.run(["git", *map(str, words)], check=True, cwd=tmp_path)
+    git("init", "--quiet", "--bare", origin)
+    git("clone", "--quiet", origin, checkout)
+    (checkout / "data/results").mkdir(parents=True)
+    (checkout / "data/results/old.jsonl").write_text("old\n", encoding="utf-8")
+    git("-C", checkout, "add", ".")
+    who = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    git("-C", checkout, *who, "commit", "--quiet", "-m", "old")
+    gh = tmp_path / "bin/gh"
+    gh.parent.mkdir()
+    gh.write_text(
+        """#!/bin/sh
+case "$1 $2" in
+"run download") mkdir -p "$7/rows/evidence/x"; echo row > "$7/rows/new.jsonl"
+    echo step > "$7/rows/evidence/x/q.ipynb"; echo Rows of x > "$7/title"; echo "" > "$7/body.md" ;;
+"auth setup-git") ;;
+"pr create") shift 2; printf "%s\\n" "$@" > ../asked ;;
+esac
+""",
+        encoding="utf-8",
+    )
+    gh.chmod(0o755)
+    script = tmp_path / "script.sh"
+    script.write_text(step["run"], encoding="utf-8")
+    environment = os.environ | {
+        "PATH": f"{gh.parent}:{os.environ['PATH']}",
+        "BRANCH": branch,
+        "GITHUB_RUN_ID": "7",
+    }
+    status = subprocess.run(["bash", "-e", script], cwd=checkout, env=environment).returncode
+    return status, origin
+
+
+def test_rows_are_proposed_on_a_branch_of_their_own_that_adds_them_and_no_more(tmp_path):
+    status, origin = proposed(tmp_path, "reference/x-fast")
+    show = lambda *words: (
+        subprocess.run(
+            ["git", "-C", origin, *words], capture_output=True, encoding="utf-8", check=True
+        ).stdout
+    )
+    assert status == 0 and show("log", "--format=%s", "reference/x-fast") == "Rows of x\nold\n"
+    files = show("ls-tree", "-r", "--name-only", "reference/x-fast").split()
+    added = ["evidence/x/q.ipynb", "new.jsonl", "old.jsonl"]
+    assert files == [f"data/results/{name}" for name in added]
+    asked = (tmp_path / "asked").read_text(encoding="utf-8").splitlines()
+    assert asked[:4] == ["--head", "reference/x-fast", "--title", "Rows of x"]
+
+
+@pytest.mark.parametrize("branch", ["main", "reference/../main", "reference/x y", "reference/"])
+def test_no_other_branch_is_pushed(tmp_path, branch):
+    status, origin = proposed(tmp_path, branch)
+    assert status != 0 and not list((origin / "refs/heads").rglob("*"))
 
 
 ERRORS = [

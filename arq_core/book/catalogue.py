@@ -24,7 +24,12 @@ from arq_core.config.tasks import Task, task, tasks
 from arq_core.datasets import at_hand
 from arq_core.datasets import passports as passports_of_tasks
 
-LAYOUTS = {"robomimic": "robomimic's HDF5", "ours": "none: computed"}  # all others are D4RL's
+LAYOUTS = {
+    "robomimic": "robomimic's HDF5",
+    "ogbench": "OGBench's npz",
+    "minari": "Minari's HDF5",
+    "ours": "none: computed",
+}  # all others are D4RL's
 STATES = {
     "here": "at hand",
     "computed": "computed here",
@@ -107,8 +112,8 @@ def overview(rows: Iterable[Task] | None = None) -> Markup:
             )
             body.append(Row(shown(r.task, r.fidelity), cells))
     caption = (
-        "The datasets of the paper's Table A.4 and our own, and what can be had on "
-        "the machine that made this page"
+        "The datasets of the paper's Table A.4, of two later benchmarks and our own, and what can "
+        "be had on the machine that made this page"
     )
     return _table(
         "datasets-overview", caption, heads, body, kind="arq-catalogue", filtered="datasets"

@@ -93,12 +93,19 @@ OWN_SUITES = {
     "recollected-pointmaze": "Point mazes, planner and controller",
     "recollected-antmaze": "Ant mazes, planner and controller",
     "recollected-robomimic": "Robot arm, scripted controllers",
+    "ogbench": "OGBench, single tasks; the score is the success rate",
+    "minari": "Minari, D4RL's demonstrations recorded again",
     "ours": "Two small problems of this book; the score is the return",
 }  # suite in tasks.csv: the group's head in `table_own`
 # our lines of a dataset, the largest budget first
 PROFILES = ("paper", "full", "fast", "lite", "ci", "toy")
 VARIANTS = ("released", "paper")  # of the algorithm (qlearning.BOOTSTRAPS), ours first
-SUITES = GROUPS | {"ours": "Our own problems", "recollected": "Collected by us"}
+SUITES = GROUPS | {
+    "ogbench": "OGBench, single tasks",
+    "minari": "Minari",
+    "ours": "Our own problems",
+    "recollected": "Collected by us",
+}
 FIDELITIES = {
     "official": "the published file itself",
     "rebuilt": "made again from the original source by the original recipe",

@@ -83,6 +83,21 @@ def fetch_locked(
         ) from error
 
 
+def forget(name: str) -> None:
+    """Remove the file `name` from the cache and, where its hash is only locked, the lock: the next
+    fetch begins anew. For a file that came damaged, before anything was made of it.
+    """
+    final = cache_folder() / "downloads" / name
+    with _alone(final):
+        final.unlink(missing_ok=True)
+        discard(_partial(final, "part"))
+        if _locked(name):
+            path = _lock_path()
+            with _alone(path), replacing(path) as part:
+                left = {k: v for k, v in _locked().items() if k != name}
+                part.write_text(json.dumps(left, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
 def _plain(name: str) -> bool:
     return bool(re.fullmatch(r"[A-Za-z0-9][\w.+=-]{0,199}", name, re.ASCII))
 

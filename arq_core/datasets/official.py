@@ -59,7 +59,8 @@ def file_name(row: Task) -> str:
     files one name.
     """
     name = _basename(row)
-    return name if Counter(map(_basename, tasks().values()))[name] == 1 else f"{row.task}.hdf5"
+    alone = Counter(map(_basename, tasks().values()))[name] == 1
+    return name if alone else f"{row.task}{Path(name).suffix}"
 
 
 def _basename(row: Task) -> str:

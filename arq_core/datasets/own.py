@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from inspect import signature
@@ -21,10 +22,13 @@ from arq_core.datasets.readers.arrays import checked
 from arq_core.datasets.readers.d4rl import read_d4rl, with_recorded
 from arq_core.datasets.readers.hdf5 import listed, opened
 from arq_core.datasets.readers.minari import read_minari
+from arq_core.datasets.readers.ogbench import read_ogbench
 from arq_core.datasets.readers.robomimic import read_robomimic
 
 # endings that HDF5 files have, in any case; a name with one is a file's, whether it exists or not
 HDF5 = (".hdf5", ".hdf", ".h5", ".hd5", ".he5", ".h5py")
+# and OGBench's
+NPZ = ".npz"
 # in front of an id of Minari's where a task's name could stand
 MINARI = "minari:"
 # a field at a file's root, and the layout that has it
@@ -38,9 +42,10 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = dict(
         "an integer of steps, at least 1",
         lambda x: isinstance(x, int | np.integer) and not isinstance(x, bool) and x >= 1,
     ),
+    goal=("the name of a single task of OGBench", lambda x: isinstance(x, str)),
     success_only=("True or False", lambda x: isinstance(x, bool | np.bool_) or x in (0, 1)),
 )
-NAMES = dict(d4rl="D4RL's", robomimic="robomimic's", minari="Minari's")
+NAMES = dict(d4rl="D4RL's", robomimic="robomimic's", minari="Minari's", ogbench="OGBench's")
 
 
 # hexadecimal digits of a dataset's hash in the name of its rows, and letters before them
@@ -51,7 +56,7 @@ def is_own(name: str | Path) -> bool:
     """Whether a name that is no task's is a path, or an id of Minari's with MINARI before it.
 
     What exists is a path; what does not is one where it is written as one: with a separator, ~ or $
-    in front, or an ending of HDF5.
+    in front, or an ending of HDF5 or npz.
     """
     text = str(name)
     if text.startswith(MINARI):
@@ -59,7 +64,10 @@ def is_own(name: str | Path) -> bool:
     path = given(text)
     written = text.startswith(("~", "$")) or any(s in text for s in (os.sep, os.altsep) if s)
     return bool(text) and (
-        isinstance(name, Path) or written or path.suffix.lower() in HDF5 or os.path.exists(path)
+        isinstance(name, Path)
+        or written
+        or path.suffix.lower() in (*HDF5, NPZ)
+        or os.path.exists(path)
     )
 
 
@@ -101,14 +109,16 @@ def no_such_path(path: str | Path) -> str:
     hint = " For a dataset of Minari's by its id write minari: before the id." if looks else ""
     return (
         f"{text}: saw no such file or folder, expected an HDF5 file in D4RL's or robomimic's "
-        f"layout, or a folder of Minari's; correct the path.{hint}"
+        f"layout, an npz file in OGBench's, or a folder of Minari's; correct the path.{hint}"
     )
 
 
 def layout_of(path: Path) -> str:
-    """ "d4rl", "robomimic" or "minari", by what is inside."""
+    """ "d4rl", "robomimic", "minari" or "ogbench", by what is inside."""
     if path.is_dir():
         return "minari"
+    if path.suffix.lower() == NPZ or path.is_file() and zipfile.is_zipfile(path):
+        return "ogbench"
     with opened(path, "D4RL's or robomimic's layout (of Minari give the folder)") as file:
         names = list(file)
     found = [layout for name, layout in SIGNS.items() if name in names]
@@ -132,16 +142,18 @@ def read_own(
     filter_key: str | None = None,
     observation_keys: Sequence[str] | None = None,
     horizon: int | None = None,
+    goal: str | None = None,
     success_only: bool | None = None,
     bounds: Bounds = None,
 ) -> Dataset:
-    """The transitions of a file in D4RL's or robomimic's layout, of a folder of Minari's, or of
-    "minari:" and an id of its.
+    """The transitions of a file in D4RL's, robomimic's or OGBench's layout, of a folder of
+    Minari's, or of "minari:" and an id of its.
 
     What can be chosen is that of the layout's reader: `cuts` of D4RL's (datasets.readers.cuts),
     `filter_key`, `horizon` and `success_only` of robomimic's, `observation_keys` of robomimic's and
-    Minari's; None is what the reader does by itself. With a choice the hash is that of the
-    transitions, since the same file holds other data too. `bounds` as for `from_arrays`.
+    Minari's, `goal` of OGBench's (a name of `data/ogbench_goals.toml`); None is what the reader
+    does by itself. With a choice the hash is that of the transitions, since the same file holds
+    other data too. `bounds` as for `from_arrays`.
     """
     if isinstance(observation_keys, str):
         observation_keys = [observation_keys]
@@ -150,6 +162,7 @@ def read_own(
         filter_key=filter_key,
         observation_keys=observation_keys and list(observation_keys),
         horizon=horizon,
+        goal=goal,
         success_only=success_only,
     )
     if str(path).startswith(MINARI):
@@ -164,7 +177,9 @@ def read_own(
 
 def _chosen(layout: str, where: str | Path, choices: dict) -> Dataset:
     """What the layout's reader makes of it, with those of the choices that are not None."""
-    read = dict(d4rl=read_d4rl, robomimic=read_robomimic, minari=read_minari)[layout]
+    read = dict(d4rl=read_d4rl, robomimic=read_robomimic, minari=read_minari, ogbench=read_ogbench)[
+        layout
+    ]
     made = {name: value for name, value in choices.items() if value is not None}
     for name, value in made.items():
         kind, fits = KINDS[name]

@@ -40,7 +40,7 @@ def _seeds(text: str) -> tuple[int, ...]:
     return tuple(int(s) for s in text.split(",")) if text else ()
 
 
-def _names(text: str) -> list[str]:
+def names(text: str) -> list[str]:
     """Names separated by spaces or commas.
 
     "dqp x" and "arq+s_psi unfiltered" are two words: write dqp-x and arq+s_psi-unfiltered, or use
@@ -69,10 +69,10 @@ def read_request(
     """
     settings.pick("profile", profile, dict.fromkeys(settings.profiles()))
     settings.pick("engine", engine, dict.fromkeys(ENGINES))
-    tasks_of = {profile: _names(tasks) or driver.defaults(root, profile, "tasks")}
+    tasks_of = {profile: names(tasks) or driver.defaults(root, profile, "tasks")}
     if not tasks and (smoke := driver.defaults(root, profile, "smoke")):
         tasks_of[SMOKE_PROFILE] = smoke
-    named = list(plan.ALL) if methods.strip() == ALL else _names(methods)
+    named = list(plan.ALL) if methods.strip() == ALL else names(methods)
     cells = plan.cells(tasks_of, named or driver.defaults(root, profile, "methods"), variant)
     return Request(tuple(cells), profile, variant, _seeds(seeds), engine, threads, gpus, cores)
 

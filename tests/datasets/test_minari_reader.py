@@ -2,6 +2,7 @@
 Minari's own writer, against its own reader.
 """
 
+import dataclasses
 import json
 import shutil
 import warnings
@@ -132,6 +133,21 @@ def test_minari_s_own_reader_returns_the_same_transitions(folder):
     assert_same_transitions(
         read_minari(folder).transitions, by_library(minari.load_dataset("ours/small-v0"))
     )
+
+
+def test_infos_of_whatever_shape_are_left_alone(folder, own_folder):
+    told = []
+    for buffer in episodes():
+        steps = len(buffer.rewards)
+        infos = dict(
+            success=np.zeros(steps + 1, bool), inner=dict(qpos=np.full((steps + 1, 5), np.nan))
+        )
+        told.append(dataclasses.replace(buffer, infos=infos))
+    write("ours/told-v0", told)
+    with h5py.File(own_folder / "ours/told-v0/data/main_data.hdf5") as file:
+        assert set(file["episode_0/infos"]) == {"success", "inner"}
+    seen, plain = read_minari("ours/told-v0"), read_minari(folder)
+    assert seen.transitions.fingerprint() == plain.transitions.fingerprint()
 
 
 def test_id_folder_data_folder_and_file_are_one_dataset(folder):

@@ -1,1 +1,1 @@
-"""Layouts of files: D4RL's, robomimic's and Minari's, with the guards that they share."""
+"""Layouts of files: D4RL's, robomimic's, Minari's and OGBench's, and the guards that they share."""

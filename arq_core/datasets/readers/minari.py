@@ -43,6 +43,7 @@ from arq_core.envs import layout as layouts
 from arq_core.envs.layout import Layout
 
 LAYOUT = "Minari's layout"
+METADATA, NUMBERS = "metadata.json", "main_data.hdf5"  # the files of a dataset
 # of gymnasium-robotics' goal environments, in the order joined here
 GOAL_KEYS = ("achieved_goal", "observation", "desired_goal")
 # bytes; spaces list every bound, a large one takes kilobytes
