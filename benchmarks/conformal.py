@@ -3,14 +3,14 @@
     python benchmarks/conformal.py [quick]
 
 dropped     ten clones on data of a known density, for 1 to 28 actions: the share of fresh recorded
-            actions below the conformal line, below the same quantile of the training actions, below
-            e^-5 and below e^-5A. Each seed has its own weights, batches, held-out and fresh actions;
-            the law and the data that clones learn from are one for each A.
+    actions below the conformal line, below the same quantile of the training actions, below e^-5
+    and below e^-5A. Each seed has its own weights, batches, held-out and fresh actions; the law and
+    the data that clones learn from are one for each A.
 episodes    on the bridge and the maze, with actions of whole episodes held out: the spread of the
-            dropped share over splits of the held-out episodes in two, beside that over splits of
-            their actions and what the Beta law says.
-returns     ARQ + s_psi on both at profile ci, one clone for all lines, which has not seen a fifth of
-            the episodes: conformal lines, e^-5 and no line. Seeds are those that chose the settings.
+    dropped share over splits of the held-out episodes in two, beside that over splits of their
+    actions and what the Beta law says.
+returns     ARQ + s_psi on both at profile ci, one clone for all lines, which has not seen a fifth
+    of the episodes: conformal lines, e^-5 and no line. Seeds are those that chose the settings.
 Runs on one thread; parts that are in the file are not measured again. Writes
 data/benchmarks/conformal.json after each part; `quick` is a small run that writes nothing.
 """
