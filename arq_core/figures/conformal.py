@@ -63,7 +63,7 @@ def splits_table(measured: dict) -> pd.DataFrame:
 
 def returns_table(measured: dict) -> pd.DataFrame:
     """Of each task and line: log epsilon, the share of recorded actions and of candidates that it
-    drops, the score (mean and standard error over seeds) and how many episodes succeed."""
+    drops, the mean score over seeds and how many episodes succeed."""
 
     def named(rule: str) -> str:
         if rule.startswith("delta"):
@@ -78,7 +78,7 @@ def returns_table(measured: dict) -> pd.DataFrame:
                 "$\\log\\epsilon$": "" if log_epsilon is None else f"{log_epsilon['mean']:.2f}",
                 "recorded dropped": f"{line['dropped_of_learned']['mean']:.1%}",
                 "candidates dropped": f"{1 - line['candidates_kept']['mean']:.1%}",
-                "score": f"{line['score']['mean']:.2f} ± {line['score']['error']:.2f}",
+                "score": f"{line['score']['mean']:.2f}",
                 "success": f"{line['success']:.0%}",
             }
     return pd.DataFrame(rows).T.rename_axis(["task", "line"])
