@@ -217,6 +217,7 @@ def on_task(name: str, size: Size, found: dict, keep: Callable[[], None]) -> Non
         got = evaluate(trained.policy, envs, e.budget.episodes, e.rng, e.task.horizon)
         score = torch.from_numpy(e.task.score(got["return"]).mean(1))
         finite = line.isfinite().all()
+        assert trained.in_support is not None
         found["lines"][rule] = dict(
             log_epsilon=said(line) if finite else None,
             dropped_of_learned=said((own < line[:, None]).double().mean(1)),

@@ -105,7 +105,7 @@ def tried(wheel: Path, work: Path, borrow: str) -> None:
 
 def main() -> None:
     """Build, look, try."""
-    asked = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    asked = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     asked.add_argument("folder", type=Path)
     asked.add_argument("--borrow", default="")
     given = asked.parse_args()
