@@ -1,6 +1,6 @@
 """Does a split-conformal epsilon drop what it promises, and what does it do to returns?
 
-    python benchmarks/conformal.py [quick]
+    python benchmarks/conformal.py [quick | dropped | bridge | maze]
 
 dropped     ten clones on data of a known density, for 1 to 28 actions: the share of fresh recorded
     actions below the conformal line, below the same quantile of the training actions, below e^-5
@@ -11,8 +11,8 @@ episodes    on the bridge and the maze, with actions of whole episodes held out:
     actions and what the Beta law says.
 returns     ARQ + s_psi on both at profile ci, one clone for all lines, which has not seen a fifth
     of the episodes: conformal lines, e^-5 and no line. One seed, one that chose the settings.
-Runs on one thread; parts that are in the file are not measured again. Writes
-data/benchmarks/conformal.json after each part; `quick` is a small run that writes nothing.
+Runs on one thread; parts that are in the file are not measured again, and processes may share the
+parts. Writes data/benchmarks/conformal.json after each; `quick` is a small run that writes nothing.
 """
 
 import json
@@ -229,26 +229,38 @@ def on_task(name: str, size: Size, found: dict, keep: Callable[[], None]) -> Non
         keep()
 
 
-def main(mode: str = "full") -> None:
+def stored() -> dict:
+    """What the file has."""
+    empty = dict(dropped=[], tasks={})
+    return json.loads(FILE.read_text("utf-8")) if FILE.exists() else empty
+
+
+def main(only: str = "") -> None:
     """Measure what is missing."""
-    size = dict(full=Size(), quick=QUICK)[mode]
+    size, writes = (QUICK, False) if only == "quick" else (Size(), True)
     torch.set_num_threads(1)
     keep_freed_memory()
-    record = json.loads(FILE.read_text("utf-8")) if mode == "full" and FILE.exists() else {}
-    parts = record.get("dropped", []), record.get("tasks", {})
+    measured = stored() if writes else dict(dropped=[], tasks={})
 
     def keep() -> None:
-        about = dict(size=vars(size), task_seeds=list(SEEDS), share=SHARE, **provenance())
-        made = dict(dropped=parts[0], tasks=parts[1], log_epsilon=LOG_EPSILON, **about)
-        if mode == "full":
-            write_atomic(FILE, f"{json.dumps(made, indent=1, allow_nan=False)}\n".encode())
+        if not writes:
+            return
+        others = stored()  # of a process beside this one
+        have = {line["A"] for line in measured["dropped"]}
+        more = [line for line in others["dropped"] if line["A"] not in have]
+        lines = sorted(measured["dropped"] + more, key=lambda line: line["A"])
+        about = dict(size=vars(size), task_seeds=list(SEEDS), share=SHARE, log_epsilon=LOG_EPSILON)
+        made = dict(dropped=lines, tasks=others["tasks"] | measured["tasks"], **about)
+        made |= provenance()
+        write_atomic(FILE, f"{json.dumps(made, indent=1, allow_nan=False)}\n".encode())
 
-    for a in size.actions:
-        if a not in {line["A"] for line in parts[0]}:
-            parts[0].extend(dropped(a, size))
+    for a in size.actions if only in ("", "quick", "dropped") else ():
+        if a not in {line["A"] for line in measured["dropped"]}:
+            measured["dropped"].extend(dropped(a, size))
             keep()
-    for name in TASKS if mode == "full" else ():
-        on_task(name, size, parts[1].setdefault(name, dict(lines={})), keep)
+    for name in TASKS:
+        if only in ("", name):
+            on_task(name, size, measured["tasks"].setdefault(name, dict(lines={})), keep)
 
 
 if __name__ == "__main__":
