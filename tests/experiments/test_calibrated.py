@@ -1,5 +1,7 @@
 """ARQ with the conformal line: found by its function, its line where it belongs, kept, loaded."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from problems import chain, streams, tiny
 
 import arq_core as arq
 from arq_core.algorithm.types import DataError
+from arq_core.config import paths
 from arq_core.densities.conformal import conformal_line, hold_out, recorded_log_prob
 from arq_core.engine.store import NoStore
 from arq_core.experiments.calibrated import arq_calibrated
@@ -42,3 +45,9 @@ def test_it_is_a_method_by_its_function_and_its_policy_is_kept(tmp_path, monkeyp
     states = setup.dataset.transitions.states[:5].numpy()
     assert np.array_equal(kept.predict(states, seed=3), loaded.predict(states, seed=3))
     assert loaded.policy.behavior.line.shape == (1, 1, 1)
+
+
+def test_the_methods_that_the_page_names_are_there():
+    text = (paths.root() / "book/own_data.md").read_text("utf-8")
+    named = set(re.findall(r"arq_core\.experiments\.calibrated:\w+", text))
+    assert named and all(find_method(name)[0] in name for name in named)
