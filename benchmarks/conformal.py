@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import fidelity
 import numpy as np
@@ -229,9 +230,9 @@ def on_task(name: str, size: Size, found: dict, keep: Callable[[], None]) -> Non
         keep()
 
 
-def stored() -> dict:
+def stored() -> dict[str, Any]:
     """What the file has."""
-    empty = dict(dropped=[], tasks={})
+    empty: dict[str, Any] = dict(dropped=[], tasks={})
     return json.loads(FILE.read_text("utf-8")) if FILE.exists() else empty
 
 
@@ -240,7 +241,7 @@ def main(only: str = "") -> None:
     size, writes = (QUICK, False) if only == "quick" else (Size(), True)
     torch.set_num_threads(1)
     keep_freed_memory()
-    measured = stored() if writes else dict(dropped=[], tasks={})
+    measured: dict[str, Any] = stored() if writes else dict(dropped=[], tasks={})
 
     def keep() -> None:
         if not writes:

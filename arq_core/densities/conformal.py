@@ -9,9 +9,9 @@ dimensions. This is of the mean over held-out sets; the share below the line of 
 number (`law_of_dropped`). Nothing is said of a single state, nor of actions that nobody recorded.
 
 Steps of one episode are not exchangeable with those of another. Whole episodes are held out
-(`hold_out`), so that the clone has seen no neighbour of what it is judged by. What this leaves: where
-actions of an episode are alike, n of them tell less than n drawn one by one, and the share of one
-held-out set is spread wider than the Beta law says. With one action of each held-out episode
+(`hold_out`), so that the clone has seen no neighbour of what it is judged by. What this leaves:
+where actions of an episode are alike, n of them tell less than n drawn one by one, and the share of
+one held-out set is spread wider than the Beta law says. With one action of each held-out episode
 (`one_of_each`) the promise holds as it stands, if the episodes are exchangeable.
 
 Vovk, Gammerman and Shafer 2005, Algorithmic Learning in a Random World; Lei, G'Sell, Rinaldo,
