@@ -251,7 +251,8 @@ def main(only: str = "") -> None:
         more = [line for line in others["dropped"] if line["A"] not in have]
         lines = sorted(measured["dropped"] + more, key=lambda line: line["A"])
         about = dict(size=vars(size), task_seeds=list(SEEDS), share=SHARE, log_epsilon=LOG_EPSILON)
-        made = dict(dropped=lines, tasks=others["tasks"] | measured["tasks"], **about)
+        mine = {name: measured["tasks"][name] for name in measured["tasks"] if only in ("", name)}
+        made = dict(dropped=lines, tasks=others["tasks"] | mine, **about)
         made |= provenance()
         write_atomic(FILE, f"{json.dumps(made, indent=1, allow_nan=False)}\n".encode())
 
