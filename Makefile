@@ -32,7 +32,7 @@ export PYTHONUNBUFFERED := 1
 export PYTHONUTF8 := 1
 
 .DELETE_ON_ERROR:
-.PHONY: help book test test-slow check row table collect peers bench links layout pdf clean
+.PHONY: help book test test-slow check row table collect peers bench links layout pdf wheel weights clean
 
 help:
 	@echo "These call the command arq of $(VENV), which has more: $(VENV)/bin/arq --help"
@@ -55,6 +55,8 @@ help:
 	@echo "make links [OFFLINE=1]                      check every link of the built book and of the README (OFFLINE: not those to other hosts)"
 	@echo "make layout [PAGES=executed/cloning]        look at every page of the built book in Chromium, at 1280 and 390 pixels: is anything cut?"
 	@echo "make pdf                                    print the built book to _build/the-arq-book.pdf (Chromium, and pdfunite or gs)"
+	@echo "make wheel [BORROW=site-packages]           build dist/ and try the wheel in an empty environment (BORROW: with what lies there)"
+	@echo "make weights [ADDRESS=https://...]          train what data/weights.toml names, into _build/weights"
 	@echo "make clean                                  remove what was built (keeps .venv, downloads and data/results)"
 
 $(STAMP): constraints.txt pyproject.toml
@@ -116,8 +118,16 @@ links: $(STAMP)
 pdf: $(STAMP)
 	@$(ARQ) pdf $(PAGES)
 
+# What a release is made of; .github/workflows/release.yml calls both.
+wheel:
+	@rm -rf dist
+	@$(PYTHON) workflow/wheel.py dist $(if $(BORROW),--borrow "$(BORROW)")
+
+weights: $(STAMP)
+	@$(ARQ) weights --make _build/weights $(if $(ADDRESS),--address "$(ADDRESS)")
+
 layout: $(STAMP)
 	@$(ARQ) layout $(PAGES)
 
 clean:
-	rm -rf _build book/executed build *.egg-info .pytest_cache .hypothesis
+	rm -rf _build book/executed build dist *.egg-info .pytest_cache .hypothesis

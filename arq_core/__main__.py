@@ -98,6 +98,30 @@ def card(policy):
     click.echo(json.dumps(dict(said, state_dim=found.state_dim, actions_in=box), indent=1))
 
 
+@arq.command(epilog="Example: arq weights bridge-arq-s_psi bridge.arq")
+@click.argument("name", default="")
+@click.argument("out", type=Path, required=False)
+@click.option("--make", "folder", type=Path, help="Train it, or all, into this folder.")
+@text("--address", "With --make: where a release will hold the files; writes published.toml.")
+def weights(name, out, folder, address):
+    """List trained policies, fetch one, or make them.
+
+    NAME is one that is published; OUT is the file it goes to, and without it the cache. Nothing is
+    taken that has another hash than data/weights.toml says.
+    """
+    from arq_core.experiments import weights as of_rows
+
+    if folder and out or address and not folder:
+        raise click.UsageError("Expected OUT or --make, not both, and --address with --make.")
+    if folder:
+        for path in of_rows.make(folder, name, address):
+            click.echo(path)
+    elif name:
+        click.echo(f"The policy is at {of_rows.fetch(name, out)}")
+    else:
+        click.echo(of_rows.listed())
+
+
 @arq.command(epilog="Example: arq act door.arq observations.npy --out actions.npy")
 @click.argument("policy", type=Path)
 @click.argument("observations", type=Path)

@@ -24,6 +24,15 @@ TYPED = re.compile(
     r"\b(inputs|github\.event\.(?!repository\b)|github\.(head_ref|ref_name|actor)|env)\b"
 )
 LINTER = ROOT / "tests/actionlint"
+MAY_WRITE = {
+    ("book", "publish"): {"pages", "id-token"},
+    ("reference", "propose"): {"contents", "pull-requests"},
+    ("release", "draft"): {"contents"},
+}
+RELEASE = (
+    'gh release create "$GITHUB_REF_NAME" --repo "$GITHUB_REPOSITORY" --draft --verify-tag '
+    '--title "$GITHUB_REF_NAME" files/*'
+)
 
 
 def workflow(path):
@@ -58,9 +67,10 @@ def leaves(node, above=()):
         yield above, node
 
 
-def test_there_is_one_for_each_change_one_a_night_one_a_week_and_one_for_the_book():
+def test_there_is_one_for_each_change_a_night_a_week_the_book_and_a_release():
     on = {path.stem: workflow(path)["on"] for path in FILES}
-    assert on.keys() == {"book", "ci", "reference", "weekly"}
+    assert on.keys() == {"book", "ci", "reference", "release", "weekly"}
+    assert on["release"] == {"push": {"tags": ["v*"]}, "workflow_dispatch": None}
     assert on["ci"].keys() == {"push", "pull_request", "workflow_dispatch"} and on["book"][
         "push"
     ] == {"branches": ["main"]}
@@ -95,27 +105,37 @@ def test_what_a_person_typed_goes_through_the_environment_alone(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
-def test_permissions_are_stated_and_only_publishing_the_book_and_proposing_rows_may_write(path):
-    may = {
-        ("book", "publish"): {"pages", "id-token"},
-        ("reference", "propose"): {"contents", "pull-requests"},
-    }
+def test_permissions_are_stated_and_only_book_rows_and_release_may_write(path):
     assert workflow(path)["permissions"] == {}
     for name, job in jobs(path):
         allowed = job["permissions"]
         writes = {kind for kind, level in allowed.items() if level == "write"}
         assert set(allowed.values()) <= {"read", "write"}
-        assert writes == may.get((path.stem, name), set())
-        if "contents" in writes:
-            # of ours nothing is run: what it calls is git's, GitHub's and the system's
-            (script,) = [step["run"] for step in job["steps"] if "run" in step]
-            begun = {re.match(r"\S+", line)[0] for line in script.splitlines()}
-            assert begun == {"[[", "gh", "git", "cp"}
-        elif writes:
-            # nothing of ours is even there
-            assert all(
-                "run" not in step and "checkout" not in step["uses"] for step in job["steps"]
-            )
+        assert writes == MAY_WRITE.get((path.stem, name), set())
+        # of ours nothing is run: what was made arrives as files
+        for step in job["steps"] if writes else ():
+            if (path.stem, name) == ("reference", "propose"):
+                begun = {re.match(r"\S+", line)[0] for line in step.get("run", "").splitlines()}
+                assert begun <= {"[[", "gh", "git", "cp"}
+            else:
+                assert "checkout" not in step.get("uses", "")
+                assert step.get("run", RELEASE) == RELEASE
+
+
+def test_a_release_is_drafted_for_a_tag_alone_after_its_parts_were_made_and_tried():
+    parts = dict(jobs(FOLDER / "release.yml"))
+    assert parts["draft"]["needs"] == ["wheel", "weights"]
+    assert parts["draft"]["if"] == "${{ startsWith(github.ref, 'refs/tags/v') }}"
+    scripts = [
+        s["run"] for _, job in jobs(FOLDER / "release.yml") for s in job["steps"] if "run" in s
+    ]
+    assert scripts[0] == "make wheel" and scripts[1].startswith("make weights ADDRESS=")
+    kept = [
+        s["with"]["path"] for s in steps(FOLDER / "release.yml") if "upload" in s.get("uses", "")
+    ]
+    assert kept == ["dist", "_build/weights"]
+    makes = [re.search(rf"^{t}:.*\n(\t.*\n)+", MAKEFILE, re.M)[0] for t in ("wheel", "weights")]
+    assert "workflow/wheel.py dist" in makes[0] and "weights --make _build/weights" in makes[1]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)

@@ -33,7 +33,12 @@ from arq_core.results import provenance
 FORMAT = 1  # raise it when a file of before can no longer be read
 SUFFIX = ".arq"
 HEADER = "arq"  # of the safetensors file
-ROOMS = ("arq_core.algorithm", "arq_core.baselines", "arq_core.config.hyper")
+ROOMS = (
+    "arq_core.algorithm",
+    "arq_core.baselines",
+    "arq_core.config.hyper",
+    "arq_core.densities.conformal",
+)
 # states of the data on which a loaded policy must act as the kept one did, and by how much it may
 # differ, in units of actions scaled to [-1, 1]: processors round differently
 PROBES, PROBE_TOLERANCE, PROBE_SEED = 4, 1e-3, 0

@@ -8,13 +8,19 @@ function view(data, state, frame) {
   const dims = data.actions.shape[3], flat = data.actions.row(c, u);
   const coordinate = (i) => Float32Array.from({ length: n }, (_, j) => flat[j * dims + i]);
   const pickOf = (xs, keep) => Array.from(xs).filter((_, j) => kept[j] === keep);
-  const top = Math.max(3, ...density) + 1, edge = (v) => Math.max(CUT, v);
+  const top = Math.max(3, ...density) + 1, edge = (v) => Math.max(CUT, v), tick = data.words.tick || {};
+  if (tick.label && !frame.button) {
+    frame.button = make("button", { type: "button", class: "arq-button" }, "ε: " + tick.label);
+    frame.button.addEventListener("click", () => frame.set("log_epsilon", tick.at));
+    frame.button.addEventListener("keydown", (e) => e.stopPropagation());
+    frame.box.append(frame.button);
+  }
 
   if (one) densities(); else scatter();
   wall();
   const where = data.words.cases[c] + ", " + data.words.states[c][u];
   const finding = `${where}: log ε = ${fixed(e, 2)} keeps ${m} of ${n} candidates (${percent(m, n)}) and drops ${n - m}, whose penalty is infinite.`;
-  return { finding, note: ["In the plot of the penalty only the place along the axis has a meaning; heights keep samples apart.", data.words.note].join(" ").trim() };
+  return { finding, note: ["In the plot of the penalty only the place along the axis has a meaning; heights keep samples apart.", data.words.note, tick.told].join(" ").trim() };
 
   function densities() {
     const xs = coordinate(0), grid = Array.from(data.grid.values), model = Array.from(data.model.row(c, u)), truth = Array.from(data.truth.row(c, u));
@@ -56,6 +62,7 @@ function view(data, state, frame) {
     p.line([low, e, e, top], [1, 1, 0, 0], "dropped");
     p.text(low, 1, "∞", "end", -6, 4);
     p.text(low, 0, "0", "end", -6, 4);
+    if (tick.label) { p.rule({ x: edge(tick.at) }, "truth"); p.key([[tick.label, "truth"]]); }
     const at = density.map((v) => Math.max(low, v)), jitter = at.map((_, k) => 0.1 + (0.75 * ((k * 0.618) % 1)));
     marks(p, at, jitter);
   }

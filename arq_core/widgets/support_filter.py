@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,18 @@ from arq_core.widgets.base import (
 
 # nats; log-densities are drawn and sent from here up (the truth's is -inf off its support)
 FLOOR = -60.0
+LEAST, MOST, STEP = -20.0, 5.0, 0.25  # of the handle, nats
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A line drawn by held-out actions (densities.conformal): log epsilon (nats) that at most a
+    share `delta` of recorded actions falls below, counted on `count` of them.
+    """
+
+    delta: float
+    log_epsilon: float
+    count: int
 
 
 @dataclass(frozen=True)
@@ -45,7 +58,8 @@ class SupportFilter(Widget):
 
     All cases have equally many states, candidates and dimensions. With `grid` [G] actions have one
     dimension and stand on the density curves; otherwise they are drawn in two of the named
-    `coordinates` (a projection is such coordinates too).
+    `coordinates` (a projection is such coordinates too). With `held_out` a tick stands where its
+    line is, and a button moves the handle there: to the step below, which drops no more.
     """
 
     title = "Support filter"
@@ -61,11 +75,13 @@ class SupportFilter(Widget):
         cases: Sequence[Case],
         grid: np.ndarray | None = None,
         coordinates: Sequence[str] = (),
+        held_out: HeldOut | None = None,
         **position,
     ):
-        arrays, note, problem = {}, "", ""
+        arrays, note, problem, tick = {}, "", "", {}
         try:
             arrays, note = _stacked(cases, grid, coordinates)
+            tick = _tick(held_out) if held_out else {}
         except WidgetError as error:
             problem = str(error)
         names, states = tuple(c.name for c in cases), [list(c.states) for c in cases]
@@ -76,7 +92,7 @@ class SupportFilter(Widget):
             if states and len(states[0]) > 1
             else []
         )
-        controls += [Slider("log_epsilon", "log ε", -20.0, 5.0, 0.25, "nats")]
+        controls += [Slider("log_epsilon", "log ε", LEAST, MOST, STEP, "nats")]
         if coordinates:
             controls += [
                 Choice("x", "Across", tuple(coordinates)),
@@ -84,7 +100,7 @@ class SupportFilter(Widget):
             ]
         super().__init__(
             arrays,
-            dict(cases=names, states=states, coordinates=list(coordinates), note=note),
+            dict(cases=names, states=states, coordinates=list(coordinates), note=note, tick=tick),
             controls,
             problem,
             **position,
@@ -102,6 +118,22 @@ class SupportFilter(Widget):
             f"candidates ({percent(kept, n)}) and drops {n - kept}, whose penalty is "
             "infinite."
         )
+
+
+def _tick(held_out: HeldOut) -> dict[str, str | float]:
+    """Where the tick stands, on a step of the handle, and what is said of it."""
+    line, share = held_out.log_epsilon, f"{100 * held_out.delta:g}%"
+    at = math.floor(line / STEP) * STEP if math.isfinite(line) else math.nan
+    if not (LEAST <= at <= MOST and 0 < held_out.delta < 1):
+        raise WidgetError(
+            f"held_out: saw {held_out}, expected a share and a line from {LEAST:g} to {MOST:g}; "
+            "leave it out, or choose another share."
+        )
+    told = (
+        f"{share} of {held_out.count:,} held-out actions mark the line at "
+        f"{fixed(line, 2)}; the handle stands at most a step below it."
+    )
+    return dict(at=at, label=f"{share} held out", told=told)
 
 
 def _stacked(

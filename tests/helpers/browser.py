@@ -35,7 +35,7 @@ MAX_CODE = 60_000  # bytes a widget may add to a page besides its numbers
 
 
 def support_filter():
-    from arq_core.widgets.support_filter import Case, SupportFilter
+    from arq_core.widgets.support_filter import Case, HeldOut, SupportFilter
 
     rng = np.random.default_rng(0)
     grid = np.linspace(-1, 1, 41)
@@ -53,7 +53,8 @@ def support_filter():
             curves - 1,
         )
 
-    return SupportFilter([case("One", (-0.5, 0.5)), case("Two", (0.0, 0.9))], grid)
+    cases = [case("One", (-0.5, 0.5)), case("Two", (0.0, 0.9))]
+    return SupportFilter(cases, grid, held_out=HeldOut(0.01, -3.1, 400))
 
 
 def backup():

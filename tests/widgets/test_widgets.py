@@ -12,7 +12,7 @@ import traitlets
 
 from arq_core.book.offline import Assets
 from arq_core.widgets import base
-from arq_core.widgets.support_filter import Case, SupportFilter
+from arq_core.widgets.support_filter import Case, HeldOut, SupportFilter
 
 PLANE = ("across", "up")
 
@@ -96,6 +96,22 @@ def test_epsilon_outside_its_range_is_said_at_the_start_and_refused_later():
     with pytest.raises(traitlets.TraitError, match="whole number from 0 to 1"):
         widget.x = 2
     assert widget.log_epsilon == -5 and "keeps" in widget.sentence()
+
+
+def test_the_tick_of_held_out_actions_stands_on_a_step_that_drops_no_more():
+    for line, at in ((-3.1, -3.25), (-3.25, -3.25), (0.2, 0.0)):
+        tick = plane(*candidates(), held_out=HeldOut(0.01, line, 1234)).words["tick"]
+        assert tick["at"] == at and tick["label"] == "1% held out"
+        assert (
+            "1% of 1,234 held-out actions" in tick["told"] and base.fixed(line, 2) in tick["told"]
+        )
+    assert plane(*candidates()).words["tick"] == {}
+
+
+@pytest.mark.parametrize("line", [-20.1, 5.3, float("-inf"), float("nan")])
+def test_a_line_of_held_out_actions_off_the_handle_is_named_in_the_frame(line):
+    shown = plane(*candidates(), held_out=HeldOut(0.01, line, 99))
+    assert "held_out: saw HeldOut(delta=0.01" in shown.sentence()
 
 
 def test_thousands_of_points_are_thinned_evenly_and_it_says_so():

@@ -142,6 +142,18 @@ def test_a_drag_in_a_plot_goes_on_while_the_plot_is_drawn_anew(offline_page, nam
     assert move(0.25) == said[-1] and shown.errors == []  # the hand has let go
 
 
+def test_the_button_of_the_support_filter_moves_the_line_to_the_tick(offline_page):
+    (shown := offline_page()).open("support_filter.html")
+    button, ours = shown.figure.locator("button"), browser.widget("support_filter")
+    assert button.count() == 1 and button.inner_text() == "ε: 1% held out"
+    button.click()
+    shown.page.evaluate(browser.DRAWN)
+    ours.log_epsilon = ours.words["tick"]["at"]
+    assert ours.log_epsilon == -3.25 and shown.sentence() == ours.finding()
+    assert ours.words["tick"]["told"] in shown.figure.locator(".arq-note").inner_text()
+    assert shown.figure.locator("button").count() == 1 and shown.errors == []
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing_serious(shown, axe_source, theme):
     shown.page.evaluate("(theme) => { document.documentElement.dataset.theme = theme; }", theme)

@@ -1,0 +1,137 @@
+"""Trained policies of rows of the table: made by one recipe each, listed in data/weights.toml,
+fetched from a release and verified.
+
+    policy = arq_core.load(weights.fetch("bridge-arq-s_psi"))
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from arq_core.algorithm.types import DataError
+from arq_core.config import settings
+from arq_core.config.files import read_toml, replacing, sha256_of, write_atomic
+from arq_core.config.paths import DATA, given
+from arq_core.datasets.fetch import fetch_locked
+from arq_core.experiments import kept
+from arq_core.experiments.experiment import prepare
+
+FILE = "weights.toml"
+PUBLISHED = "published.toml"  # what was made, as a release's entries of FILE
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained: the method's policy of one seed, at a profile."""
+
+    task: str
+    profile: str
+    method: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file that a release holds."""
+
+    url: str
+    sha256: str
+    bytes: int
+
+
+def recipes() -> dict[str, Recipe]:
+    """What a release trains, by name. DataError for an entry with other fields."""
+    return _entries("make", Recipe)
+
+
+def published() -> dict[str, Published]:
+    """What can be fetched, by name. DataError for an entry with other fields, or without a recipe:
+    nobody could say what it is."""
+    found = _entries("published", Published)
+    if unknown := sorted(found.keys() - recipes().keys()):
+        raise DataError(
+            f"{FILE}: saw [published.{unknown[0]}] without [make.{unknown[0]}], expected what it "
+            "was made by; add that section."
+        )
+    return found
+
+
+def _entries(kind: str, cls: type) -> dict:
+    names, made = {f.name: f.type for f in fields(cls)}, {}
+    for name, entry in read_toml(DATA / FILE).get(kind, {}).items():
+        wrong = entry.keys() ^ names.keys() or [
+            k for k, v in entry.items() if type(v).__name__ != names[k]
+        ]
+        if wrong or not re.fullmatch(r"[a-z0-9_-]+", name):
+            raise DataError(
+                f"{FILE} [{kind}.{name}]: saw {entry}, expected a name of small letters, digits, "
+                f"_ and -, with {', '.join(f'{k} ({t})' for k, t in names.items())}."
+            )
+        made[name] = cls(**entry)
+    return made
+
+
+def listed() -> str:
+    """A line for each policy: what it is, and whether it is published."""
+    there = published()
+    lines = [
+        f"{name:<20}{r.task}, {r.method}, profile {r.profile}, seed {r.seed}; "
+        + (f"{there[name].bytes:,} bytes" if name in there else "not published")
+        for name, r in recipes().items()
+    ]
+    if not there:
+        lines.append("Nothing is published yet. `arq weights --make FOLDER` trains these here.")
+    return "\n".join(lines)
+
+
+def fetch(name: str, out: str | Path | None = None) -> Path:
+    """The verified file of a published policy, in the cache's downloads or at `out` (a file).
+
+    An interrupted download goes on. UnknownName for another name; DataError where it is not
+    published, cannot be had, or is another file than the release's.
+    """
+    recipe = settings.pick("weights", name, recipes())
+    if name not in (there := published()):
+        raise DataError(
+            f"{name}: saw no published file, expected [published.{name}] in {DATA / FILE}; train "
+            f"it: `arq weights {name} --make FOLDER`, or `arq keep {recipe.task} --profile "
+            f"{recipe.profile} --method {recipe.method} --seed {recipe.seed} --out FILE`."
+        )
+    entry = there[name]
+    # the hash is a part of the name: the file of an earlier release is another file
+    file = f"{name}-{entry.sha256[:12]}{kept.SUFFIX}"
+    found = fetch_locked(file, [entry.url], entry.sha256, entry.bytes)
+    if out is None:
+        return found
+    with replacing(target := given(out)) as part:
+        shutil.copyfile(found, part)
+    return target
+
+
+def make(folder: str | Path, name: str = "", address: str = "") -> list[Path]:
+    """Train one policy, or all of them, and write NAME.arq and its card NAME.json into a folder;
+    with the `address` below which they will lie, also PUBLISHED. What is trained is not trained
+    again.
+
+    Each file is loaded once, so that one which does not act as it was kept is no file.
+    """
+    chosen = {name: settings.pick("weights", name, recipes())} if name else recipes()
+    folder, files, said = given(folder), [], []
+    for one, r in chosen.items():
+        policy = kept.policy(prepare(r.task, r.profile, device="cpu"), r.method, r.seed)
+        path = policy.save(folder / f"{one}{kept.SUFFIX}")
+        card = {k: v for k, v in kept.load(path).card.items() if k != "probe"}
+        write_atomic(about := path.with_suffix(".json"), f"{json.dumps(card, indent=1)}\n".encode())
+        files += [path, about]
+        said.append(
+            f'[published.{one}]\nurl = "{address}/{path.name}"\nsha256 = "{sha256_of(path)}"\n'
+            f"bytes = {path.stat().st_size}\n"
+        )
+    if address:
+        write_atomic(folder / PUBLISHED, "\n".join(said).encode())
+        files.append(folder / PUBLISHED)
+    return files
