@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
-from scipy import stats
 from torch import Tensor
 
 from arq_core.algorithm.arq import behavior_support
@@ -35,6 +34,7 @@ from arq_core.engine.store import Store, fingerprint
 from arq_core.engine.streams import Streams, derive_seed
 from arq_core.experiments.experiment import Experiment, check_values, learned_from, train
 from arq_core.experiments.methods import METHODS
+from arq_core.results.calibration import half_width
 from arq_core.results.measured import measured
 
 N = TypeVar("N", int, float)
@@ -149,15 +149,8 @@ class Judged:
 
     @property
     def half_width(self) -> float:
-        """Of the 95% interval (`half_width`)."""
+        """Of its 95% interval, by the heads' means over seeds."""
         return half_width(self.fqe.mean(0))
-
-
-def half_width(heads: Float[np.ndarray, " H"]) -> float:
-    """Of a 95% interval from H heads, each of which saw episodes drawn again: their standard
-    deviation is the error of one estimate (Efron 1979), times Student's t of H - 1."""
-    count = len(heads)
-    return float(stats.t.ppf(0.975, count - 1) * heads.std(ddof=1)) if count > 1 else math.nan
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from arq_core.algorithm.types import DataError
 from arq_core.baselines.fqe import Fitting, first_rows
 from arq_core.config.settings import UnknownName
 from arq_core.experiments import choosing
-from arq_core.experiments.choosing import Candidate, Judge, Judged, behind, half_width
+from arq_core.experiments.choosing import Candidate, Judge, Judged, behind
+from arq_core.results.calibration import half_width
 
 SMALL = dict(width=16, batch=16, n=3, acting_n=4)
 STEPS = 5  # of six a clock cut the last, whose next state is unknown
