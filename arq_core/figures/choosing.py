@@ -88,7 +88,7 @@ def chosen(measured: Mapping, estimator: str = "fqe", method: str = "arq+s_psi")
     names, returns as scored, and regret of the first, beside that of a choice by chance."""
     lines = {k: x for k, x in measured["lines"].items() if x["method"] == method}
     names = list(lines)
-    estimates = np.array([np.mean(x[estimator]) for x in lines.values()])
+    estimates = np.nan_to_num([np.mean(x[estimator]) for x in lines.values()], nan=-np.inf)
     returns = np.array([np.mean(x["return"]) for x in lines.values()])
     first, best = int(estimates.argmax()), int(returns.argmax())
     return dict(
@@ -104,17 +104,24 @@ def chosen(measured: Mapping, estimator: str = "fqe", method: str = "arq+s_psi")
 
 
 def choices(found: Mapping) -> pd.DataFrame:
-    """`chosen` for each task, a row each."""
+    """What fitted Q evaluation chooses for ARQ + s_psi on each task, a row each, and the regret of
+    that choice beside those of the learner's own critic, importance sampling and chance."""
     rows = {}
     for task, measured in found["tasks"].items():
         c = chosen(measured)
         rows[task] = {
             "policies": f"{c['policies']}",
-            "chosen": c["first"],
+            "chosen": _short(c["first"]),
             "its return": f"{c['returned']:.2f}",
-            "best": c["best"],
+            "best": _short(c["best"]),
             "its return ": f"{c['most']:.2f}",
             "regret": f"{c['regret']:.2f}",
-            "by chance": f"{c['by_chance']:.2f}",
+            "of own critic": f"{chosen(measured, 'own')['regret']:.2f}",
+            "of importance": f"{chosen(measured, 'weighted')['regret']:.2f}",
+            "of chance": f"{c['by_chance']:.2f}",
         }
     return pd.DataFrame(rows).T
+
+
+def _short(name: str) -> str:
+    return name.partition(", ")[2]
