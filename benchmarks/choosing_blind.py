@@ -59,9 +59,9 @@ class Plan:
 SMALL = dict(width=64, n=16, acting_n=16)
 TASKS = {
     "maze": Plan(ks=(6,)),
-    "bridge": Plan(ks=(6,)),
-    "pointmaze-umaze-recollected": Plan(ks=(9,), episodes=10, changes=SMALL),
-    "hopper-medium-recollected": Plan(ks=(1,), episodes=10, changes=SMALL),
+    "bridge": Plan(),
+    "pointmaze-umaze-recollected": Plan(episodes=10, changes=SMALL),
+    "hopper-medium-recollected": Plan(episodes=10, changes=SMALL),
 }
 
 
