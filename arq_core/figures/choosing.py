@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.container import Container
 
 from arq_core.config.labels import METHOD_LABELS
 from arq_core.figures.style import COLORS, METHOD_COLORS
@@ -23,10 +24,11 @@ ESTIMATORS = {
 }
 
 
-def draw_estimates(ax: Axes, found: Mapping) -> None:
+def draw_estimates(ax: Axes, found: Mapping) -> dict[str, Container]:
     """Fitted Q evaluation of each policy where the simulator begins, with its 95% interval,
-    against the discounted return there; the line is the truth."""
-    shown = {}
+    against the discounted return there; the line is the truth.
+    Returns the marks of each kind of policy, for a legend."""
+    shown: dict[str, Container] = {}
     for line in found["lines"].values():
         x = float(np.mean(line["discounted"]))
         heads = np.mean(line["fqe_at_starts"], 0)
@@ -42,7 +44,7 @@ def draw_estimates(ax: Axes, found: Mapping) -> None:
     ends = np.array([low, high])
     ax.plot(ends, ends, color=COLORS["black"], lw=1, zorder=0)
     ax.set(xlabel="discounted return", ylabel="estimate")
-    ax.legend(shown.values(), shown.keys(), fontsize=7)
+    return shown
 
 
 def table(found: Mapping) -> pd.DataFrame:

@@ -42,7 +42,7 @@ def regret(estimates: Float[np.ndarray, " P"], truths: Float[np.ndarray, " P"], 
     for i, value in enumerate(tied):
         share = min(1.0, places / (len(tied) - i)) * left
         expected, left = expected + share * max(value, floor), left - share
-    return float(best - expected)
+    return max(0.0, float(best - expected))  # not -0.0, by rounding
 
 
 def calibrated(
