@@ -38,7 +38,7 @@ def draw_estimates(ax: Axes, found: Mapping) -> dict[str, Container]:
         bars = ax.errorbar(
             x, y, half, fmt="o", ms=5, capsize=2, lw=1, color=color, mfc="white" if off else color
         )
-        name = METHOD_LABELS.get(line["method"], line["method"])
+        name = METHOD_LABELS.get(line["method"]) or line["method"]
         shown[f"{name}, no filter" if off else name] = bars
     low, high = ax.get_xlim()
     ends = np.array([low, high])
