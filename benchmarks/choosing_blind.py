@@ -12,7 +12,6 @@ measured again. Truths are returns as scored, and discounted ones, which is what
 
 import json
 import sys
-import time
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -113,7 +112,7 @@ def known_starts(e: Experiment, count: int) -> torch.Tensor:
 
 def measure(name: str, kept: dict, write) -> dict:
     """The lines of a task, those in `kept` as they are."""
-    plan, start = TASKS[name], time.process_time()
+    plan = TASKS[name]
     whole = prepare(name, PROFILE, list(plan.seeds), changes=plan.changes)
     e, held = hold_out(whole)
     data, gamma = held.transitions, e.hyper.gamma
@@ -144,12 +143,8 @@ def measure(name: str, kept: dict, write) -> dict:
             f"  at starts {np.mean(line['fqe_at_starts']):8.3f}",
             flush=True,
         )
-        seconds = kept.get("processor_seconds", 0.0) + time.process_time() - start
-        write(found | dict(processor_seconds=round(seconds, 1)))
+        write(found)
     lines = found["lines"] = {c.name: lines[c.name] for c in candidates}
-    found["processor_seconds"] = round(
-        kept.get("processor_seconds", 0.0) + time.process_time() - start, 1
-    )
     return found | dict(calibration=calibration(found))
 
 
