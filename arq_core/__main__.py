@@ -86,6 +86,33 @@ def keep(task, out, profile, method, seed, group, bounds):
     click.echo(f"The policy is at {kept.policy(setup, method, seed).save(out)}")
 
 
+@arq.command(epilog='Example: arq choose door-human --methods "bc arq+s_psi" --epsilons -5,off')
+@click.argument("task")
+@profile("ci")
+@click.option("--methods", default="bc s_psi arq+s_psi", help="Methods, with spaces between.")
+@text("--epsilons", "Logs of epsilon in nats, and off; without it, the group's own.")
+@text("--alphas", "Multiples of the group's own alpha, as 0.1,1; without it, 1.")
+@text("--ks", "K of ARQ, as 1,9; without it, the group's own.")
+@text("--seeds", "Seeds, as 0,1,2; without it, those of the profile.")
+@click.option("--starts", type=Path, help="States where episodes will begin, *.npy.")
+@text("--group", "For data of yours: whose hyperparameters they take.")
+@text("--bounds", "For data of yours: the box of their actions, as for arq row.")
+def choose(task, profile, methods, epsilons, alphas, ks, seeds, starts, group, bounds):
+    """Rank epsilon, alpha, K and methods without a simulator.
+
+    TASK is what arq row takes. A part of the episodes is held out, and fitted Q evaluation on it
+    says what each policy is worth. The book's page on choosing says when that may be trusted.
+    """
+    from arq_core.experiments import choosing
+    from arq_core.experiments.experiment import prepare
+
+    numbers = choosing.whole_numbers("seeds", seeds) or None
+    setup = prepare(task, profile, numbers, group=group, bounds=bounds)
+    candidates = choosing.asked(setup, methods, epsilons, alphas, ks)
+    begin = None if starts is None else choosing.read_starts(starts)
+    click.echo(choosing.said(choosing.choose(setup, candidates, starts=begin)))
+
+
 @arq.command(epilog="Example: arq card door.arq")
 @click.argument("policy", type=Path)
 def card(policy):

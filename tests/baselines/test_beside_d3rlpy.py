@@ -12,6 +12,7 @@ from arq_core.config import settings
 from arq_core.results.measured import measured
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "benchmarks"))
+import fqe_beside_d3rlpy  # noqa: E402
 import neighbours  # noqa: E402
 from neighbours import (  # noqa: E402
     CASES,
@@ -82,3 +83,14 @@ def test_every_case_was_compared_and_agrees():
         for part in line["parts"].values():
             assert part["tensors"] and part["loss_ours"][0] != 0
             assert max(part["loss_difference"], part["nearest"]) <= found["limit"] <= 1e-5
+
+
+def test_a_step_of_fitted_q_evaluation_was_compared_and_agrees():
+    """What ours finds today is what was compared."""
+    found = measured("fqe_beside_d3rlpy")
+    _, now = fqe_beside_d3rlpy.ours()
+    assert now["loss"].tolist() == pytest.approx(found["loss_ours"], rel=1e-4)
+    assert set(found["gradient_differences"]) == set(now) - {"loss"}
+    assert len(set(found["loss_ours"])) == found["members"] == 4
+    assert found["loss_ours"] == pytest.approx(found["loss_theirs"], rel=1e-5)
+    assert max(found["gradient_differences"].values()) <= found["largest"] <= found["limit"] <= 1e-5
