@@ -66,7 +66,7 @@ $(STAMP): constraints.txt pyproject.toml
 book: $(STAMP)
 	@$(ARQ) book --profile "$(if $(filter file,$(origin PROFILE)),page,$(PROFILE))" --jobs "$(JOBS)"
 
-# A worker for each core and one more (tests/conftest.py), in one process with ARGS: make test ARGS="-k maze", ARGS=tests/theory, ARGS="-n 3".
+# A worker for each core and two more (tests/conftest.py), in one process with ARGS: make test ARGS="-k maze", ARGS=tests/theory, ARGS="-n 3".
 # Those that take minutes measure memory and kill what runs: one after the other. What pytest compiles of the tests is kept for the next time.
 test test-slow: export PYTHONDONTWRITEBYTECODE :=
 test: $(STAMP)

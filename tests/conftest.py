@@ -30,8 +30,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # bytes that a worker may take, with the browser or the simulators that its tests start
 WORKER = 2_000_000_000
-# more than cores: some test always waits for a page, a kernel or a process
-MORE = 1
+# more than cores: some tests always wait for a page, a kernel or a process
+MORE = 2
 
 
 @pytest.hookimpl(optionalhook=True)

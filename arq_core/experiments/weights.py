@@ -25,7 +25,7 @@ PUBLISHED = "published.toml"  # what was made, as a release's entries of FILE
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Making:
     """What is trained: the method's policy of one seed, at a profile."""
 
     task: str
@@ -43,9 +43,9 @@ class Published:
     bytes: int
 
 
-def recipes() -> dict[str, Recipe]:
+def recipes() -> dict[str, Making]:
     """What a release trains, by name. DataError for an entry with other fields."""
-    return _entries("make", Recipe)
+    return _entries("make", Making)
 
 
 def published() -> dict[str, Published]:

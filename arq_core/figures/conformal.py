@@ -8,8 +8,8 @@ RULES = ("conformal", "training quantile", "fixed", "per dimension")
 LABELS = {
     "conformal": "held-out actions",
     "training quantile": "training actions",
-    "fixed": "$e^{-5}$",
-    "per dimension": "$e^{-5A}$",
+    "fixed": "e⁻⁵",
+    "per dimension": "e⁻⁵ᴬ",
 }
 
 
@@ -58,7 +58,7 @@ def splits_table(measured: dict) -> pd.DataFrame:
         for task, of_task in measured["tasks"].items()
         for split in of_task["splits"]
     }
-    return pd.DataFrame(rows).T.rename_axis(["task", "$\\delta$"])
+    return pd.DataFrame(rows).T.rename_axis(["task", "δ"])
 
 
 def returns_table(measured: dict) -> pd.DataFrame:
@@ -67,15 +67,15 @@ def returns_table(measured: dict) -> pd.DataFrame:
 
     def named(rule: str) -> str:
         if rule.startswith("delta"):
-            return f"$\\delta$ = {float(rule.split()[1]):.1%}"
-        return {"e^-5": "$e^{-5}$"}.get(rule, rule)
+            return f"δ = {float(rule.split()[1]):.1%}"
+        return {"e^-5": "e⁻⁵"}.get(rule, rule)
 
     rows = {}
     for task, of_task in measured["tasks"].items():
         for rule, line in of_task["lines"].items():
             log_epsilon = line["log_epsilon"]
             rows[task, named(rule)] = {
-                "$\\log\\epsilon$": "" if log_epsilon is None else f"{log_epsilon['mean']:.2f}",
+                "log ε": "" if log_epsilon is None else f"{log_epsilon['mean']:.2f}",
                 "recorded dropped": f"{line['dropped_of_learned']['mean']:.1%}",
                 "candidates dropped": f"{1 - line['candidates_kept']['mean']:.1%}",
                 "score": f"{line['score']['mean']:.2f}",

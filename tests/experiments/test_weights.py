@@ -35,7 +35,7 @@ def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ARQ_CACHE", str(folder / "cache"))
         patch.setattr(
-            weights, "recipes", lambda: {"toy": weights.Recipe(**tomllib.loads(TOY)["make"]["toy"])}
+            weights, "recipes", lambda: {"toy": weights.Making(**tomllib.loads(TOY)["make"]["toy"])}
         )
         files = weights.make(folder / "dist", "toy", "http://there/v1")
     assert [f.name for f in files] == ["toy.arq", "toy.json", "published.toml"]
