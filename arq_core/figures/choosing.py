@@ -17,10 +17,10 @@ from arq_core.results.calibration import half_width, regret
 
 ESTIMATORS = {
     "fqe": "fitted Q evaluation",
-    "fqe_at_starts": "the same, where the simulator begins",
+    "fqe_at_starts": "the same, simulator's starts",
     "own": "the learner's own critic",
     "weighted": "importance sampling",
-    "recorded": "the recorded return, for all",
+    "recorded": "recorded return, for all",
 }
 
 
@@ -48,18 +48,16 @@ def draw_estimates(ax: Axes, found: Mapping) -> dict[str, Container]:
 
 
 def table(found: Mapping) -> pd.DataFrame:
-    """An estimator of a task a row: policies that it speaks of, rank correlation with their
-    returns, regret@1 and @3 with 95% intervals, and the range of the returns."""
+    """An estimator of a task a row: rank correlation with the returns of the policies that it
+    speaks of, regret@1 and @3, with 95% intervals."""
     rows = {}
     for task, measured in found["tasks"].items():
         for name, words in ESTIMATORS.items():
             c = measured["calibration"][name]
-            rows[task, words] = {
-                "policies": f"{c['policies']}",
+            rows[_place(task), words] = {
                 "rank correlation": _with_interval(c, "rank_correlation", name != "recorded"),
                 "regret@1": _with_interval(c, "regret_at_1"),
                 "regret@3": _with_interval(c, "regret_at_3"),
-                "range of returns": f"{c['range']:.3g}",
             }
     return pd.DataFrame(rows).T.rename_axis(["task", "estimate"])
 
@@ -77,7 +75,8 @@ def errors(found: Mapping) -> pd.DataFrame:
     rows = {}
     for task, measured in found["tasks"].items():
         c = measured["calibration"]["fqe_at_starts"]
-        rows[task] = {
+        rows[_place(task)] = {
+            "range of returns": f"{c['range']:.3g}",
             "mean error": f"{c['mean_error']:.3f}",
             "root mean square error": f"{c['rms_error']:.3f}",
             "intervals that hold the truth": f"{c['covered']} of {c['policies']}",
@@ -106,24 +105,25 @@ def chosen(measured: Mapping, estimator: str = "fqe", method: str = "arq+s_psi")
 
 
 def choices(found: Mapping) -> pd.DataFrame:
-    """What fitted Q evaluation chooses for ARQ + s_psi on each task, a row each, and the regret of
-    that choice beside those of the learner's own critic, importance sampling and chance."""
+    """What fitted Q evaluation chooses for ARQ + s_psi on each task, a row each, with what it
+    returns, beside the best; and the regret of that choice beside those of the learner's own critic, importance sampling and chance."""
     rows = {}
     for task, measured in found["tasks"].items():
         c = chosen(measured)
-        rows[task] = {
-            "policies": f"{c['policies']}",
-            "chosen": _short(c["first"]),
-            "its return": f"{c['returned']:.2f}",
-            "best": _short(c["best"]),
-            "its return ": f"{c['most']:.2f}",
+        rows[_place(task)] = {
+            "chosen": f"{_short(c['first'])}: {c['returned']:.2f}",
+            "best": f"{_short(c['best'])}: {c['most']:.2f}",
             "regret": f"{c['regret']:.2f}",
-            "of own critic": f"{chosen(measured, 'own')['regret']:.2f}",
-            "of importance": f"{chosen(measured, 'weighted')['regret']:.2f}",
-            "of chance": f"{c['by_chance']:.2f}",
+            "own critic's": f"{chosen(measured, 'own')['regret']:.2f}",
+            "importance's": f"{chosen(measured, 'weighted')['regret']:.2f}",
+            "chance's": f"{c['by_chance']:.2f}",
         }
     return pd.DataFrame(rows).T
 
 
+def _place(task: str) -> str:
+    return task.partition("-")[0]
+
+
 def _short(name: str) -> str:
-    return name.partition(", ")[2]
+    return name.partition(", ")[2].replace("e^-5", "e⁻⁵")

@@ -36,8 +36,8 @@ def dropped_table(measured: dict, delta: float) -> pd.DataFrame:
 
     def column(rule: str, density: str = "exact") -> dict[int, str]:
         return {
-            line["A"]: f"{line['dropped']['mean']:.1%} ({line['dropped']['least']:.1%} to "
-            f"{line['dropped']['most']:.1%})"
+            line["A"]: f"{line['dropped']['mean']:.1%} ({100 * line['dropped']['least']:.1f}–"
+            f"{100 * line['dropped']['most']:.1f})"
             for line in found(measured, rule, delta, density)
         }
 
