@@ -106,7 +106,8 @@ def chosen(measured: Mapping, estimator: str = "fqe", method: str = "arq+s_psi")
 
 def choices(found: Mapping) -> pd.DataFrame:
     """What fitted Q evaluation chooses for ARQ + s_psi on each task, a row each, with what it
-    returns, beside the best; and the regret of that choice beside those of the learner's own critic, importance sampling and chance."""
+    returns, beside the best; and the regret of that choice beside those of the learner's own
+    critic, importance sampling and chance."""
     rows = {}
     for task, measured in found["tasks"].items():
         c = chosen(measured)

@@ -36,7 +36,7 @@ def dropped_table(measured: dict, delta: float) -> pd.DataFrame:
 
     def column(rule: str, density: str = "exact") -> dict[int, str]:
         return {
-            line["A"]: f"{line['dropped']['mean']:.1%} ({100 * line['dropped']['least']:.1f}–"
+            line["A"]: f"{line['dropped']['mean']:.1%} ({100 * line['dropped']['least']:.1f} to "
             f"{100 * line['dropped']['most']:.1f})"
             for line in found(measured, rule, delta, density)
         }

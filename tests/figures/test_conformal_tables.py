@@ -48,7 +48,7 @@ MADE = dict(
 
 def test_a_cell_is_the_mean_with_the_least_and_the_largest_seed():
     table = conformal.dropped_table(MADE, 0.01)
-    assert table.loc[3, "held-out actions"] == "2.0% (0.0–3.1)" == table.loc[3, "e⁻⁵"]
+    assert table.loc[3, "held-out actions"] == "2.0% (0.0 to 3.1)" == table.loc[3, "e⁻⁵"]
     assert table.loc[4, "held-out actions, one probe"] and table.loc[4, "held-out actions"] == ""
     assert conformal.farthest(MADE, "conformal", 0.05) == pytest.approx(0.03)
 
