@@ -258,7 +258,7 @@ def run(
     """All of `arq reference`: whether what was begun went well. A time that ran out is no failure:
     the next run goes on.
     """
-    with lock.only_one(root, Path("_build/reference.lock"), GridError):
+    with lock.only_one(root, "_build/reference.lock", GridError):
         out.joinpath(BRANCH).unlink(missing_ok=True)
         tried = read_state(asked.profile)
         name = _first(queue(root, asked, results, tried), say)
