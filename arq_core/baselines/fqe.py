@@ -27,6 +27,7 @@ from torch import Tensor
 from arq_core.algorithm.nets import Critic, Normalizer
 from arq_core.algorithm.types import DataError, Policy, Transitions
 from arq_core.baselines.returns import monte_carlo
+from arq_core.densities.conformal import recordings
 from arq_core.engine.store import Store, fingerprint
 from arq_core.engine.streams import Streams
 from arq_core.engine.train import train
@@ -105,7 +106,7 @@ class Episodes:
     @classmethod
     def of(cls, data: Transitions, rng: Streams) -> Episodes:
         """Those of the data, drawn again for each of rng's heads."""
-        first = first_rows(data)
+        first = recordings(data)
         end = torch.tensor([len(data.actions)], device=first.device)
         return cls(first, first.diff(append=end), drawn_again(len(first), rng))
 

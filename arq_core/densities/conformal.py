@@ -46,7 +46,8 @@ def order_of_line(n: int, delta: float) -> int:
     if k == 0:
         raise DataError(
             f"held-out actions: saw {n}, expected at least {fewest(delta)} for delta = {delta:g}; "
-            f"hold out more episodes, or choose a delta of {1 / (n + 1):.2g} or more."
+            "hold out more episodes, or choose a delta of "
+            f"{math.ceil(1000 / (n + 1)) / 1000:g} or more."
         )
     return k
 
@@ -84,6 +85,14 @@ def law_of_dropped(n: int, delta: float) -> tuple[int, int]:
     return k, n + 1 - k
 
 
+def recordings(data: Transitions) -> Int[Tensor, " N"]:
+    """The row where each recording begins: an episode's first, unless the row before led there (a
+    recording of OGBench's goes on behind a terminal)."""
+    begins = torch.ones_like(data.terminals)
+    begins[1:] = (data.episode[1:] != data.episode[:-1]) & (data.state[1:] != data.next_state[:-1])
+    return begins.nonzero().squeeze(1)
+
+
 def hold_out(data: Transitions, share: float, seed: int = 0) -> tuple[Transitions, Transitions]:
     """(what the clone learns from, what is held out): whole episodes, drawn at random, about a
     `share` of them and at least one on either side.
@@ -92,7 +101,9 @@ def hold_out(data: Transitions, share: float, seed: int = 0) -> tuple[Transition
     """
     if not 0 < share < 1:
         raise DataError(f"share: saw {share}, expected one between 0 and 1, such as 0.1.")
-    _, episode = data.episode.cpu().unique_consecutive(return_inverse=True)
+    episode = torch.zeros(len(data.actions), dtype=torch.long)
+    episode[recordings(data).cpu()] = 1
+    episode = episode.cumsum(0) - 1
     count = int(episode[-1]) + 1
     if count < 2:
         raise DataError(
@@ -110,9 +121,10 @@ def one_of_each(data: Transitions, seed: int = 0) -> Int[Tensor, " episodes"]:
     """A row of each episode, drawn at random: actions that are exchangeable where their episodes
     are (Dunn, Wasserman and Ramdas 2023, Distribution-Free Prediction Sets for Two-Layer
     Hierarchical Models)."""
-    _, lengths = data.episode.cpu().unique_consecutive(return_counts=True)
+    first = recordings(data).cpu()
+    lengths = first.diff(append=torch.tensor([len(data.actions)]))
     u = Streams([seed]).fork("one of each").rand(len(lengths), dtype=torch.float64)[0]
-    rows = lengths.cumsum(0) - lengths + (u * lengths).long()
+    rows = first + (u * lengths).long()
     return rows.to(data.episode.device)
 
 

@@ -24,6 +24,7 @@ from arq_core.config.hyper import Budget, Hyper
 from arq_core.densities.conformal import Relative, conformal_line, hold_out, recorded_log_prob
 from arq_core.engine.store import Store, fingerprint
 from arq_core.engine.streams import Streams
+from arq_core.experiments.critics import of_candidates
 from arq_core.experiments.methods import Trained
 
 SHARE = 0.1  # of the episodes, held out from the clone; ours
@@ -81,4 +82,4 @@ def arq_at(
     learned_on = dict(support=fingerprint(vars(support)))
     q = fit_q(data, support, zero, budget, rng, store, learned_on, start)
     policy = ImplicitPolicy(relative, q, hyper.alpha_arq, hyper.acting_n, 0.0)
-    return Trained(policy, in_support_share(support, 0.0))
+    return Trained(policy, in_support_share(support, 0.0), *of_candidates(data, q, support, 0.0))

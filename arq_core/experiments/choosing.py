@@ -13,6 +13,7 @@ from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import TypeVar
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -25,11 +26,12 @@ from arq_core.algorithm.behavior import ScoreBehavior
 from arq_core.algorithm.policies import ImplicitPolicy
 from arq_core.algorithm.types import DataError, Policy, SupportSet, Transitions
 from arq_core.baselines import importance
-from arq_core.baselines.fqe import Fitting, actions_of, first_rows, fit_fqe
+from arq_core.baselines.fqe import Fitting, actions_of, fit_fqe
 from arq_core.config import settings
 from arq_core.config.labels import in_words
 from arq_core.config.paths import given
 from arq_core.datasets.dataset import Dataset, thin
+from arq_core.densities.conformal import recordings
 from arq_core.engine.store import Store, fingerprint
 from arq_core.engine.streams import Streams, derive_seed
 from arq_core.experiments.experiment import Experiment, check_values, learned_from, train
@@ -93,14 +95,14 @@ def grid(
             found.append(Candidate(method, changes))
     if not found:
         raise settings.UnknownName(f"choose: saw no method, expected of {', '.join(METHODS)}.")
-    return found
+    return [c for i, c in enumerate(found) if c not in found[:i]]
 
 
 def hold_out(e: Experiment) -> tuple[Experiment, Dataset]:
     """The experiment with the episodes that are learned from, and the others, with the rewards as
     recorded and as many of them as the profile affords. DataError for too few episodes."""
     data = e.recorded.transitions
-    count = len(first_rows(data))
+    count = len(recordings(data))
     if count < FEWEST:
         raise DataError(
             f"{e.task.task}: saw {count} episode{'s' if count > 1 else ''}, expected {FEWEST} or "
@@ -113,7 +115,7 @@ def hold_out(e: Experiment) -> tuple[Experiment, Dataset]:
     held = torch.zeros(count, dtype=torch.bool)
     held[order[: round(SHARE * count)]] = True
     begins = torch.zeros(len(data.actions), dtype=torch.long)
-    begins[first_rows(data)] = 1
+    begins[recordings(data)] = 1
     of_row = held[begins.cumsum(0) - 1]
     learn, rest = (_selected(e.recorded, rows) for rows in (~of_row, of_row))
     learned = learned_from(learn, e.hyper.reward, e.budget)
@@ -169,7 +171,7 @@ class Judge:
         """States in which episodes begin."""
         if self.starts is not None:
             return self.starts
-        return self.held.states[self.held.state[first_rows(self.held)]]
+        return self.held.states[self.held.state[recordings(self.held)]]
 
     @cached_property
     def supports(self) -> dict[str, SupportSet]:
@@ -206,7 +208,7 @@ class Judge:
         heads = Streams(range(self.how.heads), self.e.rng.device)
         fitted = fit_fqe(self.held, next_actions, gamma, self.how, heads, store)
         if self.starts is None:
-            begin = next_actions[:, self.held.state[first_rows(self.held)]]
+            begin = next_actions[:, self.held.state[recordings(self.held)]]
         else:
             begin = actions_of(policy, self.starts, draws, rng)
         estimates = fitted.estimates(self.beginnings, begin, self.starts is None)
@@ -312,6 +314,10 @@ def asked(
     several = [_words(x) for x in (methods, epsilons, alphas)]
     logs = [-math.inf if x == "off" else _number("epsilons", x, float) for x in several[1]]
     times = [_number("alphas", x, float) for x in several[2]]
+    if bad := [x for x in logs if math.isnan(x) or x == math.inf]:
+        raise settings.UnknownName(f"epsilons: saw {bad[0]:g}, expected logs in nats, such as -5.")
+    if bad := [x for x in times if not 0 <= x < math.inf]:
+        raise settings.UnknownName(f"alphas: saw {bad[0]:g}, expected 0 or more, such as 0.1.")
     return grid(e, several[0], logs, times, whole_numbers("ks", ks))
 
 
@@ -325,7 +331,7 @@ def read_starts(path: str | Path) -> np.ndarray:
     source = given(path)
     try:
         return np.load(source, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, MemoryError, BadZipFile) as error:
         raise DataError(
             f"{source}: saw {error}, expected states [N, S] that numpy.save wrote."
         ) from error

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import safetensors
@@ -209,7 +210,7 @@ def act_on_file(policy: str | Path, observations: str | Path, out: str | Path, s
     source, target = given(observations), given(out)
     try:
         x = np.load(source, allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, MemoryError, BadZipFile) as error:
         raise DataError(
             f"{source}: saw {error}, expected an array of numbers that numpy.save wrote."
         ) from error

@@ -109,7 +109,10 @@ def queue(root: Path, asked: Asked, results: Path, tried: Mapping[str, Tried]) -
 
     waiting = {n for n, seen in tried.items() if seen.outcome == FILLED and n not in asked.tasks}
     waiting |= {n for n in names if branch(n, asked.profile) in asked.proposed}
-    left = [n for n in names if n not in waiting and not committed(root, n, asked, results)]
+    # rows of these may be there, but were not proposed
+    unsaid = {n for n, seen in tried.items() if seen.outcome in (BEGUN, STOPPED)}
+    done = lambda n: n not in unsaid and committed(root, n, asked, results)
+    left = [n for n in names if n not in waiting and not done(n)]
     return sorted(left, key=key)
 
 
@@ -139,8 +142,8 @@ def note(profile: str, name: str, seen: Tried) -> None:
     path = cache_folder() / STATE
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
-        others = kept.get(profile, {})
-    except (OSError, ValueError, AttributeError):
+        others = dict(kept.get(profile, {}))
+    except (OSError, ValueError, AttributeError, TypeError):
         kept, others = {}, {}
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     kept = kept | {profile: others | {name: asdict(replace(seen, when=now))}}
@@ -183,7 +186,8 @@ def train(root: Path, name: str, asked: Asked, results: Path) -> str:
             code = table.wait(max(0.0, until - time.monotonic()))
         except subprocess.TimeoutExpired:
             _interrupt(table)
-            return FILLED if _finished(root, name, asked) else STOPPED
+            there = committed(root, name, asked, results)
+            return FILLED if there and _finished(root, name, asked) else STOPPED
         except BaseException:
             _interrupt(table)
             raise
@@ -308,6 +312,7 @@ def shown(root: Path, asked: Asked, results: Path) -> str:
     lines = [f"{len(names)} datasets without rows at profile {asked.profile}"]
     for name in names:
         seen = tried.get(name)
-        about = f"  {seen.outcome}, {seen.tries} tries: {seen.said.splitlines()[0]}" if seen else ""
+        said = seen.said.partition("\n")[0] if seen else ""
+        about = f"  {seen.outcome}, {seen.tries} tries: {said}" if seen else ""
         lines.append(f"{name}{about}")
     return "\n".join(lines)

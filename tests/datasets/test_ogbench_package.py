@@ -83,17 +83,18 @@ def test_dimensions_and_horizon_of_the_row_are_the_simulator_s(simulated):
 @pytest.mark.parametrize("name", ["pointmaze-medium-navigate-singletask-v0", *list(ROWS)[-3:-2]])
 def test_a_seed_is_an_episode_and_success_is_the_return(name):
     row = ROWS[name]
-    state = np.random.get_state()[1].copy()
     first, second = (row.environments(2) for _ in range(2))
     begun = first.reset([3, 4])
     np.random.seed(7)  # others draw meanwhile
+    state = np.random.get_state()[1].copy()
     assert np.array_equal(begun, second.reset([3, 4])) and not np.array_equal(*begun)
     actions = np.random.default_rng(0).uniform(-1, 1, (5, 2, row.action_dim))
     for step in actions:
         one, other = first.step(step), second.step(step)
         assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
         assert np.array_equal(one[1], one[3].astype(float))
-    assert begun.dtype == np.float32 and state is not None
+    assert begun.dtype == np.float32
+    assert np.array_equal(np.random.get_state()[1], state)
     first.close(), second.close()
 
 

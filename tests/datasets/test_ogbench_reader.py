@@ -135,6 +135,7 @@ BAD = {
     "objects": (dict(actions=np.array([[None, {}]] * 7)), "expected numbers with 2"),
     "half": (dict(terminals=np.full(7, 0.5)), "saw 0.5 at index 0, expected 0 or 1"),
     "nan": (dict(observations=np.full((7, 2), np.nan)), "saw nan in row 0"),
+    "nan at the goal": (dict(qpos=np.full((7, 2), np.nan)), "not finite in rows 0 to 6 where"),
     "no steps": (dict(terminals=np.ones(7)), "each the last of its trajectory"),
     "columns": (dict(actions=np.asfortranarray(np.zeros((7, 2)))), "column by column"),
     "empty": ({name: x[:0] for name, x in fields().items()}, "at least one row"),

@@ -2,6 +2,7 @@
 Beta law, and what is refused.
 """
 
+import re
 from itertools import permutations
 
 import pytest
@@ -12,7 +13,7 @@ from problems import chain, streams, tiny
 from scipy.stats import beta, kstest
 
 from arq_core.algorithm.behavior import fit_behavior
-from arq_core.algorithm.types import DataError, in_support
+from arq_core.algorithm.types import DataError, Transitions, in_support
 from arq_core.densities.conformal import (
     Relative,
     conformal_line,
@@ -22,6 +23,7 @@ from arq_core.densities.conformal import (
     one_of_each,
     order_of_line,
     recorded_log_prob,
+    recordings,
 )
 from arq_core.engine.store import NoStore
 
@@ -117,6 +119,30 @@ def test_every_episode_is_held_out_as_often():
     for seed in range(600):
         counts[hold_out(data, 1 / 3, seed)[1].episode.unique()] += 1
     assert (counts / 600 - 1 / 3).abs().max() < 0.08  # four standard deviations
+
+
+def test_a_recording_that_goes_on_behind_a_terminal_is_on_one_side():
+    """Three recordings of four steps; in OGBench's, each step at the goal is an episode's last."""
+    state = torch.tensor([0, 1, 2, 3, 5, 6, 7, 8, 10, 11, 12, 13])
+    ends = torch.tensor([0, 0, 1, 1, 0, 0, 0, 0, 1, 0, 0, 1]).bool()
+    episode = torch.tensor([0, 0, 0, 1, 2, 2, 2, 2, 3, 4, 4, 4])
+    row = torch.arange(12.0)
+    states = torch.zeros(15, 1)
+    data = Transitions(states, state, state + 1, row[:, None] / 12, row, ends, episode)
+    assert recordings(data).tolist() == [0, 4, 8]
+    assert recordings(chain(episodes=3, length=5)).tolist() == [0, 5, 10]
+    for seed in range(5):
+        seen, held = ({int(r) // 4 for r in x.rewards} for x in hold_out(data, 0.3, seed))
+        assert len(held) == 1 and len(seen) == 2 and not seen & held
+        rows = one_of_each(data, seed)
+        assert rows.div(4, rounding_mode="floor").tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("n", [50, 70, 98, 998])
+def test_the_delta_that_is_advised_is_taken(n):
+    with pytest.raises(DataError) as told:
+        order_of_line(n, 0.0005)
+    assert order_of_line(n, float(re.search(r"delta of ([\d.]+) or", str(told.value))[1])) >= 1
 
 
 @pytest.mark.parametrize("share", [0.001, 0.999])

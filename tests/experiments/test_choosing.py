@@ -64,11 +64,27 @@ def test_the_grid_has_every_choice_that_a_method_has_and_no_other():
         (dict(methods="arq+s_psi", ks="99"), "k: saw 99, expected 1 to n = 3"),
         (dict(methods="sarsa"), "method: saw 'sarsa'"),
         (dict(methods=" "), "choose: saw no method"),
+        (dict(methods="arq+s_psi", epsilons="nan"), "epsilons: saw nan, expected logs in nats"),
+        (dict(methods="arq+s_psi", epsilons="inf"), "epsilons: saw inf, expected logs in nats"),
+        (dict(methods="arq+s_psi", alphas="-1"), "alphas: saw -1, expected 0 or more"),
     ],
 )
 def test_a_choice_that_is_not_understood_is_named(words, said):
     with pytest.raises(UnknownName, match=said):
         choosing.asked(prepared(), **words)
+
+
+def test_what_is_asked_for_twice_is_judged_once():
+    once = choosing.asked(prepared(), "bc arq+s_psi", alphas="1,2")
+    assert choosing.asked(prepared(), "bc,arq+s_psi,bc", alphas="1,2,1") == once
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"\x93NUMPY\x01\x00"])
+def test_a_file_of_starts_that_is_none_is_refused_in_one_sentence(tmp_path, content):
+    path = tmp_path / "starts.npy"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"starts.npy: saw .*expected states \[N, S\]"):
+        choosing.read_starts(path)
 
 
 def test_whole_episodes_are_held_out_and_none_is_learned_from():

@@ -99,6 +99,23 @@ def test_what_was_killed_or_stopped_comes_first_until_it_was_so_too_often(here, 
     assert queue(here, {first: Tried(outcome, reference.TRIES)})[-1] == first
 
 
+@pytest.mark.parametrize("outcome", [BEGUN, STOPPED])
+def test_rows_that_were_written_and_not_proposed_are_taken_up_again(here, outcome):
+    here.mkdir()
+    for cell in reference.cells(ROOT, "door-human", TWO):
+        (here / f"{cell.job}.jsonl").touch()
+    assert "door-human" not in queue(here)
+    assert queue(here, {"door-human": Tried(outcome, 1)})[0] == "door-human"
+
+
+def test_the_queue_is_shown_with_what_became_of_each(here):
+    asked = Asked("fast", tasks=("can-ph",))
+    reference.note("fast", "can-ph", Tried(FILLED))
+    assert "can-ph  filled, 0 tries" in reference.shown(ROOT, asked, here)
+    reference.note("fast", "can-ph", Tried(FAILED, 2, "no room\non the disk"))
+    assert "can-ph  failed, 2 tries: no room\n" in reference.shown(ROOT, asked, here) + "\n"
+
+
 def test_what_failed_comes_last_and_of_two_first_that_which_failed_less_often(here):
     a, b, c = queue(here)
     tried = {a: Tried(FAILED, 2), b: Tried(FAILED, 1)}
@@ -225,7 +242,9 @@ def test_a_locked_file_that_cannot_be_read_is_forgotten_unless_its_hash_is_publi
     locked = json.loads((here.parent / "cache/datasets.lock.json").read_text(encoding="utf-8"))
     assert path.exists() == published and ("other.npz" in locked)
     assert (path.name in locked) == published
-    assert not fetch.forget("never-there.npz")
+    fetch.forget("never-there.npz")
+    still = json.loads((here.parent / "cache/datasets.lock.json").read_text(encoding="utf-8"))
+    assert still == locked
 
 
 def test_a_file_that_could_not_be_had_is_not_forgotten(here):

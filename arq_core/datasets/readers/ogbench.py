@@ -299,6 +299,13 @@ def _by_goal(
     for name in dict.fromkeys(part.field for part in goal):
         own = tuple(part for part in goal if part.field == name)
         for at, x in fields[name].pieces():
+            looked_at = x[:, sorted({c for part in own for c in part.columns})]
+            if not np.isfinite(looked_at).all():
+                raise DataError(
+                    f"{fields[name].where}: saw entries that are not finite in rows {at.start:,} "
+                    f"to {at.stop - 1:,} where the goal looks, expected numbers; drop or repair "
+                    "these rows."
+                )
             fulfilled[at] += judged(x, own)
     return (fulfilled - len(goal)).astype(np.float32), fulfilled == len(goal)
 
