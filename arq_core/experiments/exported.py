@@ -19,6 +19,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -377,6 +378,8 @@ def _in_words_of_onnx(program: torch.export.ExportedProgram) -> None:
 
 
 def _onnx(made: Traced, card: str) -> bytes:
+    from onnx_ir.passes.common import DeduplicateInitializersPass
+
     _in_words_of_onnx(made.program)
     with _quietly():
         program = torch.onnx.export(
@@ -389,5 +392,7 @@ def _onnx(made: Traced, card: str) -> bytes:
             verbose=False,
         )
     assert program is not None
+    # each call of a network has brought its weights along
+    DeduplicateInitializersPass(size_limit=sys.maxsize)(program.model)
     program.model.metadata_props[CARD] = card
     return program.model_proto.SerializeToString()

@@ -134,6 +134,13 @@ def test_the_metadata_say_what_it_is(both):
     assert shapes == ([] if mine.card["method"] == "bc" else [["n", 6, 2], probes, ["n"]])
 
 
+def test_weights_are_in_the_file_once_however_often_a_network_is_called(both):
+    onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
+    held = onnx.load(both[2]).graph.initializer
+    seen = [(x.data_type, tuple(x.dims), x.raw_data) for x in held]
+    assert len(seen) == len(set(seen)) > 0
+
+
 def test_the_command_writes_a_graph_and_refuses_other_names(tmp_path):
     path = policy("bc").save(tmp_path / "mine")
     run = CliRunner().invoke(command, ["export", str(path), str(tmp_path / "a.pt2")])
