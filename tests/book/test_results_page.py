@@ -31,6 +31,7 @@ def test_the_share_of_states_with_fewer_than_k_candidates_is_counted(monkeypatch
     assert "[0.0000, 0.5000]" in capsys.readouterr().out
 
 
+TD3 = ("walker2d-medium-replay-recollected", "fast", "td3+bc")
 OWN = ("bc", "s_psi", "q_beta+s_psi", "arq+pi", "arq+s_psi")
 
 
@@ -55,6 +56,8 @@ def test_the_line_of_walker2d_says_what_its_rows_say():
             assert apart > 2, (method, other, apart)
     gap = abs(mean["q_beta+s_psi"] - mean["arq+s_psi"])
     assert gap < np.hypot(error["q_beta+s_psi"], error["arq+s_psi"])
+    td3 = [r["score"] for r in committed() if (r["task"], r["profile"], r["method"]) == TD3]
+    assert len(td3) == 60 and mean["s_psi"] < np.mean(td3) < mean["arq+s_psi"]
 
 
 def test_the_line_of_halfcheetah_says_what_its_rows_say():
