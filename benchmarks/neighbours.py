@@ -42,7 +42,7 @@ from arq_core.config import settings
 from arq_core.config.files import write_atomic
 from arq_core.config.hyper import NEIGHBOURS
 from arq_core.config.paths import DATA, root
-from arq_core.engine import train
+from arq_core.engine import machine, train
 from arq_core.engine.store import NoStore
 from arq_core.engine.streams import Streams
 from arq_core.experiments.methods import FITS
@@ -341,6 +341,12 @@ def speed(names: Sequence[str]) -> None:
             {
                 "ours, 3 seeds at once": ("ours.neighbour_step", common | dict(seeds=3), 3),
                 "d3rlpy": ("peers.neighbour", common, 1),
+                # the arithmetic of the profiles, where the processor has it
+                "ours in bfloat16": (
+                    "ours.neighbour_step",
+                    common | dict(seeds=3, precision=machine.fast_precision("bfloat16")),
+                    3,
+                ),
             },
             rounds=ROUNDS,
             together=True,
