@@ -344,7 +344,7 @@ def speed(names: Sequence[str]) -> None:
                 # the arithmetic of the profiles, where the processor has it
                 "ours in bfloat16": (
                     "ours.neighbour_step",
-                    common | dict(seeds=3, precision=machine.fast_precision("bfloat16")),
+                    common | dict(seeds=3, precision=machine.fast_precision("bfloat16", "cpu")),
                     3,
                 ),
             },
