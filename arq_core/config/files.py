@@ -4,7 +4,6 @@ never a part. And how our text files are read, and folders listed, where others 
 
 from __future__ import annotations
 
-import copy
 import csv
 import hashlib
 import io
@@ -12,10 +11,12 @@ import os
 import re
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 from uuid import uuid4
 
 TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp$")
@@ -118,20 +119,30 @@ def read_text(path: str | Path) -> str:
         ) from None
 
 
-@lru_cache(maxsize=64)
-def _parsed(text: str) -> dict:
-    return tomllib.loads(text)
-
-
 def read_toml(path: str | Path) -> dict:
-    """A TOML file; an error of its syntax names the file.
-
-    It is opened each time, and parsed once: a book asks thousands of times for the settings.
-    """
+    """A TOML file; an error of its syntax names the file."""
     try:
-        return copy.deepcopy(_parsed(read_text(path)))
+        return tomllib.loads(read_text(path))
     except tomllib.TOMLDecodeError as error:
         raise tomllib.TOMLDecodeError(f"{path}: {error}; repair that line.") from None
+
+
+def read_settings(path: str | Path) -> Mapping[str, Any]:
+    """What read_toml reads, but nobody can change it: a file that did not change is parsed once,
+    however often it is asked for (a table of all rows asks thousands of times).
+    """
+    return _settings(Path(path), read_text(path))
+
+
+@lru_cache(maxsize=64)
+def _settings(path: Path, text: str) -> Mapping[str, Any]:
+    return _read_only(read_toml(path))
+
+
+def _read_only(value: Any) -> Any:
+    if isinstance(value, dict):
+        return MappingProxyType({name: _read_only(x) for name, x in value.items()})
+    return tuple(map(_read_only, value)) if isinstance(value, list) else value
 
 
 def read_csv(path: str | Path, *columns: str) -> list[dict[str, str]]:

@@ -6,10 +6,11 @@ Unknown names end in one clear error.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from arq_core.config.files import read_toml
+from arq_core.config.files import read_settings
 from arq_core.config.hyper import NEIGHBOURS, RECIPE, Budget, Hyper
 from arq_core.config.paths import DATA
 
@@ -42,11 +43,11 @@ def pick(kind: str, name: str, known) -> Any:
     return known[name]
 
 
-def _table(file: str) -> dict[str, dict]:
-    return read_toml(DATA / file)
+def _table(file: str) -> Mapping[str, Mapping]:
+    return read_settings(DATA / file)
 
 
-def _build(cls, values: dict, where: str):
+def _build(cls, values: dict[str, Any], where: str):
     names = {f.name for f in fields(cls)}
     if unknown := sorted(values.keys() - names):
         raise UnknownName(
@@ -56,7 +57,8 @@ def _build(cls, values: dict, where: str):
         raise UnknownName(
             f"{where}: {', '.join(missing)} not given, expected all of {', '.join(sorted(names))}."
         )
-    return cls(**values)
+    own = {name: dict(x) if isinstance(x, Mapping) else x for name, x in values.items()}
+    return cls(**own)
 
 
 def profiles() -> list[str]:
@@ -90,14 +92,14 @@ def hyper(group: str, profile: str = "", environment: str = "") -> Hyper:
     """Tables A.1 to A.3 for a task group; with what the recipe of a profile replaces of them, where
     it names one, and what a neighbour's authors chose for an environment.
     """
-    groups = _table("hyperparameters.toml")
+    groups = dict(_table("hyperparameters.toml"))
     default = groups.pop("default")
     chosen = {k: v for k, v in pick("group", group, groups).items() if k != "steps"}
     chosen |= {
         name: {k: v for k, v in _neighbour(name, group, environment).items() if k != "steps"}
         for name in NEIGHBOURS.values()
     }
-    own = _build(Hyper, default | chosen, f"hyperparameters.toml [{group}]")
+    own = _build(Hyper, {**default, **chosen}, f"hyperparameters.toml [{group}]")
     if not (name := recipe(profile, group) if profile else ""):
         return own
     replaced = _values_of(pick("profiles.toml: recipe", name, _table("recipes.toml")), group)
@@ -132,12 +134,12 @@ def _profile(profile: str, group: str) -> dict:
     return merged
 
 
-def _plain(table: dict) -> dict:
+def _plain(table: Mapping) -> dict:
     """What a table says of every group."""
-    return {k: v for k, v in table.items() if not isinstance(v, dict)}
+    return {k: v for k, v in table.items() if not isinstance(v, Mapping)}
 
 
-def _values_of(table: dict, group: str) -> dict:
+def _values_of(table: Mapping, group: str) -> dict:
     """What a table says, refined by what it says of a group."""
     return _plain(table) | table.get(group, {})
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pytest
 
 from arq_core.config import paths, settings
-from arq_core.config.files import read_toml
+from arq_core.config.files import read_settings, read_toml
 from arq_core.config.hyper import NEIGHBOURS, RECIPE
 from arq_core.config.settings import UnknownName
 from arq_core.config.tasks import tasks
@@ -40,6 +40,24 @@ def scratch(tmp_path, monkeypatch, **more):
         added = more.get(file.removesuffix(".toml"), "")
         (tmp_path / file).write_text(text + added, encoding="utf-8")
     monkeypatch.setattr(settings, "DATA", tmp_path)
+
+
+def test_what_is_asked_for_often_is_read_once_and_nobody_can_change_it(tmp_path):
+    (path := tmp_path / "x.toml").write_text("[a]\nb = {c = [1, 2]}\n", encoding="utf-8")
+    first = read_settings(path)
+    assert read_settings(path) is first
+    for table in (first, first["a"], first["a"]["b"]):
+        with pytest.raises(TypeError):
+            table["c"] = 3
+    assert read_toml(path) == {"a": {"b": {"c": [1, 2]}}}
+    path.write_text("[a]\nb = 2\n", encoding="utf-8")  # a file that changes is seen
+    assert read_settings(path)["a"]["b"] == 2 and first["a"]["b"]["c"] == (1, 2)
+
+
+def test_a_record_has_tables_of_its_own():
+    one, other = settings.hyper("maze"), settings.hyper("maze")
+    one.dqp["temperature"] = -1.0
+    assert other.dqp["temperature"] > 0 and settings.hyper("maze").dqp == other.dqp
 
 
 @pytest.mark.parametrize("group", settings.groups())
