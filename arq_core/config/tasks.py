@@ -6,14 +6,17 @@ Nothing is decided by a part of a name: what differs between two tasks is a colu
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from pkgutil import resolve_name
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from arq_core.config.files import read_csv
+from arq_core.config.files import read_csv, read_text
 from arq_core.config.paths import DATA
 from arq_core.config.settings import pick
 
@@ -95,9 +98,15 @@ NUMBERS = {
 }
 
 
-def listed(path: str | Path = DATA / "tasks.csv") -> dict[str, dict[str, str]]:
-    """The rows of tasks.csv as texts, by the task's name."""
-    return {row["task"]: row for row in read_csv(path, "task")}
+def listed(path: str | Path = DATA / "tasks.csv") -> Mapping[str, Mapping[str, str]]:
+    """The rows of tasks.csv as texts, by the task's name; nobody can change them."""
+    return _listed(Path(path), read_text(path))
+
+
+@lru_cache(maxsize=8)
+def _listed(path: Path, text: str) -> Mapping[str, Mapping[str, str]]:
+    rows = {row["task"]: MappingProxyType(row) for row in read_csv(path, "task")}
+    return MappingProxyType(rows)
 
 
 def tasks() -> dict[str, Task]:

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -26,8 +27,13 @@ from arq_core.results.records import JOB, ResultsError, read_run, run_path
 STD_DDOF = 1
 
 
+@lru_cache(maxsize=1024)  # the same few in each of thousands of rows
+def _fits(pattern: str, text: str) -> bool:
+    return re.fullmatch(pattern, text) is not None
+
+
 def _name(x):
-    return isinstance(x, str) and re.fullmatch(r"[A-Za-z0-9_+-]+( [A-Za-z0-9_+-]+)*", x) is not None
+    return isinstance(x, str) and _fits(r"[A-Za-z0-9_+-]+( [A-Za-z0-9_+-]+)*", x)
 
 
 def _real(x):
@@ -50,7 +56,7 @@ TEXT = (lambda x: isinstance(x, str) and x != "", "a text that is not empty")
 FIELDS = {  # field: (check, what is expected)
     "task": NAME,
     "dataset_sha256": (
-        lambda x: isinstance(x, str) and re.fullmatch(r"[0-9a-f]{64}", x),
+        lambda x: isinstance(x, str) and _fits(r"[0-9a-f]{64}", x),
         "64 hexadecimal digits",
     ),
     "fidelity": (lambda x: x in FIDELITIES, f"one of {', '.join(FIDELITIES)}"),
