@@ -2,7 +2,7 @@
 (alpha = 0) to nearly the best of its candidates, with what separates candidates in the critic's
 eyes beside how far it is off.
 
-    python benchmarks/choosing.py [TASK]
+    python benchmarks/choosing.py [TASK ...]
 
 At profile `fast`, with the clones and critics of the row (made where they are not there): the
 critic on returns, Q_beta and ARQ's Q. Prints and writes data/benchmarks/choosing.json, a line after
@@ -57,12 +57,18 @@ def about(e: Experiment, support, q: QEnsemble) -> dict:
     )
 
 
-def main(task: str = TASK) -> None:
+def main(*tasks: str) -> None:
     """Measure what is missing."""
+    for task in tasks or (TASK,):
+        measure(task)
+
+
+def measure(task: str) -> None:
+    """Of one task."""
     e = prepare(task, PROFILE)
     e = replace(e, budget=replace(e.budget, episodes=EPISODES))
-    old = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
-    lines = old.get("lines", {}) if old.get("task") == task else {}
+    tasks = json.loads(FILE.read_text(encoding="utf-8"))["tasks"] if FILE.exists() else {}
+    lines = tasks.get(task, {}).get("lines", {})
     behavior = fit_behavior(e.data, e.hyper, e.budget, e.rng, e.store())
     support = behavior_support(e.data, behavior, e.hyper, e.rng, e.store())
     every = critics(e, behavior, support)
@@ -80,10 +86,10 @@ def main(task: str = TASK) -> None:
         line["standard_error"] = score.std(ddof=1) / np.sqrt(len(score))
         lines[key] = {k: x if isinstance(x, str) else round(float(x), 3) for k, x in line.items()}
         print(key, lines[key], flush=True)
-        record = dict(task=task, profile=PROFILE, episodes_a_seed=EPISODES, seeds=list(e.seeds))
+        record = dict(profile=PROFILE, episodes_a_seed=EPISODES, seeds=list(e.seeds))
         record |= dict(dataset_sha256=e.dataset.sha256, critics=of_critics, lines=lines)
         record |= provenance(e.device)
-        text = json.dumps(record, indent=1, default=float)
+        text = json.dumps(dict(tasks=tasks | {task: record}), indent=1, default=float)
         write_atomic(FILE, f"{text}\n".encode())
 
 
