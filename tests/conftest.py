@@ -99,6 +99,14 @@ def compiled_programs_are_not_checked():
     machine._program = program
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nothing_waits_for_the_disk():
+    """Thousands of small files are written, which need not outlive the machine's power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 # not the session: while it runs, other tests of this thread could not run asyncio
 @pytest.fixture(scope="module")
 def chromium():

@@ -251,7 +251,9 @@ def build_pages(root: Path, held: Sequence[int] = ()) -> Path:
             "pages: saw these, expected a build without warnings (all of it in "
             "_build/pages.log):\n" + "\n".join(told)
         )
-    if broken := links.problems(new / "_build/html"):
+    with board.said_meanwhile("follows the links of the pages"):
+        broken = links.problems(new / "_build/html")
+    if broken:
         raise RunError(
             "pages: saw links that lead nowhere, expected none (page:line: address):\n"
             + "\n".join(broken)
