@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
-from scipy.stats import chi2, norm
+from scipy.special import chdtri, ndtr
 from torch import Tensor
 
 from arq_core.densities.distances import (
@@ -73,7 +73,7 @@ class Mixture:
         offset = x[..., None, :] - alpha * self.mean[:, None]
         beyond = (offset.square() / (alpha**2 * self.std[:, None] ** 2 + sigma**2)).sum(
             -1
-        ) > chi2.isf(2 * norm.sf(SUPPORT_SIGMAS), x.shape[-1])
+        ) > chdtri(x.shape[-1], 2 * ndtr(-SUPPORT_SIGMAS))
         beyond[..., -1] |= x[..., 0] < alpha * self.cut[:, None] - SUPPORT_SIGMAS * sigma
         return beyond.all(-1)
 

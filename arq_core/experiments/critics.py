@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from arq_core.algorithm.types import QFunction, SupportSet, Transitions, in_support
@@ -46,6 +45,8 @@ class Along:
         """Spearman's, among transitions of one time, averaged over times in [low, high); NaN where
         fewer than FEWEST episodes are that long.
         """
+        from scipy.stats import spearmanr  # here: half a second of every row that asks for no table
+
         found = []
         for t in range(low, min(high, int(self.time.max()) + 1)):
             now = self.time == t

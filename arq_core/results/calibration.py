@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
+from scipy.special import stdtrit
 
 from arq_core.results.bootstrap import interval
 
@@ -21,7 +21,9 @@ REPS = 2_000  # bootstrap draws
 def rank_correlation(estimates: Float[np.ndarray, " P"], truths: Float[np.ndarray, " P"]) -> float:
     """Spearman's over P policies, in [-1, 1]; 0 where one side says the same of all of them, which
     ranks nothing."""
-    a, b = (stats.rankdata(x) - (len(x) + 1) / 2 for x in (estimates, truths))
+    from scipy.stats import rankdata  # here: half a second of every command that ranks nothing
+
+    a, b = (rankdata(x) - (len(x) + 1) / 2 for x in (estimates, truths))
     size = np.sqrt((a @ a) * (b @ b))
     return float(a @ b / size) if size > 0 else 0.0
 
@@ -77,4 +79,4 @@ def half_width(heads: Float[np.ndarray, " H"]) -> float:
     """Of a 95% interval from H heads, each of which saw episodes drawn again: their standard
     deviation is the error of one estimate (Efron 1979), times Student's t of H - 1."""
     count = len(heads)
-    return float(stats.t.ppf(0.975, count - 1) * heads.std(ddof=1)) if count > 1 else math.nan
+    return float(stdtrit(count - 1, 0.975) * heads.std(ddof=1)) if count > 1 else math.nan

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from arq_core.config.labels import LABELS
 from arq_core.config.tasks import listed
@@ -120,7 +120,7 @@ def two_one_sided(first: Mean, second: Mean, margin: float) -> Tost:
     apart = contrast([first], [second])
     raised = lambda mean: [mean._replace(value=mean.value + margin)]
     p = max(contrast(raised(first), [second]).p, contrast(raised(second), [first]).p)
-    reach = float(stats.t.isf(LEVEL, apart.freedom) * apart.error) if apart.error else 0.0
+    reach = float(-stdtrit(apart.freedom, LEVEL) * apart.error) if apart.error else 0.0
     return Tost(apart.value, apart.value - reach, apart.value + reach, p)
 
 

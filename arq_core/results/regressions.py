@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit
 
 from arq_core.config.paths import given
 from arq_core.results.rows import read_rows, smoke_test
@@ -118,9 +118,7 @@ def judge(stored: Mapping[tuple, Seeds], new: Mapping[tuple, Seeds], over: str) 
     out = []
     for i, cell in enumerate(names):
         noticeable = (
-            stats.t.isf(ALARM / compared, drops[i].freedom) * drops[i].error
-            if drops[i].error
-            else 0.0
+            -stdtrit(drops[i].freedom, ALARM / compared) * drops[i].error if drops[i].error else 0.0
         )
         verdict = _verdict(bool(watched[i]), here_p[i], drop_p[i])
         note = _note(over, before[i], there[i], "stored") or (

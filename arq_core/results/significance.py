@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtr
 
 # scores of episodes, one array [episodes] a seed
 Seeds = Sequence[np.ndarray]
@@ -63,7 +63,7 @@ def contrast(plus: Sequence[Mean], minus: Sequence[Mean]) -> Contrast:
         return Contrast(value, p, np.sqrt(variance), np.nan)
     freedom = variance**2 / sum(m.variance**2 / m.freedom for m in means)
     error = np.sqrt(variance)
-    return Contrast(value, float(stats.t.sf(value / error, freedom)), error, freedom)
+    return Contrast(value, float(stdtr(freedom, -value / error)), error, freedom)
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
