@@ -78,11 +78,12 @@ BUILT = (*FIRST, *(pytest.param(name, marks=SLOW) for name in MORE))
 @pytest.fixture(params=SETS)
 def made(request, tmp_path, monkeypatch):
     """A checkout with a set of rows, to which all code is sent."""
-    folder = checkout(tmp_path / "it's a copy", SETS[request.param])
+    some = SETS[request.param]()
+    folder = checkout(tmp_path / "it's a copy", some)
     monkeypatch.setenv("ARQ_ROOT", str(folder))
     monkeypatch.chdir(folder)
     monkeypatch.setattr(plt, "show", lambda: plt.gcf().canvas.draw() and plt.close("all"))
-    yield folder, SETS[request.param]
+    yield folder, some
     plt.close("all")
 
 

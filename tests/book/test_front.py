@@ -16,11 +16,15 @@ from arq_core.results.tables import read_runs
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FIRST = (ROOT / "book/introduction.md").read_text(encoding="utf-8")
-ROWS, RUNS = list(committed()), read_runs(DATA / "results")
+
+
+def everything():
+    """(all rows, all records of runs) of the project: read when a test asks for them."""
+    return list(committed()), read_runs(DATA / "results")
 
 
 def without(task, method):
-    return [row for row in ROWS if (row["task"], row["method"]) != (task, method)]
+    return [row for row in committed() if (row["task"], row["method"]) != (task, method)]
 
 
 def test_the_line_of_results_is_what_the_rows_say():
@@ -28,7 +32,7 @@ def test_the_line_of_results_is_what_the_rows_say():
     may round in other places.
     """
     (told,) = re.findall(r"<!-- results[^>]*-->\n(.*)\n<!-- end of results -->", README)
-    said, number = headline(ROWS, RUNS), re.compile(r"−?\d+\.\d+")
+    said, number = headline(*everything()), re.compile(r"−?\d+\.\d+")
     assert number.sub("", told) == number.sub("", said)
     told, said = (
         [float(x.replace("−", "-")) for x in number.findall(text)] for text in (told, said)
@@ -37,8 +41,8 @@ def test_the_line_of_results_is_what_the_rows_say():
 
 
 def test_a_number_without_rows_is_not_said():
-    assert "bridge" not in headline(without("bridge", "s_psi"), RUNS)
-    assert "maze" not in headline(without("maze", "bc"), RUNS)
+    assert "bridge" not in headline(without("bridge", "s_psi"), everything()[1])
+    assert "maze" not in headline(without("maze", "bc"), everything()[1])
     assert headline([]).startswith("No cell of Table A.4 has a verdict yet")
 
 
@@ -46,22 +50,24 @@ def test_a_number_without_rows_is_not_said():
 def test_the_numbers_come_from_the_rows(score, said):
     changed = [
         row | {"score": score} if row["method"] == "arq+s_psi" and row["task"] == "bridge" else row
-        for row in ROWS
+        for row in committed()
     ]
-    assert said in headline(changed, RUNS)
+    assert said in headline(changed, everything()[1])
 
 
 def test_the_first_screen_says_a_part_of_it():
-    whole, part = headline(ROWS, RUNS), headline(ROWS, RUNS, ["bridge", "paper"])
+    whole, part = headline(*everything()), headline(*everything(), ["bridge", "paper"])
     bridge, paper = part.split(". ", 1)
     assert bridge in whole and whole.endswith(paper) and "maze" not in part and "On the b" in part
     with pytest.raises(ValueError, match="saw .'pepper'., expected bridge or maze or paper"):
-        headline(ROWS, RUNS, ["bridge", "pepper"])
+        headline(*everything(), ["bridge", "pepper"])
 
 
 def test_the_status_says_what_the_strip_of_results_says():
-    found = overview.datasets(tables.table_a4(ROWS, tables.task_names(), runs=RUNS))
-    said = headline(ROWS, RUNS, ["datasets", "beside", "own"])
+    found = overview.datasets(
+        tables.table_a4(committed(), tables.task_names(), runs=everything()[1])
+    )
+    said = headline(*everything(), ["datasets", "beside", "own"])
     assert said.startswith(overview.sentence(found)) and overview.beside(found) in said
     assert re.search(r"Besides, \d+ datasets of our own have numbers", said)
     assert headline([], shown=["beside", "own"]) == ""
