@@ -1,0 +1,53 @@
+"""Numbers that cells printed, set as the book sets its own: a true minus, a letter below another.
+
+pandas writes a table as HTML with a line of its own for the index's name, and cells of plain text;
+what cells hand to the prose ({glue:text}) is plain text too.
+"""
+
+from __future__ import annotations
+
+import re
+
+FRAME = re.compile(r'<table border="1" class="dataframe.*?</table>', re.S)
+PASTED = re.compile(r'<span class="pasted-text">[^<]*</span>')
+WORDS = re.compile(r">([^<>]+)<")
+NAMES = re.compile(
+    r"(<thead>\s*<tr[^>]*>\s*)<th></th>((?:(?!</?tr).)*</tr>)"
+    r"\s*<tr>\s*(<th>[^<]+</th>)(?:\s*<th></th>)*\s*</tr>\s*(?=</thead>)",
+    re.S,
+)
+MINUS = re.compile(r"(?<![\w.)\]-])-(?=\.?\d)")
+BELOW = re.compile(r"(?<!\w)([A-Za-zπ])_([ψϕφp])(?!\w)")
+ABOVE = re.compile(r"(?<!\w)([A-Za-z])\^([βπ])(?!\w)")
+
+
+def numbers(words: str) -> str:
+    """Text with a minus before each negative number; names and powers of ten stay: "e-5"."""
+    return MINUS.sub("−", words)
+
+
+def signs(words: str) -> str:
+    """Text whose s_ψ and Q^β are set in HTML, with `numbers`."""
+    return ABOVE.sub(r"\1<sup>\2</sup>", BELOW.sub(r"\1<sub>\2</sub>", numbers(words)))
+
+
+def frame(table: str) -> str:
+    """The HTML of a table of pandas: the index's name stands in the line of the others'."""
+    table = NAMES.sub(r"\1\3\2", table, count=1)
+    return WORDS.sub(lambda found: f">{signs(found[1])}<", table)
+
+
+def page(body: str) -> str:
+    """A page's HTML with all its tables of pandas and pasted numbers."""
+    body = FRAME.sub(lambda found: frame(found[0]), body)
+    return PASTED.sub(lambda found: numbers(found[0]), body)
+
+
+def _show(app, pagename, templatename, context, doctree) -> None:
+    if "body" in context:
+        context["body"] = page(context["body"])
+
+
+def setup(app) -> dict:
+    app.connect("html-page-context", _show)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
