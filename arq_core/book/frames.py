@@ -16,13 +16,13 @@ NAMES = re.compile(
     r"\s*<tr>\s*(<th>[^<]+</th>)(?:\s*<th></th>)*\s*</tr>\s*(?=</thead>)",
     re.S,
 )
-MINUS = re.compile(r"(?<![\w.)\]-])-(?=\.?\d)")
+MINUS = re.compile(r"(?<![\w.)\]-])-(?=\.?\d)|(?<=[A-Za-z] )-(?= \.?\d)")
 BELOW = re.compile(r"(?<!\w)([A-Za-zπ])_([ψϕφp])(?!\w)")
 ABOVE = re.compile(r"(?<!\w)([A-Za-z])\^([βπ])(?!\w)")
 
 
 def numbers(words: str) -> str:
-    """Text with a minus before each negative number; names and powers of ten stay: "e-5"."""
+    """Text with a minus before each negative number and in "r - 1"; names and "1e-5" stay."""
     return MINUS.sub("−", words)
 
 

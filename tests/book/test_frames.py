@@ -36,6 +36,7 @@ def test_two_lines_of_heads_that_both_say_something_stay():
     [
         ("-0.96 ± 0.03", "−0.96 ± 0.03"),
         ("from -.5 to (-1, 1)", "from −.5 to (−1, 1)"),
+        ("(r - 0.5)·4", "(r − 0.5)·4"),
         ("1e-10", "1e-10"),
         ("hopper-medium-v2, door-1", "hopper-medium-v2, door-1"),
         ("2026-11-30", "2026-11-30"),
