@@ -11,11 +11,9 @@ import re
 FRAME = re.compile(r'<table border="1" class="dataframe.*?</table>', re.S)
 PASTED = re.compile(r'<span class="pasted-text">[^<]*</span>')
 WORDS = re.compile(r">([^<>]+)<")
-NAMES = re.compile(
-    r"(<thead>\s*<tr[^>]*>\s*)<th></th>((?:(?!</?tr).)*</tr>)"
-    r"\s*<tr>\s*(<th>[^<]+</th>)(?:\s*<th></th>)*\s*</tr>\s*(?=</thead>)",
-    re.S,
-)
+HEAD = re.compile(r"<thead>\s*<tr[^>]*>(.*?)</tr>\s*<tr[^>]*>(.*?)</tr>\s*</thead>", re.S)
+CELL = re.compile(r"<th[^>]*>.*?</th>", re.S)
+NO_WORDS = "<th></th>"
 MINUS = re.compile(r"(?<![\w.)\]-])-(?=\.?\d)|(?<=[A-Za-z] )-(?= \.?\d)")
 BELOW = re.compile(r"(?<!\w)([A-Za-zπ])_([ψϕφp])(?!\w)")
 ABOVE = re.compile(r"(?<!\w)([A-Za-z])\^([βπ])(?!\w)")
@@ -31,16 +29,24 @@ def signs(words: str) -> str:
     return ABOVE.sub(r"\1<sup>\2</sup>", BELOW.sub(r"\1<sub>\2</sub>", numbers(words)))
 
 
+def _one_head(found: re.Match) -> str:
+    columns, names = (CELL.findall(line) for line in found.groups())
+    levels = next((i for i, name in enumerate(names) if name == NO_WORDS), 0)
+    if any(name != NO_WORDS for name in names[levels:]) or columns[:levels] != levels * [NO_WORDS]:
+        return found[0]
+    return f"<thead><tr>{''.join(names[:levels] + columns[levels:])}</tr></thead>"
+
+
 def frame(table: str) -> str:
-    """The HTML of a table of pandas: the index's name stands in the line of the others'."""
-    table = NAMES.sub(r"\1\3\2", table, count=1)
+    """The HTML of a table of pandas: names of the index stand in the line of the columns'."""
+    table = HEAD.sub(_one_head, table, count=1)
     return WORDS.sub(lambda found: f">{signs(found[1])}<", table)
 
 
 def page(body: str) -> str:
     """A page's HTML with all its tables of pandas and pasted numbers."""
     body = FRAME.sub(lambda found: frame(found[0]), body)
-    return PASTED.sub(lambda found: numbers(found[0]), body)
+    return PASTED.sub(lambda found: WORDS.sub(lambda words: f">{signs(words[1])}<", found[0]), body)
 
 
 def _show(app, pagename, templatename, context, doctree) -> None:

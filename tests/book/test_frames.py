@@ -20,6 +20,14 @@ def test_the_index_is_named_in_the_line_of_the_columns():
     assert re.findall("<th>(.*?)</th>", head) == ["policy", "score", "steps"]
 
 
+def test_names_of_two_levels_stand_there_too():
+    table = pd.DataFrame({"task": ["a"], "δ": ["1%"], "score": [-1]}).set_index(["task", "δ"])
+    head = frames.page(table.to_html()).split("</thead>")[0]
+    assert re.findall("<th>(.*?)</th>", head) == ["task", "δ", "score"]
+    named = table.rename_axis(columns="what").to_html()
+    assert frames.page(named).split("</thead>")[0].count("<tr") == 2
+
+
 def test_a_table_whose_index_has_no_name_stays_as_it_was():
     table = pd.DataFrame({"score": [1]}, index=["a"]).to_html()
     assert frames.page(table) == table
@@ -47,6 +55,11 @@ def test_two_lines_of_heads_that_both_say_something_stay():
 )
 def test_words_in_a_cell(written, read):
     assert f"<td>{read}</td>" in as_shown(policy=["a"], words=[written])
+
+
+def test_a_name_in_a_sentence_is_set_like_that_of_a_table():
+    body = '<p><span class="pasted-text">BC, ARQ + s_ψ</span></p>'
+    assert frames.page(body) == body.replace("s_ψ", "s<sub>ψ</sub>")
 
 
 def test_a_number_in_a_sentence_has_a_minus_and_code_keeps_its_own():
