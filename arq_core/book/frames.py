@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from arq_core.config.labels import in_words
+
 FRAME = re.compile(r'<table border="1" class="dataframe.*?</table>', re.S)
 PASTED = re.compile(r'<span class="pasted-text">[^<]*</span>')
 WORDS = re.compile(r">([^<>]+)<")
@@ -15,6 +17,7 @@ HEAD = re.compile(r"<thead>\s*<tr[^>]*>(.*?)</tr>\s*<tr[^>]*>(.*?)</tr>\s*</thea
 CELL = re.compile(r"<th[^>]*>.*?</th>", re.S)
 NO_WORDS = "<th></th>"
 MINUS = re.compile(r"(?<![\w.)\]-])-(?=\.?\d)|(?<=[A-Za-z] )-(?= \.?\d)")
+METHOD = re.compile(r"(<th[^>]*>)((?:s_psi|arq|q_beta)[a-z_+]*)(?=</th>)")
 BELOW = re.compile(r"(?<!\w)([A-Za-zπ])_([ψϕφp])(?!\w)")
 ABOVE = re.compile(r"(?<!\w)([A-Za-z])\^([βπ])(?!\w)")
 
@@ -38,8 +41,11 @@ def _one_head(found: re.Match) -> str:
 
 
 def frame(table: str) -> str:
-    """The HTML of a table of pandas: names of the index stand in the line of the columns'."""
+    """The HTML of a table of pandas: names of the index stand in the line of the columns', and a
+    method's key (arq+pi) is read in words.
+    """
     table = HEAD.sub(_one_head, table, count=1)
+    table = METHOD.sub(lambda found: found[1] + in_words(found[2]), table)
     return WORDS.sub(lambda found: f">{signs(found[1])}<", table)
 
 

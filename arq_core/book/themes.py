@@ -40,14 +40,21 @@ def rules() -> str:
         for ink, dark in INKS.items()
         for kind in ("fill", "stroke")
     ]
+    # a mark's outline is drawn once and shown by `use`, where no rule sees the root: it inherits
+    given = "; ".join(f"--ink-{ink[1:]}: {dark}" for ink, dark in INKS.items())
+    marks = [
+        f'[id^="m"][style*="stroke: {ink}"] {{stroke: var(--ink-{ink[1:]}, {ink}) !important}}'
+        for ink in INKS
+    ]
     return "\n".join(
         [
-            f"{root} {{fill: {INKS['#000000']}}}",
+            f"{root} {{fill: {INKS['#000000']}; {given}}}",
             f'{root} path[style*="fill: #ffffff"] {{fill: {PAPER} !important}}',
             f'{root} [style*="stroke: #ffffff"]:not([style*="fill: none"])'
             f" {{stroke: {PAPER} !important}}",
             f"{root} #figure_1 > #patch_1 > path {{fill: none !important}}",
             *inks,
+            *marks,
         ]
     )
 

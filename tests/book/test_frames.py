@@ -62,6 +62,13 @@ def test_a_name_in_a_sentence_is_set_like_that_of_a_table():
     assert frames.page(body) == body.replace("s_ψ", "s<sub>ψ</sub>")
 
 
+def test_a_method_is_called_by_its_name_in_heads_alone():
+    shown = as_shown(policy=["q_beta+s_psi", "arq+pi", "all"], key=3 * ["s_psi"])
+    heads = re.findall("<th>(.*?)</th>", shown.split("<tbody>")[1])
+    assert heads == ["Q<sup>β</sup> + s<sub>ψ</sub>", "ARQ + π<sub>ϕ</sub>", "all"]
+    assert shown.count("<td>s_psi</td>") == 3
+
+
 def test_a_number_in_a_sentence_has_a_minus_and_code_keeps_its_own():
     body = '<p><span class="pasted-text">-8.8</span> <code>x = -1</code></p>'
     assert frames.page(body) == body.replace("-8.8", "−8.8")
