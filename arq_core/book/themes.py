@@ -68,10 +68,11 @@ def for_both(drawing: str) -> str:
 
 
 def twice(body: str) -> str:
-    """A page's HTML with each figure once for each theme."""
+    """A page's HTML with each figure once for each theme, in a box that scrolls on a phone."""
 
     def pair(found: re.Match) -> str:
-        return found[0] + found[0].replace('.svg"', f'.svg#{DARK}"')
+        both = found[0] + found[0].replace('.svg"', f'.svg#{DARK}"')
+        return f'<span class="arq-wide">{both}</span>'
 
     return IMAGE.sub(pair, body)
 
