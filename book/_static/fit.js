@@ -24,7 +24,7 @@
       if (room && width > room) formula.style.fontSize = `calc(${formula.dataset.size || "100%"} * ${Math.max(SMALLEST, (room - 2) / width)})`;
     }
     for (const image of document.querySelectorAll(".arq-wide > img")) {
-      const least = Math.floor(SMALLEST_FIGURE * image.naturalWidth);
+      const least = Math.round(SMALLEST_FIGURE * image.naturalWidth);
       image.style.minWidth = innerWidth <= 720 && least > image.closest(".arq-wide").clientWidth ? `${least}px` : "";
     }
     for (const box of document.querySelectorAll(SCROLLS)) {
