@@ -1,7 +1,8 @@
 """`arq layout`: no built page has anything wider than its place, looked at in Chromium.
 
 Each page is opened from its file, with all that is folded unfolded, at the width of a laptop and at
-that of a phone. What is wider than its box must lie in one that scrolls and shows that it does.
+that of a phone. What is wider than its box must lie in one that scrolls and shows that it does; on
+the laptop a page's own code must not, as what is said at the ends of its lines is not read.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ DRAWN = """() => new Promise((done) => requestAnimationFrame(() => requestAnimat
   () => setTimeout(done, 50))))"""
 # A box is the nearest around an element that cuts or scrolls what sticks out, or the article.
 LOOK = """() => {
+  const LIBRARY = ".literal-block-wrapper, .bd-article-container:has(.viewcode-back)";
   const px = Math.round, out = [], wide = document.documentElement.scrollWidth;
   const article = document.querySelector("article, main") ?? document.body;
   const named = (e) => {
@@ -64,6 +66,8 @@ LOOK = """() => {
       if (style.textOverflow !== "ellipsis") out.push(`cut by ${more} px: ${named(e)}`);
     } else if ((how === "auto" || how === "scroll") && !e.dataset.more)
       out.push(`scrolls by ${more} px and does not show it: ${named(e)}`);
+    else if (e.localName === "pre" && innerWidth > 1000 && !e.closest(LIBRARY))
+      out.push(`a line of code is ${more} px too long for the page: ${named(e)}`);
   }
   const room = article.getBoundingClientRect();
   const parts = "mjx-container, table, figure, img, svg, pre, .arq-widget, .admonition";

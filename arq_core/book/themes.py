@@ -40,14 +40,21 @@ def rules() -> str:
         for ink, dark in INKS.items()
         for kind in ("fill", "stroke")
     ]
+    # a mark's outline is drawn once and shown by `use`, where no rule sees the root: it inherits
+    given = "; ".join(f"--ink-{ink[1:]}: {dark}" for ink, dark in INKS.items())
+    marks = [
+        f'[id^="m"][style*="stroke: {ink}"] {{stroke: var(--ink-{ink[1:]}, {ink}) !important}}'
+        for ink in INKS
+    ]
     return "\n".join(
         [
-            f"{root} {{fill: {INKS['#000000']}}}",
+            f"{root} {{fill: {INKS['#000000']}; {given}}}",
             f'{root} path[style*="fill: #ffffff"] {{fill: {PAPER} !important}}',
             f'{root} [style*="stroke: #ffffff"]:not([style*="fill: none"])'
             f" {{stroke: {PAPER} !important}}",
             f"{root} #figure_1 > #patch_1 > path {{fill: none !important}}",
             *inks,
+            *marks,
         ]
     )
 
@@ -61,10 +68,11 @@ def for_both(drawing: str) -> str:
 
 
 def twice(body: str) -> str:
-    """A page's HTML with each figure once for each theme."""
+    """A page's HTML with each figure once for each theme, in a box that scrolls on a phone."""
 
     def pair(found: re.Match) -> str:
-        return found[0] + found[0].replace('.svg"', f'.svg#{DARK}"')
+        both = found[0] + found[0].replace('.svg"', f'.svg#{DARK}"')
+        return f'<span class="arq-wide">{both}</span>'
 
     return IMAGE.sub(pair, body)
 

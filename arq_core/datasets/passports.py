@@ -17,6 +17,7 @@ from arq_core.datasets.rewards import REWARDS
 
 UNKNOWN = "not stated by its publisher or by anyone we found"
 MADE_HERE = "there is no file: made here, the hash is that of the arrays"
+NOT_MADE = "those that its recipe makes"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,9 @@ class Passport:
     def lines(self) -> list[tuple[str, str]]:
         """(what, text) of each entry, in order, for printing or a table of a page."""
         own_scale = self.score_source == "return itself"
-        nobody = UNKNOWN if "://" in self.addresses[0] else MADE_HERE
+        ours = "://" not in self.addresses[0]
+        nobody, steps = (MADE_HERE, NOT_MADE) if ours else (UNKNOWN, UNKNOWN)
+        what_it_does = " ".join((REWARDS[self.reward].__doc__ or "").split("\n\n")[0].split())
         return [
             (
                 "dataset",
@@ -60,10 +63,10 @@ class Passport:
             ("version", self.version or "the only one"),
             ("fidelity", f"{self.fidelity}: {FIDELITIES[self.fidelity]}"),
             ("SHA-256", f"{self.sha256} ({self.sha256_source})" if self.sha256 else nobody),
-            ("steps", f"{self.steps:,} ({self.steps_source})" if self.steps else nobody),
+            ("steps", f"{self.steps:,} ({self.steps_source})" if self.steps else steps),
             ("dimensions", f"{self.state_dim} state, {self.action_dim} action"),
             ("source", " or ".join(self.addresses)),
-            ("reward", f"{self.reward}: {REWARDS[self.reward].__doc__.strip().splitlines()[0]}"),
+            ("reward", f"{self.reward}: {what_it_does}"),
             (
                 "score",
                 "the return itself"

@@ -36,7 +36,7 @@ def draw_estimates(ax: Axes, found: Mapping) -> dict[str, Container]:
         color = METHOD_COLORS.get(line["method"], COLORS["grey"])
         off = line["changes"].get("log_epsilon") == "off"
         bars = ax.errorbar(
-            x, y, half, fmt="o", ms=5, capsize=2, lw=1, color=color, mfc="white" if off else color
+            x, y, half, fmt="o", ms=5, capsize=2, lw=1, color=color, mfc="none" if off else color
         )
         name = METHOD_LABELS.get(line["method"]) or line["method"]
         shown[f"{name}, no filter" if off else name] = bars

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from arq_core.figures.style import COLORS
 
-CLONE, REFERENCE = "none (s_psi)", "Monte-Carlo"
+CLONE, REFERENCE = "none (s_ψ)", "Monte-Carlo"
 LOOKS = {
     "SARSA": ("blue", "o", "-"),
     "ARQ": ("orange", "s", "-"),

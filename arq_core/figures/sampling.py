@@ -33,9 +33,9 @@ SAMPLER_COLORS = dict(
     )
 )
 RULES = {
-    "density": ("density, e^-5", COLORS["orange"]),
+    "density": ("density, e⁻⁵", COLORS["orange"]),
     "quantile": ("quantile", COLORS["blue"]),
-    "per_dimension": ("per dimension, e^-5A", COLORS["green"]),
+    "per_dimension": ("per dimension, e⁻⁵ᴬ", COLORS["green"]),
 }
 LEAST_OFF = 5  # candidates off support that a share of them is taken of
 PROBE_COLORS = {
@@ -58,13 +58,15 @@ def lines(findings: dict, table: str, **wanted) -> list[dict]:
 
 
 def said(value: dict | None, unit: str = "", figures: int = 2) -> str:
-    """mean ± standard error, in percent or plainly, to that many digits of the error; an error
-    below 1e-6 is rounding. "" where undefined.
+    """mean ± standard error, in percent (to hundredths at most) or plainly, to that many digits of
+    the error; an error below 1e-6 is rounding. "" where undefined.
     """
     if value is None:
         return ""
     mean, error = (100 * value[k] if unit == "%" else value[k] for k in ("mean", "error"))
     digits = max(0, figures - 1 - math.floor(math.log10(error))) if error > 1e-6 else 2
+    if unit == "%":
+        digits = min(digits, 2)  # nobody reads thousandths of a percent
     return f"{mean:,.{digits}f}{unit} ± {error:,.{digits}f}{unit}"
 
 
@@ -153,7 +155,7 @@ def epsilon_headlines(findings: dict) -> str:
     return "\n".join(
         [
             f"- A standard normal keeps {one['share']:.1%} of itself above "
-            f"e^{findings['log_epsilon']:.0f} at A = 1, {normal(3)['share']:.1%} at 3 "
+            f"{power(findings['log_epsilon'])} at A = 1, {normal(3)['share']:.1%} at 3 "
             f"and {normal(6)['share']:.2%} at 6; networks trained on it kept "
             f"{said(network(1, 'normal')['density']['kept'], '%')}, "
             f"{said(network(3, 'normal')['density']['kept'], '%')} and "
@@ -162,10 +164,10 @@ def epsilon_headlines(findings: dict) -> str:
             f"its entropy is {one_entropy(normal(24, 0.2))} nats per dimension, below "
             "zero, and the same threshold that drops all of a wide behaviour lets "
             "through nearly all of a narrow one.",
-            f"- Per dimension, e^({findings['log_epsilon']:.0f}A) keeps everything in "
+            f"- Per dimension, {power(findings['log_epsilon'])}ᴬ keeps everything in "
             f"the limit, since {-findings['log_epsilon']:.0f} nats are more than the "
             f"{one_entropy(one)} that a standardised coordinate can have: "
-            f"{normal(6)['share_per_dimension']:.4%} at A = 6. It hardly filters: of "
+            f"{normal(6)['share_per_dimension']:.1%} at A = 6. It hardly filters: of "
             f"the samples of small networks of the mixture at A = 24 ({size['width']} "
             f"units, {size['training']:,} steps) {said(high['off'], '%')} were off "
             "support, and it kept "
@@ -176,7 +178,7 @@ def epsilon_headlines(findings: dict) -> str:
             f"{said(high['quantile']['dropped_on_support'], '%')} of what was on "
             "support and kept "
             f"{said(kept_off_support(findings, high, 'quantile'), '%')} of what was "
-            f"off; e^{findings['log_epsilon']:.0f} dropped "
+            f"off; {power(findings['log_epsilon'])} dropped "
             f"{said(high['density']['dropped_on_support'], '%')} and kept "
             f"{said(kept_off_support(findings, high, 'density'), '%')}.",
         ]
@@ -184,7 +186,12 @@ def epsilon_headlines(findings: dict) -> str:
 
 
 def one_entropy(line: dict) -> str:
-    return f"{line['entropy']:.4g}"
+    return f"{line['entropy']:.3g}".replace("-", "−")
+
+
+def power(exponent: float) -> str:
+    """e to a whole power, in letters of a sentence: e⁻⁵."""
+    return "e" + f"{exponent:.0f}".translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def headlines(findings: dict) -> str:

@@ -34,13 +34,18 @@ AXES = {
 }
 
 
+def three_digits(x: float) -> str:
+    """x to three digits, or to its last whole one: 0.938, 1,330."""
+    return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.3g}"
+
+
 def speed_table(line: dict) -> pd.DataFrame:
     """One row a competitor (not one a yardstick): milliseconds, times ours with the range over
     rounds, and the share of plain products where it was measured.
     """
     rows = {
         label: {
-            "ms": f"{c['milliseconds']:.3g}",
+            "ms": three_digits(c["milliseconds"]),
             "times ours": "1"
             if c["times_ours"] == 1
             else f"{c['times_ours']:.3g} ({c['smallest']:.3g} to {c['largest']:.3g})",
@@ -155,7 +160,7 @@ def draw_speed(ax: Axes, line: dict) -> None:
         color = COLORS["blue"] if label.startswith("ours") else COLORS["grey"]
         ax.plot([c["milliseconds"]], [y], "o", color=color, ms=6)
         ax.annotate(
-            f"{c['milliseconds']:.3g}",
+            three_digits(c["milliseconds"]),
             (c["milliseconds"], y),
             xytext=(0, 6),
             textcoords="offset points",

@@ -26,7 +26,7 @@ def recipes(right: Mapping[str, Values], wrong: Mapping[str, Values]) -> Figure:
             _walk(ax, values)
         row[0].set_ylabel(f"{label}\nvalue")
     for ax, name in zip(axes[0], right, strict=True):
-        ax.set_title(name, fontsize=9)
+        ax.set_title(name.replace("-", "−"), fontsize=9)
     axes[1, 1].legend(fontsize=7, loc="upper left", handletextpad=0.1)
     figure.supxlabel("cell; the goal is to the right", fontsize=9)
     return figure

@@ -35,7 +35,7 @@ function view(data, state, frame) {
   byDim.dots([dim], [share(rule, dim)], "model", 5);
   for (const b of measured) {
     byDim.dots([b.dim], [b.share], "extra", 5);
-    byDim.text(b.dim, b.share, b.name, b.dim > most / 2 ? "end" : "start", 0, -10);
+    byDim.text(b.dim, b.share, b.name, b.dim > most / 2 ? "end" : "start", 0, b.share > 0.5 ? 20 : -10);
   }
   byDim.key(key);
 

@@ -143,7 +143,7 @@ function view(data, state, frame) {
       if (j === best || wrong[j]) plot.text(x, 1.18, j === best ? "best" : "Q wrong", "middle");
       if (j === best || mine.pi[j] >= 0.1) plot.text(x + w, mine.pi[j], percent(mine.pi[j], 1), "middle", 0, -4);
     });
-    plot.key([["data β", "soft"], ["the penalty's own π_p", "truth"], [`the policy π, ${rows[row]}`, "kept"]]);
+    plot.key([["data β", "soft"], ["the penalty's own πₚ", "truth"], [`the policy π, ${rows[row]}`, "kept"]]);
   }
   function span() {
     const low = Math.min(...a), high = Math.max(...a), room = 0.12 * (high - low || 1);

@@ -5,13 +5,13 @@ function view(data, { strength }, frame) {
   const tallest = Math.max(...data.pi.values, ...data.pi_p.values), wide = frame.width >= NARROW;
 
   bars("Q, what is believed", q, [Math.min(0, ...q), 1.15 * Math.max(...q)], "kept", (v) => fixed(v, 1));
-  bars("π_p ∝ exp(−p), the penalty's own", induced, [0, 1.12 * tallest], "truth", (v) => percent(v, 1));
-  const plot = bars("π ∝ π_p exp(Q), the policy", pi, [0, 1.12 * tallest], "extra", (v) => percent(v, 1));
+  bars("πₚ ∝ exp(−p), the penalty's own", induced, [0, 1.12 * tallest], "truth", (v) => percent(v, 1));
+  const plot = bars("π ∝ πₚ exp(Q), the policy", pi, [0, 1.12 * tallest], "extra", (v) => percent(v, 1));
   const outline = (p, j) => `M${plot.X(j + 0.6).toFixed(1)} ${plot.Y(0).toFixed(1)}V${plot.Y(p).toFixed(1)}H${plot.X(j + 1.4).toFixed(1)}V${plot.Y(0).toFixed(1)}`;
   plot.shape(Array.from(free, outline).join(""), "line", "soft", { style: "stroke-width:1.2;stroke-dasharray:3 2" });
   byStrength();
-  const finding = `Strength ${said}: of action ${watched + 1} the penalty's own policy π_p has ${percent(induced[watched], 1)}, and the policy π ∝ π_p exp(Q) has ${percent(pi[watched], 1)}, where it has ` +
-    `${percent(free[watched], 1)} at strength ${fixed(low, 1)}. Both objectives at π: ⟨π, Q⟩ − KL(π, π_p) = ${fixed(left, 2)}, ⟨π, Q − p⟩ − Z + H(π) = ${fixed(right, 2)}.`;
+  const finding = `Strength ${said}: of action ${watched + 1} the penalty's own policy πₚ has ${percent(induced[watched], 1)}, and the policy π ∝ πₚ exp(Q) has ${percent(pi[watched], 1)}, where it has ` +
+    `${percent(free[watched], 1)} at strength ${fixed(low, 1)}. Both objectives at π: ⟨π, Q⟩ − KL(π, πₚ) = ${fixed(left, 2)}, ⟨π, Q − p⟩ − Z + H(π) = ${fixed(right, 2)}.`;
   return { finding, note };
 
   function bars(title, heights, y, color, word) {

@@ -59,10 +59,10 @@ class Pull(Widget):
         given, ours, free = arrays["pi_p"][i, j], arrays["pi"][i, j], arrays["pi"][0, j]
         left, right = (fixed(x, 2) for x in arrays["sides"][i])
         return (
-            f"Strength {fixed(self.strength, 1)}: of action {j + 1} the penalty's own policy π_p "
-            f"has {percent(given, 1)}, and the policy π ∝ π_p exp(Q) has {percent(ours, 1)}, where "
+            f"Strength {fixed(self.strength, 1)}: of action {j + 1} the penalty's own policy πₚ "
+            f"has {percent(given, 1)}, and the policy π ∝ πₚ exp(Q) has {percent(ours, 1)}, where "
             f"it has {percent(free, 1)} at strength {fixed(words['low'], 1)}. Both objectives at "
-            f"π: ⟨π, Q⟩ − KL(π, π_p) = {left}, ⟨π, Q − p⟩ − Z + H(π) = {right}."
+            f"π: ⟨π, Q⟩ − KL(π, πₚ) = {left}, ⟨π, Q − p⟩ − Z + H(π) = {right}."
         )
 
 

@@ -1,6 +1,7 @@
 // Nothing of a page is cut: a formula that is wider than its box is set smaller, on a phone or beside a list, and a box that scrolls
 // sideways says at which of its ends there is more (`data-more`, drawn by book.css).
 (() => {
+  const SMALLEST_FIGURE = 0.7;                               // of its own size, on a phone: its letters are then 8 pixels
   const SMALLEST = 0.5;                                      // of the size of the text
   const LOOK_EVERY = 100;                                    // milliseconds, until the equations are typeset
   const SCROLLS = "div.math, .arq-scroll, div.cell_output .text_html, pre, .pst-scrollable-table-container, .arq-wide";
@@ -21,6 +22,10 @@
       const room = formula.closest("p, li, dd, td, th, figcaption, div")?.clientWidth ?? 0;
       const width = formula.querySelector("mjx-math")?.getBoundingClientRect().width ?? 0;
       if (room && width > room) formula.style.fontSize = `calc(${formula.dataset.size || "100%"} * ${Math.max(SMALLEST, (room - 2) / width)})`;
+    }
+    for (const image of document.querySelectorAll(".arq-wide > img")) {
+      const least = Math.round(SMALLEST_FIGURE * image.naturalWidth);
+      image.style.minWidth = innerWidth <= 720 && least > image.closest(".arq-wide").clientWidth ? `${least}px` : "";
     }
     for (const box of document.querySelectorAll(SCROLLS)) {
       more(box);
@@ -45,6 +50,7 @@
     if (!boxes.every((box) => box.querySelector("mjx-container"))) return setTimeout(begin, LOOK_EVERY);
     fit();
     addEventListener("resize", later);
+    addEventListener("load", later);                         // figures have their sizes
     for (const details of document.querySelectorAll("details")) details.addEventListener("toggle", later);
     addEventListener("click", (event) => event.target.closest(".admonition.toggle") && later());    // an unfolded solution
   }

@@ -89,3 +89,25 @@ def test_how_small_it_may_get_is_a_share_of_the_text_whatever_mathjax_chose(page
     narrow(page, 400)
     after = page.evaluate(LOOK, "tagged")
     assert after["cut"] <= 1 and 8 <= after["size"] < 12
+
+
+def test_a_figure_is_not_so_small_on_a_phone_that_its_letters_are_lost(chromium, tmp_path):
+    svg = '<svg xmlns="http://www.w3.org/2000/svg" width="{}" height="90"/>'
+    for name, width in {"wide": 700, "small": 300}.items():
+        (tmp_path / f"{name}.svg").write_text(svg.format(width), encoding="utf-8")
+    box = '<span class="arq-wide"><img id="{0}" src="{0}.svg" style="max-width: 100%"></span>'
+    (tmp_path / "page.html").write_text(
+        f'<!doctype html><link rel="stylesheet" href="{(STATIC / "book.css").as_uri()}">'
+        f'<script src="{(STATIC / "fit.js").as_uri()}"></script>'
+        f"<body>{box.format('wide')}{box.format('small')}</body>",
+        encoding="utf-8",
+    )
+    with chromium.new_context(viewport={"width": 390, "height": 800}) as context:
+        page = context.new_page()
+        page.goto((tmp_path / "page.html").as_uri())
+        page.wait_for_function("document.querySelector('.arq-wide').dataset.more === 'right'")
+        shown = "id => document.getElementById(id).clientWidth"
+        assert page.evaluate(shown, "wide") == 490 and page.evaluate(shown, "small") == 300
+        narrow(page, 1280)
+        assert page.evaluate(shown, "wide") == 700
+        assert page.locator("[data-more]").count() == 0

@@ -71,6 +71,12 @@ def test_a_box_of_the_book_that_scrolls_fades_where_there_is_more(chromium, faul
         page.wait_for_function("!('more' in document.querySelector('.arq-scroll').dataset)")
 
 
+def test_code_of_a_page_fits_a_laptop_and_that_of_the_library_may_scroll(faults):
+    code = '<div class="highlight"><pre style="overflow-x: auto">' + 300 * "x" + "</pre></div>"
+    assert [f for f in faults(code, BOOK) if "a line of code is" in f and "1280" in f]
+    assert faults(f'<div class="literal-block-wrapper">{code}</div>', BOOK) == []
+
+
 def test_pages_are_chosen_by_name_and_none_is_an_error(tmp_path):
     for name in ("a", "executed/b", "_static/c"):
         file(tmp_path / f"{name}.html")

@@ -124,6 +124,28 @@ def test_its_ground_is_the_pages_and_its_words_stand_out(chromium, drawn, theme,
         )  # the white line on coloured ground alone
 
 
+def test_a_mark_that_is_an_outline_alone_stands_out_too(chromium, tmp_path):
+    with matplotlib.rc_context():
+        style.use()
+        figure, axes = plt.subplots(figsize=(4, 3))
+        axes.axis("off")
+        axes.plot([0], [0], "|", color=style.COLORS["black"], ms=60, mew=8)
+        figure.savefig(tmp_path / "figure.svg")
+        plt.close(figure)
+    text = (tmp_path / "figure.svg").read_text(encoding="utf-8")
+    file(tmp_path / "figure.svg", themes.for_both(text))
+    image = '<body style="margin: 0; background: {}"><img src="figure.svg{}">'
+    with chromium.new_context(viewport={"width": 400, "height": 300}) as context:
+        for ground, theme, ink in (
+            ("#ffffff", "", style.COLORS["black"]),
+            (themes.PAPER, f"#{themes.DARK}", themes.INKS[style.COLORS["black"]]),
+        ):
+            page = context.new_page()
+            shown = file(tmp_path / "page.html", image.format(ground, theme))
+            page.goto(shown.as_uri(), wait_until="load")
+            assert pixels(page.screenshot()).get(ink, 0) > 300, ink
+
+
 def pixels(png):
     """How many pixels have each colour, as #rrggbb."""
     image = Image.open(io.BytesIO(png)).convert("RGB")

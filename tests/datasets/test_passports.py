@@ -42,6 +42,11 @@ def test_a_number_never_stands_without_its_source():
         assert row.score_source
 
 
+def test_what_a_reward_does_is_said_to_the_end():
+    said = {p.reward: dict(p.lines())["reward"] for p in passports()}
+    assert all(line.endswith(".") for line in said.values()), said
+
+
 def test_lines_are_one_line_each():
     for p in passports():
         assert all(what and text and "\n" not in text for what, text in p.lines())

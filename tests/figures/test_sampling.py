@@ -325,12 +325,12 @@ def test_headlines_read_their_numbers_from_the_file(measured):
     )
     assert (
         "A/(A - 2): 3 at A = 3, 1.5 at 6" in text
-        and "keeps 99.6% of itself above e^-5 at A = 1, 78.6% at 3" in text
+        and "keeps 99.6% of itself above e⁻⁵ at A = 1, 78.6% at 3" in text
     )
     # rules 1 and 0 of the file
     assert (
         "it dropped 100.0% ± 1.0% of what was on support" in text
-        and "e^-5 dropped 0.0% ± 1.0%" in text
+        and "e⁻⁵ dropped 0.0% ± 1.0%" in text
     )
 
 

@@ -260,6 +260,20 @@ def widget(name: str):
     return next(make() for one, make, _ in WIDGETS if one == name)
 
 
+def traits(name: str) -> dict[str, list]:
+    """Values that each control of that widget can take, by the control's name."""
+    return next(dict(traits) for one, _, traits in WIDGETS if one == name)
+
+
+def slider(name: str, shown) -> tuple[str, float]:
+    """(control, a value to set it to) of the first control of that widget that is a slider."""
+    return next(
+        (trait, values[7 % len(values)])
+        for trait, values in traits(name).items()
+        if shown.controls[trait].kind == "slider"
+    )
+
+
 def notebook(names) -> nbformat.NotebookNode:
     """A notebook as if run, whose cells show these widgets."""
     cells = [nbformat.v4.new_markdown_cell("# Widgets", id="cell-00")]

@@ -3,13 +3,17 @@ said, and a fragment that needs nothing else.
 """
 
 import base64
+import importlib
 import json
+import pkgutil
 import re
 
+import browser
 import numpy as np
 import pytest
 import traitlets
 
+from arq_core import widgets
 from arq_core.book.offline import Assets
 from arq_core.widgets import base
 from arq_core.widgets.support_filter import Case, HeldOut, SupportFilter
@@ -157,3 +161,20 @@ def test_live_and_static_outputs_come_together():
 
 def test_script_and_style_weigh_little():
     assert len(SupportFilter.code().encode()) + len((base.HERE / "base.css").read_bytes()) < 30_000
+
+
+def test_the_browser_tests_know_every_widget():
+    modules = [
+        importlib.import_module(f"{widgets.__name__}.{m.name}")
+        for m in pkgutil.iter_modules(widgets.__path__)
+    ]
+    public = {
+        thing.__module__.rpartition(".")[2]
+        for module in modules
+        for thing in vars(module).values()
+        if isinstance(thing, type)
+        and issubclass(thing, base.Widget)
+        and thing is not base.Widget
+        and not thing.__name__.startswith("_")
+    }
+    assert public == {name for name, _, _ in browser.WIDGETS}

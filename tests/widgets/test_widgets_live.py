@@ -3,6 +3,7 @@ and the sentence.
 """
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,40 +17,33 @@ import browser
 import nbformat
 import pytest
 
+expect = pytest.importorskip(
+    "playwright.sync_api", reason="BROWSER TEST NOT RUN: saw no playwright; install the extra `dev`"
+).expect
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 FOLDERS = ("CONFIG", "DATA", "RUNTIME")
-SHOW = (
-    "import sys\nsys.path.insert(0, {tests!r})\nimport browser\nshown = "
-    "browser.widget({name!r})\nshown"
+NAMES = [name for name, _, _ in browser.WIDGETS]
+# what each widget's cells show, say and set
+CELLS = (
+    "shown = browser.widget({name!r})\nshown",
+    "shown.position()",
+    "setattr(shown, *browser.slider({name!r}, shown))",
 )
 
 
-def slider_of(name):
-    """(trait, a value to set it to) of the first control of that widget that is a slider."""
-    ours, traits = (
-        browser.widget(name),
-        next(traits for one, _, traits in browser.WIDGETS if one == name),
-    )
-    return next(
-        (trait, values[7 % len(values)])
-        for trait, values in traits
-        if ours.controls[trait].kind == "slider"
-    )
-
-
-def write_notebook(folder, name):
-    """A notebook that shows the widget, says its trait, and sets it."""
-    trait, goal = slider_of(name)
-    cells = (
-        SHOW.format(tests=str(browser.ROOT / "tests/helpers"), name=name),
-        f"shown.{trait}",
-        f"shown.{trait} = {goal!r}",
-    )
+def write_notebook(path):
+    """A notebook whose first cell imports; three for each widget show it, say where its controls
+    stand, and set its slider.
+    """
+    cells = [
+        f"import sys\nsys.path.insert(0, {str(browser.ROOT / 'tests/helpers')!r})\nimport browser"
+    ]
+    cells += [cell.format(name=name) for name in NAMES for cell in CELLS]
     nbformat.write(
         nbformat.v4.new_notebook(
             cells=[nbformat.v4.new_code_cell(c) for c in cells], metadata={"kernelspec": KERNEL}
         ),
-        folder / f"{name}.ipynb",
+        path,
     )
 
 
@@ -100,76 +94,89 @@ def jupyterlab(folder):
         server.wait(30)
 
 
+class Lab:
+    """A notebook that is open in JupyterLab, its cells by number."""
+
+    def __init__(self, page):
+        self.page = page
+
+    def cell(self, i):
+        return self.page.locator(".jp-CodeCell").nth(i)
+
+    def run(self, i):
+        """Run a cell by its key, and wait until it has been run."""
+        cell = self.cell(i)
+        cell.locator(".jp-InputArea-editor").click()
+        expect(self.page.get_by_text("Mode: Edit")).to_be_visible()
+        self.page.keyboard.press("Shift+Enter")
+        # "[ ]:", "[*]:", "[1]:"
+        expect(cell.locator(".jp-InputPrompt").first).to_have_text(re.compile(r"\d"))
+        return cell
+
+
 @pytest.fixture(scope="module")
-def notebooks(tmp_path_factory):
-    """The address of a JupyterLab with one notebook for each widget."""
+def lab(chromium, tmp_path_factory):
+    """One JupyterLab with one notebook and one kernel for all widgets."""
     pytest.importorskip(
         "jupyterlab", reason="BROWSER TEST NOT RUN: saw no jupyterlab; install the extra `dev`"
     )
     folder = tmp_path_factory.mktemp("live")
-    for name, _, _ in browser.WIDGETS:
-        write_notebook(folder, name)
-    with jupyterlab(folder) as address:
-        yield address
+    write_notebook(folder / "widgets.ipynb")
+    with (
+        jupyterlab(folder) as address,
+        chromium.new_context(viewport={"width": 1280, "height": 1400}) as context,
+    ):
+        page = context.new_page()
+        expect.set_options(timeout=30_000)
+        page.goto(f"{address}widgets/tree/widgets.ipynb")
+        # before that a key may be lost
+        expect(page.get_by_text("(ipykernel) | Idle")).to_be_visible(timeout=120_000)
+        (opened := Lab(page)).run(0)
+        yield opened
 
 
 # one of them shows what all have in common; what each computes is tested in a page of its own
-FIRST, *OTHERS = [name for name, _, _ in browser.WIDGETS]
-SLOW = pytest.mark.slow(reason="a kernel for each widget, whose code in JupyterLab is the same")
+SLOW = pytest.mark.slow(reason="seconds for each widget, whose code in JupyterLab is the same")
 
 
-@pytest.mark.parametrize("name", [FIRST, *(pytest.param(name, marks=SLOW) for name in OTHERS)])
-def test_in_jupyterlab_slider_and_trait_move_each_other(chromium, notebooks, name):
-    from playwright.sync_api import expect
+@pytest.mark.parametrize("name", [NAMES[0], *(pytest.param(n, marks=SLOW) for n in NAMES[1:])])
+def test_in_jupyterlab_page_and_kernel_move_each_other(lab, name):
+    ours, first = browser.widget(name), 1 + len(CELLS) * NAMES.index(name)
+    trait, goal = browser.slider(name, ours)
+    control, figure = ours.controls[trait], lab.run(first).locator(".arq-widget")
+    sentence, slider = figure.locator(".arq-finding"), figure.locator(f"input[name={trait}]")
+    # the kernel makes it
+    expect(sentence).to_have_text(ours.finding(), timeout=120_000)
+    assert figure.locator("svg").count() and not figure.locator("[role=alert]:visible").count()
 
-    ours, (trait, goal) = browser.widget(name), slider_of(name)
-    control = ours.controls[trait]
-    with chromium.new_context(viewport={"width": 1280, "height": 1400}) as context:
-        page = context.new_page()
-        expect.set_options(timeout=30_000)
-        # a workspace of its own: nothing else is open in it
-        page.goto(f"{notebooks}{name}/tree/{name}.ipynb")
-
-        # before that a key may be lost
-        expect(page.get_by_text("(ipykernel) | Idle")).to_be_visible(timeout=120_000)
-
-        def run(i):
-            cell = page.locator(".jp-CodeCell").nth(i)
-            cell.locator(".jp-InputArea-editor").click()
-            expect(page.get_by_text("Mode: Edit")).to_be_visible()
-            page.keyboard.press("Shift+Enter")
-            expect(cell.locator(".jp-InputPrompt").first).not_to_have_text("[ ]:")
-
-        def said():
-            setattr(ours, trait, type(getattr(ours, trait))(float(slider.input_value())))
-            return ours.finding()
-
-        run(0)
-        sentence, slider = (
-            page.locator(".arq-widget .arq-finding"),
-            page.locator(f".arq-widget input[name={trait}]"),
-        )
-        # a kernel starts, and imports
-        expect(sentence).to_have_text(ours.finding(), timeout=120_000)
-        slider.focus()
-        for key, at in {
-            "Home": control.low,
-            "ArrowRight": control.low + control.step,
-            "ArrowUp": control.low + 2 * control.step,
-        }.items():
-            slider.press(key)
-            # JupyterLab leaves the keys to the slider
-            expect(slider).to_have_value(f"{at:g}")
-            expect(sentence).to_have_text(said())
-        box = slider.bounding_box()
-        page.mouse.click(box["x"] + 0.7 * box["width"], box["y"] + box["height"] / 2)
-        expect(slider).not_to_have_value(f"{at:g}")
-        expect(sentence).to_have_text(said())
-        # a slider's messages wait for each other, not for a cell
-        page.wait_for_timeout(500)
-        run(1)
-        expect(page.locator(".jp-OutputArea-output pre")).to_have_text(str(getattr(ours, trait)))
-        run(2)
-        setattr(ours, trait, goal)
+    def stands(trait, at):
+        setattr(ours, trait, type(getattr(ours, trait))(at))
         expect(sentence).to_have_text(ours.finding())
-        expect(slider).to_have_value(f"{goal:g}")
+
+    slider.focus()
+    for key, at in {
+        "Home": control.low,
+        "ArrowRight": control.low + control.step,
+        "ArrowUp": control.low + 2 * control.step,
+    }.items():
+        slider.press(key)
+        # JupyterLab leaves the keys to the slider
+        expect(slider).to_have_value(f"{at:g}")
+        stands(trait, at)
+    before = figure.locator(".arq-plots").inner_html()
+    box = slider.bounding_box()
+    lab.page.mouse.click(box["x"] + 0.7 * box["width"], box["y"] + box["height"] / 2)
+    expect(slider).not_to_have_value(f"{at:g}")
+    stands(trait, float(slider.input_value()))
+    assert figure.locator(".arq-plots").inner_html() != before
+    for other, values in browser.traits(name).items():
+        if other != trait:
+            ((at, _),) = browser.put(figure, other, values[1:2])
+            stands(other, at)
+    # messages of a control wait for each other, not for a cell
+    lab.page.wait_for_timeout(500)
+    said = lab.run(first + 1).locator(".jp-OutputArea-output pre")
+    expect(said).to_have_text(str(ours.position()))
+    lab.run(first + 2)
+    stands(trait, goal)
+    expect(slider).to_have_value(f"{goal:g}")
