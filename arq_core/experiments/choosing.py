@@ -38,6 +38,7 @@ from arq_core.experiments.experiment import Experiment, check_values, learned_fr
 from arq_core.experiments.methods import METHODS
 from arq_core.results.calibration import half_width
 from arq_core.results.measured import measured
+from arq_core.results.records import ResultsError
 
 N = TypeVar("N", int, float)
 SHARE = 0.3  # of the episodes that are held out
@@ -48,6 +49,8 @@ ALPHA = {"arq+s_psi": "alpha_arq", "arq+pi": "alpha_pi", "q_beta+s_psi": "alpha_
 RESTRICTED = ("arq+s_psi", "arq+pi")
 # whose step has the critic of a policy that does not show it
 CRITIC_OF = {"arq+pi": "arq+s_psi"}
+# what `trust` tells of a calibration
+TOLD = {"rank_correlation", "rank_correlation_interval", "policies", "regret_at_1", "range"}
 
 
 @dataclass(frozen=True)
@@ -291,17 +294,24 @@ def table(ranked: Sequence[Judged]) -> pd.DataFrame:
 
 def trust() -> str:
     """What is known of such a choice: its rank correlation and regret where a simulator tells the
-    truth, out of data/benchmarks/choosing_blind.json."""
-    found = measured("choosing_blind")["tasks"]
+    truth, out of data/benchmarks/choosing_blind.json. ResultsError where that does not say it."""
+    tasks = measured("choosing_blind").get("tasks", {})
+    known = {name: task.get("calibration", {}).get("fqe", {}) for name, task in tasks.items()}
+    without = [name for name, c in known.items() if not c.keys() >= TOLD]
+    if without or not known:
+        seen = f"{', '.join(without)} without" if known else "no task with"
+        raise ResultsError(
+            f"data/benchmarks/choosing_blind.json: saw {seen} its calibration, expected one "
+            "of each task, which benchmarks/choosing_blind.py writes when a task's last policy is "
+            "measured; run it to its end, or restore the file."
+        )
     lines = ["Where a simulator tells the truth, of the same estimate:"]
-    for name, task in found.items():
-        known = task["calibration"]["fqe"]
-        low, high = known["rank_correlation_interval"]
+    for name, c in known.items():
+        low, high = c["rank_correlation_interval"]
         lines.append(
-            f"  {name}: rank correlation with the returns {known['rank_correlation']:.2f} "
-            f"({low:.2f} to {high:.2f}) over {known['policies']} policies; the first by it "
-            f"returned {known['regret_at_1']:.3g} less than the best, of a range of "
-            f"{known['range']:.3g}"
+            f"  {name}: rank correlation with the returns {c['rank_correlation']:.2f} "
+            f"({low:.2f} to {high:.2f}) over {c['policies']} policies; the first by it returned "
+            f"{c['regret_at_1']:.3g} less than the best, of a range of {c['range']:.3g}"
         )
     return "\n".join(lines)
 
@@ -353,7 +363,8 @@ def _number(option: str, word: str, kind: type[N]) -> N:
 
 
 def said(ranked: Sequence[Judged]) -> str:
-    """The table, what it leaves open, and what is known of such choices, as text."""
+    """The table, what it leaves open, and what is known of such choices, as text; where nothing can
+    be read of that, why: a ranking that took hours is shown all the same."""
     first = ranked[0]
     close = [j for j in ranked[1:] if not _apart(first, j)]
     open_ = (
@@ -361,7 +372,11 @@ def said(ranked: Sequence[Judged]) -> str:
         if len(ranked) > 1
         else "There was one policy: nothing to choose."
     )
-    return f"{table(ranked).to_string()}\n\n{open_}\n{trust()}"
+    try:
+        known = trust()
+    except ResultsError as error:
+        known = f"What such a choice is worth is not known here: {error}"
+    return f"{table(ranked).to_string()}\n\n{open_}\n{known}"
 
 
 def _apart(first: Judged, other: Judged) -> bool:
