@@ -13,7 +13,6 @@ from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import TypeVar
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -29,8 +28,8 @@ from arq_core.baselines import importance
 from arq_core.baselines.fqe import Fitting, actions_of, fit_fqe
 from arq_core.config import settings
 from arq_core.config.labels import in_words
-from arq_core.config.paths import given
 from arq_core.datasets.dataset import Dataset, thin
+from arq_core.datasets.readers.saved import as_float32, read_saved
 from arq_core.densities.conformal import recordings
 from arq_core.engine.store import Store, fingerprint
 from arq_core.engine.streams import Streams, derive_seed
@@ -260,12 +259,19 @@ def choose(
 def _usable_starts(starts: np.ndarray, width: int) -> Float[Tensor, "N S"]:
     x = np.asarray(starts)
     numbers = x.dtype.kind in "fiu"
-    if not numbers or x.ndim != 2 or x.shape[1] != width or not len(x) or not np.isfinite(x).all():
+    if not numbers or x.ndim != 2 or x.shape[1] != width or not len(x):
         raise DataError(
             f"starts: saw an array of {x.dtype} and shape {x.shape}, expected finite numbers "
             f"[N, {width}], a state a row, as in the data; write it with numpy.save."
         )
-    return torch.as_tensor(x, dtype=torch.float32)
+    kept = as_float32(x)
+    if (bad := ~np.isfinite(kept).all(1)).any():
+        raise DataError(
+            f"starts: saw {int(bad.sum()):,} states (the first in row {int(bad.argmax()):,}) with "
+            f"entries that are not finite as float32, expected finite numbers [N, {width}]; drop "
+            "or repair these rows."
+        )
+    return torch.from_numpy(kept)
 
 
 def behind(first: Judged, other: Judged) -> tuple[float, float]:
@@ -338,13 +344,7 @@ def whole_numbers(option: str, text: str) -> list[int]:
 
 def read_starts(path: str | Path) -> np.ndarray:
     """An array of numpy.save; DataError for a file that is none (pickled objects are not read)."""
-    source = given(path)
-    try:
-        return np.load(source, allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError, BadZipFile) as error:
-        raise DataError(
-            f"{source}: saw {error}, expected states [N, S] that numpy.save wrote."
-        ) from error
+    return read_saved(path, "states [N, S]")
 
 
 def _words(text: str) -> list[str]:

@@ -155,7 +155,7 @@ def test_the_command_ends_in_one_line_for_data_without_episodes_to_spare(tmp_pat
         command, ["choose", "maze", "--profile", "toy", "--starts", str(tmp_path / "none.npy")]
     )
     assert run.exit_code == 1 and run.output.count("\n") == 1 and "error: " in run.output
-    assert "expected states [N, S] that numpy.save wrote" in run.output
+    assert "expected states [N, S] in a file that numpy.save wrote" in run.output
 
 
 WHOLE = dict(
