@@ -54,6 +54,12 @@ def make_book(profile, jobs):
 )
 @text("--log", "A folder for loss curves, seconds and values, as CSV and TensorBoard's events.")
 @click.option("--curve", default=0, help="Score so many snapshots of the last training, for --log.")
+@click.option(
+    "--keep-snapshots",
+    is_flag=True,
+    help="With --curve: leave the snapshots in the cache; without it, they are removed once all "
+    "are scored.",
+)
 def row(**asked):
     """Train and evaluate one row of Table A.4.
 

@@ -40,9 +40,9 @@ class Header:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def read_header(file: IO[bytes], where: str) -> Header:
-    """The header of an array, the file's place behind it; DataError, which begins with `where`, for
-    one that numpy cannot read.
+def read_header(file: IO[bytes], where: str, wanted: str = "expected numpy's") -> Header:
+    """The header of an array, the file's place behind it; DataError, which begins with `where` and
+    says what was `wanted`, for one that numpy cannot read.
     """
     try:
         version = np.lib.format.read_magic(file)
@@ -62,7 +62,7 @@ def read_header(file: IO[bytes], where: str) -> Header:
     except Exception as error:
         raise DataError(
             f"{where}: saw a header that cannot be read ({type(error).__name__}: {error}), "
-            "expected one that numpy wrote; copy or download the file again."
+            f"{wanted}; copy or download the file again."
         ) from error
     if any(n < 0 for n in shape):
         raise DataError(
@@ -89,7 +89,7 @@ def read_saved(path: str | Path, expected: str) -> Shaped[np.ndarray, "*axes"]:
                 seen = next(names, f"a file that begins with {begins!r}" if begins else "no bytes")
                 raise DataError(f"{path}: saw {seen}, {wanted}; write it with numpy.save.")
             file.seek(0)
-            header = read_header(file, str(path))
+            header = read_header(file, str(path), wanted)
             if header.dtype.kind not in NUMBERS:
                 objects = ", which are pickled and not read" if header.dtype.hasobject else ""
                 raise DataError(
