@@ -113,9 +113,9 @@ def choose(task, profile, methods, epsilons, alphas, ks, seeds, starts, group, b
     from arq_core.experiments.experiment import prepare
 
     numbers = choosing.whole_numbers("seeds", seeds) or None
+    begin = None if starts is None else choosing.read_starts(starts)
     setup = prepare(task, profile, numbers, group=group, bounds=bounds)
     candidates = choosing.asked(setup, methods, epsilons, alphas, ks)
-    begin = None if starts is None else choosing.read_starts(starts)
     click.echo(choosing.said(choosing.choose(setup, candidates, starts=begin)))
 
 

@@ -288,9 +288,10 @@ def _scored(
     """The steps of the snapshots of the `last` training, and the scores of each one's episodes;
     where snapshots are missing, it is trained once more."""
     data, store = e.data_of(name), e.store()
-    trained = lambda stand_in: fit(
-        data, e.hyper, e.budget, e.rng, LastTraining(e.store(), last, stand_in)
-    )
+
+    def trained(stand_in: int) -> Any:
+        return fit(data, e.hyper, e.budget, e.rng, LastTraining(e.store(), last, stand_in))
+
     steps = snapshots_of(store, *last)
     if not steps:
         trained(0)
