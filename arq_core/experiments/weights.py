@@ -146,7 +146,7 @@ def scored(policy: kept.KeptPolicy) -> list[dict]:
         method=card["method"],
         variant=card["hyper"].get("variant", rows.VARIANTS[0]),
         wall_s=round(time.monotonic() - began, 1),
-        **provenance.provenance(policy.device),
+        **provenance.provenance(str(policy.device)),
     )
 
 

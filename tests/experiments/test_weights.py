@@ -23,6 +23,7 @@ from arq_core.config.settings import UnknownName
 from arq_core.datasets import download
 from arq_core.datasets.fetch import FetchError
 from arq_core.experiments import experiment, weights
+from arq_core.experiments.episodes import evaluate
 from arq_core.experiments.in_page import bridge_walk
 from arq_core.results import rows
 
@@ -109,6 +110,14 @@ def page(name):
 def test_the_page_of_a_row_runs_on_a_fetched_policy_and_scores_what_the_row_scores(
     made, list_of, tmp_path, monkeypatch
 ):
+    begun = []  # the toy falls off the bridge whatever its draws are
+
+    def noted(policy, envs, episodes, rng, horizon):
+        begun.append((tuple(rng.seeds), episodes, horizon))
+        return evaluate(policy, envs, episodes, rng, horizon)
+
+    for module in (experiment, weights):
+        monkeypatch.setattr(module, "evaluate", noted)
     monkeypatch.setenv("ARQ_CACHE", str(made.parent / "cache"))  # where it is trained already
     e = experiment.prepare("bridge", "toy", device="cpu")
     row = experiment.measure(e, "arq+s_psi")
@@ -118,6 +127,8 @@ def test_the_page_of_a_row_runs_on_a_fetched_policy_and_scores_what_the_row_scor
     with bad_server.running((made / "toy.arq").read_bytes()) as server:
         list_of(TOY + entry(made, f"{server.address}/right"))
         shown = page("toy")
+    (of_row, of_page), among = begun, e.seeds.index(1)
+    assert of_page == (of_row[0][among : among + 1], *of_row[1:])
     same = ("task", "profile", "method", "variant", "seed", "episode", "return_", "length", "score")
     own = [r for r in row if r["seed"] == 1]
     assert own and [[r[k] for k in same] for r in shown["rows"]] == [
