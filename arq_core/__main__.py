@@ -316,6 +316,18 @@ def compare(context, **asked):
         context.exit(1)
 
 
+@arq.command(epilog="Example: arq crate data/results")
+@click.argument("folder", type=Path)
+def crate(folder):
+    """Describe a folder of rows as an RO-Crate.
+
+    Writes ro-crate-metadata.json into it: files, runs, their commits and data.
+    """
+    from arq_core.results import crate as of_rows
+
+    click.echo(f"The description is at {of_rows.write(folder)}")
+
+
 @arq.command("links", epilog="Example: arq links --offline")
 @click.option("--offline", is_flag=True, help="Do not follow links to other hosts.")
 @click.pass_context
