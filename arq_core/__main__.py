@@ -54,6 +54,12 @@ def make_book(profile, jobs):
 )
 @text("--log", "A folder for loss curves, seconds and values, as CSV and TensorBoard's events.")
 @click.option("--curve", default=0, help="Score so many snapshots of the last training, for --log.")
+@click.option(
+    "--keep-snapshots",
+    is_flag=True,
+    help="With --curve: leave the snapshots in the cache; without it, they are removed once all "
+    "are scored.",
+)
 def row(**asked):
     """Train and evaluate one row of Table A.4.
 
@@ -107,9 +113,9 @@ def choose(task, profile, methods, epsilons, alphas, ks, seeds, starts, group, b
     from arq_core.experiments.experiment import prepare
 
     numbers = choosing.whole_numbers("seeds", seeds) or None
+    begin = None if starts is None else choosing.read_starts(starts)
     setup = prepare(task, profile, numbers, group=group, bounds=bounds)
     candidates = choosing.asked(setup, methods, epsilons, alphas, ks)
-    begin = None if starts is None else choosing.read_starts(starts)
     click.echo(choosing.said(choosing.choose(setup, candidates, starts=begin)))
 
 
@@ -308,6 +314,18 @@ def compare(context, **asked):
 
     if not regressions.check(**asked):
         context.exit(1)
+
+
+@arq.command(epilog="Example: arq crate data/results")
+@click.argument("folder", type=Path)
+def crate(folder):
+    """Describe a folder of rows as an RO-Crate.
+
+    Writes ro-crate-metadata.json into it: files, runs, their commits and data.
+    """
+    from arq_core.results import crate as of_rows
+
+    click.echo(f"The description is at {of_rows.write(folder)}")
 
 
 @arq.command("links", epilog="Example: arq links --offline")

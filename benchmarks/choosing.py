@@ -88,7 +88,7 @@ def measure(task: str) -> None:
         print(key, lines[key], flush=True)
         record = dict(profile=PROFILE, episodes_a_seed=EPISODES, seeds=list(e.seeds))
         record |= dict(dataset_sha256=e.dataset.sha256, critics=of_critics, lines=lines)
-        record |= provenance(e.device)
+        record |= provenance(e.device, own=FILE)
         text = json.dumps(dict(tasks=tasks | {task: record}), indent=1, default=float)
         write_atomic(FILE, f"{text}\n".encode())
 

@@ -194,7 +194,7 @@ def main(names: list[str]) -> None:
         def write(found: dict, name: str = name) -> None:
             made = kept() | {name: found}
             made = {task: made[task] for task in TASKS if task in made}
-            about = dict(profile=PROFILE, **provenance())
+            about = dict(profile=PROFILE, **provenance(own=FILE))
             text = json.dumps(about | dict(tasks=made), indent=1, ensure_ascii=False)
             write_atomic(FILE, f"{text}\n".encode())
 

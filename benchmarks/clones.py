@@ -256,7 +256,7 @@ def main(mode: str = "full") -> None:
                     )
                 )
                 found = dict(
-                    provenance(),
+                    provenance(own=PATH),
                     samples=figure_a1.SAMPLES,
                     far=FAR,
                     steps=[size.steps, size.long],

@@ -253,7 +253,7 @@ def main(only: str = "") -> None:
         about = dict(size=vars(size), task_seeds=list(SEEDS), share=SHARE, log_epsilon=LOG_EPSILON)
         mine = {name: measured["tasks"][name] for name in measured["tasks"] if only in ("", name)}
         made = dict(dropped=lines, tasks=others["tasks"] | mine, **about)
-        made |= provenance()
+        made |= provenance(own=FILE)
         write_atomic(FILE, f"{json.dumps(made, indent=1, allow_nan=False)}\n".encode())
 
     for a in size.actions if only in ("", "quick", "dropped") else ():

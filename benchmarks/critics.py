@@ -175,7 +175,7 @@ def acting(b: Bench) -> dict:
         found[f"{name}_standard_error"] = round(score.std(ddof=1) / np.sqrt(score.size), 2)
     about = dict(outside=np.mean(watched.outside), empty=np.mean(watched.empty))
     found |= {k: round(float(v), 4) for k, v in about.items()}
-    return found | dict(episodes=score.size, task="door-human", **provenance(e.device))
+    return found | dict(episodes=score.size, task="door-human", **provenance(e.device, own=FILE))
 
 
 def hundred(b: Bench):
@@ -205,7 +205,7 @@ def keep(e: Experiment, line: dict) -> None:
         own = name_of(line["critic"], line["steps"], line["episodes_a_seed"])
         every = lines() | {own: line}
         about = dict(task="door-human", dataset_sha256=e.dataset.sha256, seeds=list(e.seeds))
-        about |= dict(score_steps=SCORE_STEPS, hyper=HYPER, **provenance(e.device))
+        about |= dict(score_steps=SCORE_STEPS, hyper=HYPER, **provenance(e.device, own=FILE))
         write_atomic(FILE, (json.dumps(about | dict(lines=every), indent=1) + "\n").encode())
 
 

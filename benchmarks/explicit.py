@@ -81,7 +81,7 @@ def main() -> None:
         print(name, lines[name], flush=True)
         record = dict(task=TASK, profile=PROFILE, seeds=list(SEEDS), **about, lines=lines)
         record |= dict(dataset_sha256=e.dataset.sha256, episodes_a_seed=e.budget.episodes)
-        record |= provenance(e.device)
+        record |= provenance(e.device, own=FILE)
         write_atomic(FILE, f"{json.dumps(record, indent=1)}\n".encode())
 
 

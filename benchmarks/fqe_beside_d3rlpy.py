@@ -123,7 +123,7 @@ def main() -> None:
         gradient_differences=compared,
         largest=max(difference(found[k], other[k]) for k in found),
         peer_versions=about["versions"],
-        **provenance(),
+        **provenance(own=FILE),
     )
     write_atomic(FILE, (json.dumps(record, indent=1) + "\n").encode())
     print(json.dumps({k: record[k] for k in ("loss_ours", "loss_theirs", "largest")}, indent=1))

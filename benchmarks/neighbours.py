@@ -318,7 +318,7 @@ def fidelity(names: Sequence[str]) -> None:
             )
     lines = {name: lines[name] for name in CASES if name in lines}
     about = dict(limit=LIMIT, dtype="float32", seeds=list(SEEDS), peer_versions=versions)
-    about |= dict(largest=max(line["largest"] for line in lines.values()), **provenance())
+    about |= dict(largest=max(line["largest"] for line in lines.values()), **provenance(own=FILE))
     write(about | dict(lines=lines) | {k: v for k, v in kept().items() if k == "speed"})
     if above := [name for name in names if lines[name]["largest"] > LIMIT]:
         raise SystemExit(f"differ by more than {LIMIT:g}: {', '.join(above)}")
@@ -351,7 +351,7 @@ def speed(names: Sequence[str]) -> None:
             rounds=ROUNDS,
             together=True,
         )
-        write(found | dict(speed=provenance() | dict(threads=THREADS, lines=lines)))
+        write(found | dict(speed=provenance(own=FILE) | dict(threads=THREADS, lines=lines)))
 
 
 def main() -> None:

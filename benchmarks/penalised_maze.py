@@ -160,7 +160,9 @@ def main(mode: str = "full") -> None:
 
     def write(**parts):
         if mode == "full":
-            write_atomic(PATH, json.dumps(dict(provenance(), **about, **parts), indent=1).encode())
+            write_atomic(
+                PATH, json.dumps(dict(provenance(own=PATH), **about, **parts), indent=1).encode()
+            )
 
     choosing = run(
         [

@@ -206,7 +206,7 @@ def main(mode: str = "full") -> None:
             print(json.dumps(dict(seed=lines[-1]["seed"], lines=len(lines))), flush=True)
             if mode == "full":
                 found = dict(
-                    provenance(),
+                    provenance(own=PATH),
                     alphas=ALPHAS,
                     temptation=TEMPTATION,
                     samples=SAMPLES,

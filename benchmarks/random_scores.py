@@ -26,7 +26,7 @@ def main() -> None:
     given = parser.parse_args()
     for name in given.environment:
         row = measure(name, min(given.most, REFERENCES[name].episodes)) | {
-            k: provenance()[k] for k in ("created", "commit")
+            k: provenance(own=FILE)[k] for k in ("created", "commit")
         }
         print(json.dumps(row), flush=True)
         rows = (
@@ -39,7 +39,7 @@ def main() -> None:
         write_atomic(
             FILE,
             json.dumps(
-                dict(provenance(), policy="uniform in the box", rows=kept), indent=1
+                dict(provenance(own=FILE), policy="uniform in the box", rows=kept), indent=1
             ).encode(),
         )
 

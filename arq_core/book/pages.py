@@ -278,6 +278,7 @@ def row_job(
     bounds: str = "",
     log: str = "",
     curve: int = 0,
+    keep_snapshots: bool = False,
 ) -> Job:
     """The train-and-evaluate notebook for one row, written to data/results.
 
@@ -287,7 +288,8 @@ def row_job(
     "gymnasium:" and an id ("": they are trained only); `bounds` is the box in which their actions
     were recorded, "low:high" or "normalized" ("": the simulator's). `method` may be
     "module:function", of the user's own. `log` is a folder for loss curves, seconds and
-    values, `curve` how many snapshots of the last training are scored for it.
+    values, `curve` how many snapshots of the last training are scored for it; they are removed
+    then, unless `keep_snapshots`.
     """
     from arq_core.datasets.find import find
     from arq_core.datasets.own import no_such_path
@@ -350,6 +352,10 @@ def row_job(
         more["log"] = str(paths.given(log).absolute())
     if curve:
         more["curve"] = curve
+    if keep_snapshots:
+        if not curve:
+            raise RunError("keep-snapshots: saw no --curve, expected one, which makes them.")
+        more["keep_snapshots"] = True
     entry = next((e for e in manifest(root) if e.get("row")), None)
     if entry is None:
         raise RunError(

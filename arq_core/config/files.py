@@ -33,6 +33,10 @@ LEFT_OVER = re.compile(
 )
 
 
+# what this process has written (`replacing`): a checkout differs from its commit there by its doing
+WRITTEN: set[Path] = set()
+
+
 class TextError(ValueError):
     """A text file that cannot be read. The message names it, what was seen and what to do."""
 
@@ -54,6 +58,7 @@ def replacing(path: Path, before: Callable[[], object] | None = None) -> Iterato
         if before:
             before()
         os.replace(temporary, path)
+        WRITTEN.add(path.absolute())
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -24,6 +24,7 @@ from arq_core.datasets.readers.hdf5 import listed, opened
 from arq_core.datasets.readers.minari import read_minari
 from arq_core.datasets.readers.ogbench import read_ogbench
 from arq_core.datasets.readers.robomimic import read_robomimic
+from arq_core.datasets.readers.saved import is_saved
 
 # endings that HDF5 files have, in any case; a name with one is a file's, whether it exists or not
 HDF5 = (".hdf5", ".hdf", ".h5", ".hd5", ".he5", ".h5py")
@@ -119,6 +120,11 @@ def layout_of(path: Path) -> str:
         return "minari"
     if path.suffix.lower() == NPZ or path.is_file() and zipfile.is_zipfile(path):
         return "ogbench"
+    if is_saved(path):
+        raise DataError(
+            f"{path}: saw a single array that numpy.save wrote, expected a whole dataset; load the "
+            "arrays in Python and give them to arq_core.from_arrays."
+        )
     with opened(path, "D4RL's or robomimic's layout (of Minari give the folder)") as file:
         names = list(file)
     found = [layout for name, layout in SIGNS.items() if name in names]

@@ -13,7 +13,6 @@ from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import TypeVar
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -29,8 +28,8 @@ from arq_core.baselines import importance
 from arq_core.baselines.fqe import Fitting, actions_of, fit_fqe
 from arq_core.config import settings
 from arq_core.config.labels import in_words
-from arq_core.config.paths import given
 from arq_core.datasets.dataset import Dataset, thin
+from arq_core.datasets.readers.saved import as_float32, read_saved
 from arq_core.densities.conformal import recordings
 from arq_core.engine.store import Store, fingerprint
 from arq_core.engine.streams import Streams, derive_seed
@@ -38,6 +37,7 @@ from arq_core.experiments.experiment import Experiment, check_values, learned_fr
 from arq_core.experiments.methods import METHODS
 from arq_core.results.calibration import half_width
 from arq_core.results.measured import measured
+from arq_core.results.records import ResultsError
 
 N = TypeVar("N", int, float)
 SHARE = 0.3  # of the episodes that are held out
@@ -48,6 +48,8 @@ ALPHA = {"arq+s_psi": "alpha_arq", "arq+pi": "alpha_pi", "q_beta+s_psi": "alpha_
 RESTRICTED = ("arq+s_psi", "arq+pi")
 # whose step has the critic of a policy that does not show it
 CRITIC_OF = {"arq+pi": "arq+s_psi"}
+# what `trust` tells of a calibration
+TOLD = {"rank_correlation", "rank_correlation_interval", "policies", "regret_at_1", "range"}
 
 
 @dataclass(frozen=True)
@@ -257,12 +259,19 @@ def choose(
 def _usable_starts(starts: np.ndarray, width: int) -> Float[Tensor, "N S"]:
     x = np.asarray(starts)
     numbers = x.dtype.kind in "fiu"
-    if not numbers or x.ndim != 2 or x.shape[1] != width or not len(x) or not np.isfinite(x).all():
+    if not numbers or x.ndim != 2 or x.shape[1] != width or not len(x):
         raise DataError(
             f"starts: saw an array of {x.dtype} and shape {x.shape}, expected finite numbers "
             f"[N, {width}], a state a row, as in the data; write it with numpy.save."
         )
-    return torch.as_tensor(x, dtype=torch.float32)
+    kept = as_float32(x)
+    if (bad := ~np.isfinite(kept).all(1)).any():
+        raise DataError(
+            f"starts: saw {int(bad.sum()):,} states (the first in row {int(bad.argmax()):,}) with "
+            f"entries that are not finite as float32, expected finite numbers [N, {width}]; drop "
+            "or repair these rows."
+        )
+    return torch.from_numpy(kept)
 
 
 def behind(first: Judged, other: Judged) -> tuple[float, float]:
@@ -291,17 +300,24 @@ def table(ranked: Sequence[Judged]) -> pd.DataFrame:
 
 def trust() -> str:
     """What is known of such a choice: its rank correlation and regret where a simulator tells the
-    truth, out of data/benchmarks/choosing_blind.json."""
-    found = measured("choosing_blind")["tasks"]
+    truth, out of data/benchmarks/choosing_blind.json. ResultsError where that does not say it."""
+    tasks = measured("choosing_blind").get("tasks", {})
+    known = {name: task.get("calibration", {}).get("fqe", {}) for name, task in tasks.items()}
+    without = [name for name, c in known.items() if not c.keys() >= TOLD]
+    if without or not known:
+        seen = f"{', '.join(without)} without" if known else "no task with"
+        raise ResultsError(
+            f"data/benchmarks/choosing_blind.json: saw {seen} its calibration, expected one "
+            "of each task, which benchmarks/choosing_blind.py writes when a task's last policy is "
+            "measured; run it to its end, or restore the file."
+        )
     lines = ["Where a simulator tells the truth, of the same estimate:"]
-    for name, task in found.items():
-        known = task["calibration"]["fqe"]
-        low, high = known["rank_correlation_interval"]
+    for name, c in known.items():
+        low, high = c["rank_correlation_interval"]
         lines.append(
-            f"  {name}: rank correlation with the returns {known['rank_correlation']:.2f} "
-            f"({low:.2f} to {high:.2f}) over {known['policies']} policies; the first by it "
-            f"returned {known['regret_at_1']:.3g} less than the best, of a range of "
-            f"{known['range']:.3g}"
+            f"  {name}: rank correlation with the returns {c['rank_correlation']:.2f} "
+            f"({low:.2f} to {high:.2f}) over {c['policies']} policies; the first by it returned "
+            f"{c['regret_at_1']:.3g} less than the best, of a range of {c['range']:.3g}"
         )
     return "\n".join(lines)
 
@@ -328,13 +344,7 @@ def whole_numbers(option: str, text: str) -> list[int]:
 
 def read_starts(path: str | Path) -> np.ndarray:
     """An array of numpy.save; DataError for a file that is none (pickled objects are not read)."""
-    source = given(path)
-    try:
-        return np.load(source, allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError, BadZipFile) as error:
-        raise DataError(
-            f"{source}: saw {error}, expected states [N, S] that numpy.save wrote."
-        ) from error
+    return read_saved(path, "states [N, S]")
 
 
 def _words(text: str) -> list[str]:
@@ -353,7 +363,8 @@ def _number(option: str, word: str, kind: type[N]) -> N:
 
 
 def said(ranked: Sequence[Judged]) -> str:
-    """The table, what it leaves open, and what is known of such choices, as text."""
+    """The table, what it leaves open, and what is known of such choices, as text; where nothing can
+    be read of that, why: a ranking that took hours is shown all the same."""
     first = ranked[0]
     close = [j for j in ranked[1:] if not _apart(first, j)]
     open_ = (
@@ -361,7 +372,11 @@ def said(ranked: Sequence[Judged]) -> str:
         if len(ranked) > 1
         else "There was one policy: nothing to choose."
     )
-    return f"{table(ranked).to_string()}\n\n{open_}\n{trust()}"
+    try:
+        known = trust()
+    except ResultsError as error:
+        known = f"What such a choice is worth is not known here: {error}"
+    return f"{table(ranked).to_string()}\n\n{open_}\n{known}"
 
 
 def _apart(first: Judged, other: Judged) -> bool:

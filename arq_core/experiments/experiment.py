@@ -284,6 +284,27 @@ def simulators(e: Experiment, data: Transitions) -> VectorEnv:
     return envs
 
 
+def run_each_time(e: Experiment, method: str) -> bool:
+    """Whether episodes are of a simulator or a method of the user's own, which may have changed."""
+    return isinstance(e.task, OwnTask) or method not in BUILT_IN
+
+
+def episodes_key(e: Experiment, method: str) -> dict:
+    """What the episodes of a trained method depend on, besides its weights."""
+    return dict(
+        recipe=settings.EVALUATION_RECIPE,
+        environment=e.task.environment,
+        horizon=e.task.horizon,
+        termination=e.task.termination,
+        method=method,
+        hyper=vars(e.hyper),
+        budget=vars(e.budget),
+        seeds=list(e.seeds),
+        data=e.data_of(method).fingerprint(),
+        versions=provenance.versions(),
+    )
+
+
 def episodes(
     e: Experiment,
     method: str,
@@ -297,20 +318,9 @@ def episodes(
     Those in a simulator of the user's own, or by a method of theirs, are run again each time:
     nothing here tells when it changed.
     """
-    key = dict(
-        recipe=settings.EVALUATION_RECIPE,
-        environment=e.task.environment,
-        horizon=e.task.horizon,
-        termination=e.task.termination,
-        method=method,
-        hyper=vars(e.hyper),
-        budget=vars(e.budget),
-        seeds=list(e.seeds),
-        data=e.data_of(method).fingerprint(),
-        versions=provenance.versions(),
-    )
+    key = episodes_key(e, method)
     key |= {} if at is None else dict(at=at)
-    if isinstance(e.task, OwnTask) or method not in BUILT_IN:
+    if run_each_time(e, method):
         store.discard("episodes", key)
     if found := store.load("episodes", key):
         return {name: x.numpy() for name, x in found.items() if name != "seconds"}

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import safetensors
@@ -26,6 +25,7 @@ from arq_core.config.files import write_atomic
 from arq_core.config.hyper import NEIGHBOURS
 from arq_core.config.paths import given
 from arq_core.datasets.boxes import Box, from_unit, unit
+from arq_core.datasets.readers.saved import as_float32, read_saved
 from arq_core.engine import objects
 from arq_core.engine.streams import Streams
 from arq_core.experiments.experiment import Experiment, train
@@ -117,12 +117,13 @@ class KeptPolicy:
                 f"observations: saw the shape {x.shape}, expected [{self.state_dim}] for one or "
                 f"[n, {self.state_dim}] for n of them, as in the data of {self.card['task']}."
             )
+        x = as_float32(np.atleast_2d(x))
         if not np.isfinite(x).all():
             raise DataError(
-                f"observations: saw {int((~np.isfinite(x)).sum())} entries that are not finite, "
-                "expected numbers; look at the sensor or simulator that they come from."
+                f"observations: saw {int((~np.isfinite(x)).sum())} entries that are not finite as "
+                "float32, expected numbers; look at the sensor or simulator that they come from."
             )
-        return torch.as_tensor(np.atleast_2d(x), dtype=torch.float32)
+        return torch.from_numpy(x)
 
 
 def policy(experiment: Experiment, method: str, seed: int | None = None) -> KeptPolicy:
@@ -207,14 +208,8 @@ def load(path: str | Path, device: str = "cpu") -> KeptPolicy:
 def act_on_file(policy: str | Path, observations: str | Path, out: str | Path, seed: int) -> Path:
     """Write the actions of a kept policy for observations [n, S] in a file of numpy.save;
     DataError for one that cannot be read (pickled objects are not)."""
-    source, target = given(observations), given(out)
-    try:
-        x = np.load(source, allow_pickle=False)
-    except (OSError, ValueError, EOFError, MemoryError, BadZipFile) as error:
-        raise DataError(
-            f"{source}: saw {error}, expected an array of numbers that numpy.save wrote."
-        ) from error
-    buffer = io.BytesIO()
+    target, buffer = given(out), io.BytesIO()
+    x = read_saved(observations, "observations [n, S]")
     np.save(buffer, load(policy).predict(x, seed))
     write_atomic(target, buffer.getvalue())
     return target

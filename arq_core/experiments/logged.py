@@ -1,7 +1,8 @@
 """What a row leaves besides its scores: loss curves, seconds and values as CSV and as events of
 TensorBoard, and how it would have scored at earlier steps.
 
-All of it is read from the finished steps, so it can be asked for afterwards. In FOLDER/<row>/:
+All of it is read from the finished steps, so it can be asked for afterwards. Snapshots are removed
+when all of them are scored, unless they are asked for; their scores stay. In FOLDER/<row>/:
 
     losses.csv      training, module, seed, copy, step, loss: a point a mean over steps before it
     seconds.csv     training, seconds: what each step of the row took, over all interruptions
@@ -17,6 +18,7 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,13 @@ from arq_core.config.files import write_atomic
 from arq_core.config.paths import given
 from arq_core.engine.filestore import FileStore
 from arq_core.engine.train import LOSS_EVERY, marks, snapshot
-from arq_core.experiments.experiment import Experiment, episodes, simulators
+from arq_core.experiments.experiment import (
+    Experiment,
+    episodes,
+    episodes_key,
+    run_each_time,
+    simulators,
+)
 from arq_core.experiments.methods import Trained
 from arq_core.experiments.own_method import Fit, find_method
 from arq_core.results import rows
@@ -51,9 +59,12 @@ class Loss:
     points: Float[Tensor, "R points"]
 
 
-def write(e: Experiment, method: str | Fit, folder: str | Path) -> Path:
+def write(
+    e: Experiment, method: str | Fit, folder: str | Path, keep_snapshots: bool = False
+) -> Path:
     """Write the log of a row into a folder of its own in `folder`, with `curve` where the
-    experiment keeps snapshots; that folder. What is not finished yet is trained."""
+    experiment has snapshots; that folder. What is not finished yet is trained. Snapshots are
+    removed once their scores are written, or kept."""
     name, fit = find_method(method)
     store = e.store()
     trained = fit(e.data_of(name), e.hyper, e.budget, e.rng, store)
@@ -77,7 +88,18 @@ def write(e: Experiment, method: str | Fit, folder: str | Path) -> Path:
         text = json.dumps(found, indent=1) + "\n"
         write_atomic(target / "curve.json", text.encode())
     _events(target, e.seeds, table, after, found)
+    if found is not None and not keep_snapshots:
+        remove_snapshots(store)
     return target
+
+
+def remove_snapshots(store: FileStore) -> None:
+    """Remove the snapshots of every training that this store has given or taken."""
+    for path in store.seconds:
+        before, _, after = path.name.rpartition("-")
+        for found in store.folder.glob(f"{escape(before)}.at_*-{after}"):
+            found.unlink(missing_ok=True)
+            found.with_suffix(".json").unlink(missing_ok=True)
 
 
 def read(files: Iterable[Path]) -> tuple[list[Loss], list[tuple[str, float]]]:
@@ -158,9 +180,19 @@ class LastTraining(FileStore):
     def load(self, name: str, key: dict) -> dict[str, Tensor] | None:
         """As of a store, but for the last training."""
         if self._is_replaced(name, key):
-            return super().load(snapshot(name, self.stand_in), key) if self.stand_in else None
+            return self._snapshot(name, key) if self.stand_in else None
         found = super().load(name, key)
         self._note_training(name, key, found)
+        return found
+
+    def _snapshot(self, name: str, key: dict) -> dict[str, Tensor]:
+        found = super().load(snapshot(name, self.stand_in), key)
+        if found is None:  # a training in its place would be scored as if it were the snapshot
+            raise RuntimeError(
+                f"{self.path(snapshot(name, self.stand_in), key)}: saw no snapshot any more, "
+                "expected it until all are scored: another row of the same training removed it; "
+                "run this one again."
+            )
         return found
 
     def save(self, name: str, key: dict, tensors: dict[str, Tensor]) -> None:
@@ -219,26 +251,20 @@ def curve(e: Experiment, method: str | Fit) -> dict[str, Any]:
             "name it with --environment."
         )
     name, fit = find_method(method)
-    data = e.data_of(name)
-    trained = lambda store: fit(data, e.hyper, e.budget, e.rng, store)
     store = LastTraining(e.store())
-    end = trained(store)
+    end = fit(e.data_of(name), e.hyper, e.budget, e.rng, store)
     if store.last is None:
         raise settings.UnknownName(
             f"curve: saw no training of {name} that can be found again, expected one; a method of "
             "yours trains with arq_core.engine.train.train, and its store."
         )
-    steps = snapshots_of(store, *store.last)
-    if not steps:
-        trained(LastTraining(e.store(), store.last))
-        steps = snapshots_of(store, *store.last)
-
-    def scores(step: int) -> Float[np.ndarray, "E episodes"]:
-        at = None if step == steps[-1] else step
-        policy: Trained = end if at is None else trained(LastTraining(e.store(), store.last, step))
-        return e.task.score(episodes(e, name, policy, simulators(e, data), store, at)["return"])
-
-    found = np.stack([scores(step) for step in steps])
+    key = dict(training=store.last, snapshots=e.snapshots, episodes=episodes_key(e, name))
+    known = None if run_each_time(e, name) else store.load("curve", key)
+    if known is not None:
+        steps, found = known["steps"].tolist(), known["scores"].numpy()
+    else:
+        steps, found = _scored(e, name, fit, store.last, end)
+        store.save("curve", key, dict(steps=torch.tensor(steps), scores=torch.from_numpy(found)))
     said = dict(
         task=e.task.task,
         profile=e.profile,
@@ -254,6 +280,29 @@ def curve(e: Experiment, method: str | Fit) -> dict[str, Any]:
         for k, x in zip(steps, found, strict=True)
     ]
     return said | dict(points=points) | summary(found)
+
+
+def _scored(
+    e: Experiment, name: str, fit: Fit, last: tuple[str, dict], end: Trained
+) -> tuple[list[int], Float[np.ndarray, "snapshots E episodes"]]:
+    """The steps of the snapshots of the `last` training, and the scores of each one's episodes;
+    where snapshots are missing, it is trained once more."""
+    data, store = e.data_of(name), e.store()
+
+    def trained(stand_in: int) -> Any:
+        return fit(data, e.hyper, e.budget, e.rng, LastTraining(e.store(), last, stand_in))
+
+    steps = snapshots_of(store, *last)
+    if not steps:
+        trained(0)
+        steps = snapshots_of(store, *last)
+
+    def scores(step: int) -> Float[np.ndarray, "E episodes"]:
+        at = None if step == steps[-1] else step
+        policy = end if at is None else trained(step)
+        return e.task.score(episodes(e, name, policy, simulators(e, data), store, at)["return"])
+
+    return steps, np.stack([scores(step) for step in steps])
 
 
 def summary(scores: Float[np.ndarray, "snapshots E episodes"]) -> dict[str, float | None]:

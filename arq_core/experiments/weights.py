@@ -1,7 +1,8 @@
 """Trained policies of rows of the table: made by one recipe each, listed in data/weights.toml,
 fetched from a release and verified.
 
-    policy = arq_core.load(weights.fetch("bridge-arq-s_psi"))
+    policy = weights.load("bridge-arq-s_psi")
+    rows = weights.scored(policy)
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -16,9 +18,13 @@ from arq_core.algorithm.types import DataError
 from arq_core.config import settings
 from arq_core.config.files import read_toml, replacing, sha256_of, write_atomic
 from arq_core.config.paths import DATA, given
+from arq_core.config.tasks import task
 from arq_core.datasets.fetch import fetch_locked
+from arq_core.engine.streams import Streams
 from arq_core.experiments import kept
+from arq_core.experiments.episodes import check_dimensions, evaluate
 from arq_core.experiments.experiment import prepare
+from arq_core.results import provenance, rows
 
 FILE = "weights.toml"
 PUBLISHED = "published.toml"  # what was made, as a release's entries of FILE
@@ -110,6 +116,38 @@ def fetch(name: str, out: str | Path | None = None) -> Path:
     with replacing(target := given(out)) as part:
         shutil.copyfile(found, part)
     return target
+
+
+def load(name: str) -> kept.KeptPolicy:
+    """A published policy, fetched and verified, or one of a file *.arq; it is loaded as `arq.load`
+    does. UnknownName, DataError as of `fetch`."""
+    return kept.load(name if name.endswith(kept.SUFFIX) else fetch(name))
+
+
+def scored(policy: kept.KeptPolicy) -> list[dict]:
+    """The rows of a kept policy, as `experiment.measure` makes them of its seed: as many episodes
+    as its profile has, in its task's simulator, from the same starts. No data are needed.
+    UnknownName for a policy of data that are no task's; EnvError without the simulator."""
+    card, of = policy.card, task(policy.card["task"])
+    inside, count, began = card["in_support"], card["budget"]["episodes"], time.monotonic()
+    envs = of.environments(count)
+    check_dimensions(envs, policy.state_dim, len(policy.box.low))
+    rng = Streams([card["seed"]], policy.device)
+    found = evaluate(policy.policy, envs, count, rng, of.horizon)
+    found["score"] = of.score(found["return"])
+    return rows.episode_rows(
+        found,
+        [card["seed"]],
+        None if inside is None else [inside],
+        task=of.task,
+        dataset_sha256=card["dataset"]["sha256"],
+        fidelity=card["dataset"]["fidelity"],
+        profile=card["profile"],
+        method=card["method"],
+        variant=card["hyper"].get("variant", rows.VARIANTS[0]),
+        wall_s=round(time.monotonic() - began, 1),
+        **provenance.provenance(str(policy.device)),
+    )
 
 
 def make(folder: str | Path, name: str = "", address: str = "") -> list[Path]:

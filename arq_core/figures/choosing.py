@@ -54,7 +54,7 @@ def table(found: Mapping) -> pd.DataFrame:
     for task, measured in found["tasks"].items():
         for name, words in ESTIMATORS.items():
             c = measured["calibration"][name]
-            rows[_place(task), words] = {
+            rows[task, words] = {
                 "rank correlation": _with_interval(c, "rank_correlation", name != "recorded"),
                 "regret@1": _with_interval(c, "regret_at_1"),
                 "regret@3": _with_interval(c, "regret_at_3"),
@@ -75,7 +75,7 @@ def errors(found: Mapping) -> pd.DataFrame:
     rows = {}
     for task, measured in found["tasks"].items():
         c = measured["calibration"]["fqe_at_starts"]
-        rows[_place(task)] = {
+        rows[task] = {
             "range of returns": f"{c['range']:.3g}",
             "mean error": f"{c['mean_error']:.3f}",
             "root mean square error": f"{c['rms_error']:.3f}",
@@ -111,7 +111,7 @@ def choices(found: Mapping) -> pd.DataFrame:
     rows = {}
     for task, measured in found["tasks"].items():
         c = chosen(measured)
-        rows[_place(task)] = {
+        rows[task] = {
             "chosen": f"{_short(c['first'])}: {c['returned']:.2f}",
             "best": f"{_short(c['best'])}: {c['most']:.2f}",
             "regret": f"{c['regret']:.2f}",
@@ -120,10 +120,6 @@ def choices(found: Mapping) -> pd.DataFrame:
             "chance's": f"{c['by_chance']:.2f}",
         }
     return pd.DataFrame(rows).T
-
-
-def _place(task: str) -> str:
-    return task.partition("-")[0]
 
 
 def _short(name: str) -> str:

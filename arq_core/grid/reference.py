@@ -109,9 +109,13 @@ def queue(root: Path, asked: Asked, results: Path, tried: Mapping[str, Tried]) -
 
     waiting = {n for n, seen in tried.items() if seen.outcome == FILLED and n not in asked.tasks}
     waiting |= {n for n in names if branch(n, asked.profile) in asked.proposed}
-    # rows of these may be there, but were not proposed
-    unsaid = {n for n, seen in tried.items() if seen.outcome in (BEGUN, STOPPED)}
-    done = lambda n: n not in unsaid and committed(root, n, asked, results)
+
+    def done(name: str) -> bool:
+        """Rows are there; not those that were made here and never proposed."""
+        became = tried.get(name, Tried("")).outcome
+        unsaid = became in (BEGUN, STOPPED) or became == FAILED and _finished(root, name, asked)
+        return not unsaid and committed(root, name, asked, results)
+
     left = [n for n in names if n not in waiting and not done(n)]
     return sorted(left, key=key)
 

@@ -10,6 +10,7 @@ from sphinx_books import ROOT
 
 from arq_core.algorithm import arq, behavior
 from arq_core.algorithm.types import SupportSet
+from arq_core.config import settings, tasks
 from arq_core.experiments import experiment
 
 SHOWN = re.findall(r"```python\n(.*?)```", (ROOT / "book/results.md").read_text("utf-8"), re.S)
@@ -84,3 +85,28 @@ def test_the_line_of_hopper_medium_expert_says_what_its_rows_say():
     for method in ("q_beta+s_psi", "arq+pi", "arq+s_psi"):
         assert (mean["s_psi"] - mean[method]) / np.hypot(error[method], error["s_psi"]) > 2
     assert min(said["q_beta+s_psi"], said["arq+s_psi"]) > 1.9 * said["s_psi"]
+
+
+PAGE = (ROOT / "book/results.md").read_text("utf-8").replace("\n", " ")
+
+
+def test_the_steps_of_td3_bc_are_the_share_of_its_authors_that_the_page_says():
+    (said,) = re.findall(r"neighbour_steps ,` steps, (a \w+) of its authors'", PAGE)
+    group = tasks.task(TD3[0]).group
+    share = settings.budget("fast", group).td3_bc_steps / settings.paper_steps(group)["td3_bc"]
+    assert 1 / share == {"a tenth": 10, "a fifth": 5, "a half": 2}[said]
+
+
+def test_arq_passes_its_clone_on_the_medium_replay_sets_that_the_page_names():
+    """By more than two combined standard errors, by the better of its policies."""
+    (said,) = re.findall(r"sets ARQ passes its clone at this budget on (\w+) alone", PAGE)
+    passes = []
+    for simulator in ("hopper", "walker2d", "halfcheetah"):
+        _, mean, error = line_of(f"{simulator}-medium-replay-recollected")
+        apart = [
+            (mean[method] - mean["s_psi"]) / np.hypot(error[method], error["s_psi"])
+            for method in ("arq+pi", "arq+s_psi")
+        ]
+        if max(apart) > 2:
+            passes.append(simulator)
+    assert passes == [said.lower()]

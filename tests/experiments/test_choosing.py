@@ -1,5 +1,6 @@
 """Choosing without a simulator: what is tried, what is held out, how it is ranked and refused."""
 
+import json
 import math
 
 import numpy as np
@@ -14,7 +15,9 @@ from arq_core.baselines.fqe import Fitting, first_rows
 from arq_core.config.settings import UnknownName
 from arq_core.experiments import choosing
 from arq_core.experiments.choosing import Candidate, Judge, Judged, behind
+from arq_core.results import measured
 from arq_core.results.calibration import half_width
+from arq_core.results.records import ResultsError
 
 SMALL = dict(width=16, batch=16, n=3, acting_n=4)
 STEPS = 5  # of six a clock cut the last, whose next state is unknown
@@ -152,4 +155,48 @@ def test_the_command_ends_in_one_line_for_data_without_episodes_to_spare(tmp_pat
         command, ["choose", "maze", "--profile", "toy", "--starts", str(tmp_path / "none.npy")]
     )
     assert run.exit_code == 1 and run.output.count("\n") == 1 and "error: " in run.output
-    assert "expected states [N, S] that numpy.save wrote" in run.output
+    assert "expected states [N, S] in a file that numpy.save wrote" in run.output
+
+
+WHOLE = dict(
+    rank_correlation=0.5, rank_correlation_interval=[0, 1], policies=12, regret_at_1=2, range=9
+)
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (dict(tasks=dict(maze=dict(lines={}))), "saw maze without its calibration"),
+        (
+            dict(tasks=dict(maze=dict(calibration=dict(fqe=WHOLE)), bridge={}, x={})),
+            "saw bridge, x without its calibration",
+        ),
+        (
+            dict(tasks=dict(maze=dict(calibration=dict(fqe=dict(policies=12))))),
+            "saw maze without its calibration",
+        ),
+        (dict(tasks={}), "saw no task with its calibration"),
+        (dict(), "saw no task with its calibration"),
+        ([], "saw list, expected an object"),
+        ("{half", "saw Expecting property name .*restore the file"),
+        (None, "saw .*No such file.*expected what benchmarks/choosing_blind.py wrote"),
+    ],
+)
+def test_a_calibration_that_is_not_there_is_said_and_takes_no_ranking_with_it(
+    tmp_path, monkeypatch, content, said
+):
+    (tmp_path / "benchmarks").mkdir()
+    if content is not None:
+        text = content if isinstance(content, str) else json.dumps(content)
+        (tmp_path / "benchmarks/choosing_blind.json").write_text(text, "utf-8")
+    monkeypatch.setattr(measured, "DATA", tmp_path)
+    with pytest.raises(ResultsError, match=f"choosing_blind.json: {said}"):
+        choosing.trust()
+    ranked = [Judged(Candidate("bc"), np.array([[1.0, 2.0]]))]
+    assert choosing.said(ranked).startswith(choosing.table(ranked).to_string())
+    assert "is not known here: " in choosing.said(ranked)
+
+
+def test_what_is_known_of_such_choices_is_a_line_a_task():
+    known, tasks = choosing.trust().splitlines(), measured.measured("choosing_blind")["tasks"]
+    assert [x.split(":")[0].strip() for x in known[1:]] == list(tasks)

@@ -234,6 +234,87 @@ def test_a_curve_is_the_row_at_fewer_steps_and_ends_with_the_row(setup, tmp_path
     assert said["training"] == ("bc" if method == "bc" else "q")
 
 
+def kept_snapshots(e):
+    return {p.name for p in e.store().folder.glob("*.at_*")}
+
+
+@pytest.fixture
+def alone(setup, tmp_path, monkeypatch):
+    """The experiment with three snapshots, in a cache where nothing is trained."""
+    monkeypatch.setenv("ARQ_CACHE", str(tmp_path / "cache"))
+    return replace(setup, snapshots=3)
+
+
+def test_snapshots_are_removed_once_they_are_scored_and_their_scores_are_found_again(
+    alone, tmp_path, monkeypatch
+):
+    folder = logged.write(alone, "arq+s_psi", tmp_path / "a")
+    assert kept_snapshots(alone) == set()  # of no training: of behavior and q there were some
+    assert len(list(alone.store().folder.glob("q-*.safetensors"))) == 1
+    files = lambda: alone.store().folder.glob("*.safetensors")
+    times = lambda: {p: p.stat().st_mtime_ns for p in files()}
+    before = times()
+    again = logged.write(alone, "arq+s_psi", tmp_path / "b")
+    assert times() == before  # nothing is trained, and no episode run
+    assert (again / "curve.json").read_bytes() == (folder / "curve.json").read_bytes()
+    # another number of them is another question: the last training is done once more
+    more = logged.write(replace(alone, snapshots=2), "arq+s_psi", tmp_path / "c")
+    points = json.loads((more / "curve.json").read_text(encoding="utf-8"))["points"]
+    assert [p["step"] for p in points] == [60, 120] and kept_snapshots(alone) == set()
+
+
+def test_snapshots_stay_where_that_is_asked_for_and_are_not_trained_again(alone, tmp_path):
+    logged.write(alone, "bc", tmp_path, keep_snapshots=True)
+    names = kept_snapshots(alone)
+    assert {x.split("-")[0] for x in names} == {"bc.at_33", "bc.at_66", "bc.at_100"}
+    logged.write(alone, "bc", tmp_path / "again", keep_snapshots=True)
+    assert kept_snapshots(alone) == names
+    logged.write(alone, "bc", tmp_path / "again")
+    assert kept_snapshots(alone) == set()
+
+
+def test_a_run_that_is_stopped_while_snapshots_are_scored_goes_on_without_training(
+    alone, tmp_path, monkeypatch
+):
+    run, calls = logged.episodes, []
+
+    def stopped(*given):
+        calls.append(given[-1])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return run(*given)
+
+    monkeypatch.setattr(logged, "episodes", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        logged.write(alone, "bc", tmp_path)
+    assert calls == [33, 66] and len(kept_snapshots(alone)) == 6  # each with its sidecar
+    trained = {p: p.stat().st_mtime_ns for p in alone.store().folder.iterdir()}
+    monkeypatch.setattr(logged, "episodes", run)
+    folder = logged.write(alone, "bc", tmp_path)
+    left = {p: p.stat().st_mtime_ns for p in trained if p.exists()}
+    assert left == {p: t for p, t in trained.items() if ".at_" not in p.name}
+    monkeypatch.setenv("ARQ_CACHE", str(tmp_path / "other"))
+    whole = logged.write(alone, "bc", tmp_path / "whole")
+    assert (folder / "curve.json").read_bytes() == (whole / "curve.json").read_bytes()
+
+
+def test_a_snapshot_that_another_run_removed_is_said_and_the_end_is_not_scored_in_its_place(
+    alone, tmp_path, monkeypatch
+):
+    run = logged.episodes
+
+    def removed(*given):
+        logged.remove_snapshots(store)
+        return run(*given)
+
+    experiment.train(alone, "bc")
+    store = alone.store()
+    store.seconds = {p: 0.0 for p in store.folder.glob("bc-*.safetensors")}
+    monkeypatch.setattr(logged, "episodes", removed)
+    with pytest.raises(RuntimeError, match="at_66.*saw no snapshot any more.*run this one again"):
+        logged.write(alone, "bc", tmp_path)
+
+
 def test_the_best_of_a_curve_is_each_seeds_and_what_chose_is_told_from_what_scores():
     scores = np.array([[[9.0, 1.0], [0.0, 2.0]], [[4.0, 4.0], [6.0, 2.0]]])
     said = logged.summary(scores)
@@ -259,5 +340,10 @@ def test_the_row_is_told_where_its_log_goes(tmp_path, monkeypatch):
     job = row_job(root(), **given, log="logs", curve=3)
     assert (job.parameters["log"], job.parameters["curve"]) == (str(tmp_path / "logs"), 3)
     assert row_job(root(), **given).parameters.keys().isdisjoint({"log", "curve"})
+    kept = row_job(root(), **given, log="logs", curve=3, keep_snapshots=True)
+    assert kept.parameters["keep_snapshots"] is True
+    assert "keep_snapshots" not in job.parameters
+    with pytest.raises(RunError, match="keep-snapshots: saw no --curve"):
+        row_job(root(), **given, log="logs", keep_snapshots=True)
     with pytest.raises(RunError, match="expected a number of snapshots, and --log"):
         row_job(root(), **given, curve=3)

@@ -11,6 +11,7 @@ import bad_server
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from row_sets import run_cells
 
 import arq_core as arq
 from arq_core.__main__ import arq as command
@@ -22,6 +23,7 @@ from arq_core.config.settings import UnknownName
 from arq_core.datasets import download
 from arq_core.datasets.fetch import FetchError
 from arq_core.experiments import experiment, weights
+from arq_core.experiments.episodes import evaluate
 from arq_core.experiments.in_page import bridge_walk
 from arq_core.results import rows
 
@@ -98,6 +100,51 @@ def test_a_page_can_run_on_a_kept_policy(made):
     exact = replace(policy, behavior=with_budget(policy.behavior, probes=0))  # as pages run it
     shown = bridge_walk(exact, settings.hyper("bridge"))
     assert not shown.problem and shown.walked().steps.sum() > 0
+
+
+def page(name):
+    """What the page of a row holds, run on a policy."""
+    return run_cells("14_train_evaluate.ipynb", weights=name)
+
+
+def test_the_page_of_a_row_runs_on_a_fetched_policy_and_scores_what_the_row_scores(
+    made, list_of, tmp_path, monkeypatch
+):
+    begun = []  # the toy falls off the bridge whatever its draws are
+
+    def noted(policy, envs, episodes, rng, horizon):
+        begun.append((tuple(rng.seeds), episodes, horizon))
+        return evaluate(policy, envs, episodes, rng, horizon)
+
+    for module in (experiment, weights):
+        monkeypatch.setattr(module, "evaluate", noted)
+    monkeypatch.setenv("ARQ_CACHE", str(made.parent / "cache"))  # where it is trained already
+    e = experiment.prepare("bridge", "toy", device="cpu")
+    row = experiment.measure(e, "arq+s_psi")
+    monkeypatch.setenv("ARQ_CACHE", str(tmp_path / "cache"))
+    for name in ("prepare", "train", "missing"):
+        monkeypatch.setattr(experiment, name, lambda *_: pytest.fail("no data, no training"))
+    with bad_server.running((made / "toy.arq").read_bytes()) as server:
+        list_of(TOY + entry(made, f"{server.address}/right"))
+        shown = page("toy")
+    (of_row, of_page), among = begun, e.seeds.index(1)
+    assert of_page == (of_row[0][among : among + 1], *of_row[1:])
+    same = ("task", "profile", "method", "variant", "seed", "episode", "return_", "length", "score")
+    own = [r for r in row if r["seed"] == 1]
+    assert own and [[r[k] for k in same] for r in shown["rows"]] == [
+        [r[k] for k in same] for r in own
+    ]
+    assert {r["dataset_sha256"] for r in shown["rows"]} == {e.dataset.sha256}
+    assert [r["score"] for r in page(str(made / "toy.arq"))["rows"]] == [r["score"] for r in own]
+
+
+def test_the_page_of_a_row_does_not_run_on_another_file(made, list_of):
+    with bad_server.running((made / "toy.arq").read_bytes()) as server:
+        list_of(TOY + entry(made, f"{server.address}/wrong"))
+        with pytest.raises(FetchError, match="with SHA-256"):
+            page("toy")
+    with pytest.raises(UnknownName, match="weights: saw 'tot'"):
+        page("tot")
 
 
 @pytest.mark.parametrize(

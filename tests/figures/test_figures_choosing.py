@@ -71,6 +71,15 @@ def test_the_table_of_choices_has_a_row_a_task():
     ]
 
 
+def test_two_tasks_of_one_family_have_rows_of_their_own():
+    one = dict(lines=LINES, calibration=FOUND["tasks"]["maze"]["calibration"])
+    family = ["hopper-medium-recollected", "hopper-expert-recollected", "hopper-medium-v2"]
+    found = dict(tasks=dict.fromkeys(family, one))
+    for table in (choosing.errors(found), choosing.choices(found)):
+        assert list(table.index) == family
+    assert list(choosing.table(found).index.get_level_values("task").unique()) == family
+
+
 FOUND = measured("choosing_blind")
 
 

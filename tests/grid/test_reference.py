@@ -26,7 +26,7 @@ from arq_core.config.settings import UnknownName
 from arq_core.config.tasks import task, tasks
 from arq_core.datasets import fetch
 from arq_core.datasets.fetch import FetchError
-from arq_core.grid import reference
+from arq_core.grid import plan, reference
 from arq_core.grid.reference import BEGUN, FAILED, FILLED, STOPPED, Asked, Tried
 from arq_core.results import rows
 
@@ -47,7 +47,7 @@ def queue(here, tried=None, asked=TWO):
     return reference.queue(ROOT, asked, here, tried or {})
 
 
-def run(here, became, monkeypatch, asked=TWO, fetched=""):
+def run(here, became, monkeypatch, asked=TWO, fetched="", proposes=lambda *_: None):
     """(whether it went well, what was said) of a run whose fetch and training end so."""
 
     def train(root, name, asked, results):
@@ -60,7 +60,7 @@ def run(here, became, monkeypatch, asked=TWO, fetched=""):
     said = []
     monkeypatch.setattr(reference, "fetched", lambda row: fetched)
     monkeypatch.setattr(reference, "train", train)
-    monkeypatch.setattr(reference, "propose", lambda *_: None)
+    monkeypatch.setattr(reference, "propose", proposes)
     root = here.parent / "checkout"
     (root / "_build").mkdir(parents=True, exist_ok=True)
     (root / "workflow").mkdir(exist_ok=True)
@@ -106,6 +106,56 @@ def test_rows_that_were_written_and_not_proposed_are_taken_up_again(here, outcom
         (here / f"{cell.job}.jsonl").touch()
     assert "door-human" not in queue(here)
     assert queue(here, {"door-human": Tried(outcome, 1)})[0] == "door-human"
+
+
+def filled(here):
+    """The checkout of `run`, with rows in the results and all steps of door-human finished."""
+    root = here.parent / "checkout"
+    here.mkdir(exist_ok=True)
+    for cell in reference.cells(ROOT, "door-human", TWO):
+        (here / f"{cell.job}.jsonl").touch()
+        for path in plan.files(cell):
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).touch()
+    return root
+
+
+def test_time_that_runs_out_before_rows_are_proposed_is_made_up_by_the_next_run(here, monkeypatch):
+    asked = Asked("toy", ("bc",), ("door-human",))
+    good, said = run(here, STOPPED, monkeypatch, asked)
+    filled(here)  # the table wrote its last row while it was ended
+    assert good and "stopped after 5 hours" in said
+    good, said = run(here, FILLED, monkeypatch, asked, fetched="HTTP 503")
+    assert not good and reference.read_state("toy")["door-human"].outcome == FAILED
+    proposed = []
+    propose = lambda root, name, *_: proposed.append(name)
+    good, said = run(here, FILLED, monkeypatch, asked, proposes=propose)
+    assert good and proposed == ["door-human"] and "its rows are proposed" in said
+    assert reference.read_state("toy")["door-human"].outcome == FILLED
+
+
+def test_rows_of_others_are_not_made_again_because_a_try_had_failed_here(here):
+    here.mkdir()
+    for cell in reference.cells(ROOT, "door-human", TWO):
+        (here / f"{cell.job}.jsonl").touch()
+    assert "door-human" not in queue(here, {"door-human": Tried(FAILED, 1)})
+
+
+@pytest.mark.parametrize("missing", ["", "rows", "steps"])
+def test_a_table_whose_time_ran_out_is_filled_where_nothing_is_missing(here, monkeypatch, missing):
+    root = filled(here)
+    (cell,) = reference.cells(ROOT, "door-human", TWO)
+    if missing:
+        (here / f"{cell.job}.jsonl" if missing == "rows" else root / plan.rows(cell)).unlink()
+    (root / "workflow").mkdir()
+    (root / "workflow/grids.toml").write_bytes((ROOT / "workflow/grids.toml").read_bytes())
+    table = here.parent / "table"
+    table.write_text("#!/bin/sh\nexec sleep 60\n", encoding="utf-8")
+    table.chmod(0o755)
+    monkeypatch.setattr(reference.sys, "executable", str(table))
+    asked = Asked("toy", ("bc",), hours=0)
+    became = reference.train(root, "door-human", asked, here)
+    assert became == (STOPPED if missing else FILLED)
 
 
 def test_the_queue_is_shown_with_what_became_of_each(here):

@@ -1,12 +1,15 @@
 """A row's commit is the checkout's own, whatever repository lies around it, with or without git."""
 
 import os
+import re
 import shutil
 import subprocess
+import warnings
+from pathlib import Path
 
 import pytest
 
-from arq_core.config import paths
+from arq_core.config import files, paths
 from arq_core.results import provenance
 
 GIT = shutil.which("git")
@@ -46,6 +49,47 @@ def test_the_commit_of_a_checkout_says_whether_files_differ_from_it(tmp_path, mo
     assert len(clean) >= 7 and not clean.endswith("-dirty")
     (folder / "data/tasks.csv").write_text("other\n", encoding="utf-8")
     assert provenance.commit() == f"{clean}-dirty"
+
+
+@needs_git
+def test_a_record_is_of_its_commit_while_it_is_written_and_again_after_a_stop(
+    tmp_path, monkeypatch
+):
+    folder = checkout(tmp_path / "own", monkeypatch)
+    monkeypatch.setattr(provenance, "WRITTEN", set())
+    monkeypatch.setattr(files, "WRITTEN", provenance.WRITTEN)
+    record, other = folder / "data/it.json", folder / "data/other.json"
+    for path in (record, other):
+        path.write_text("{}\n", encoding="utf-8")
+    committed(folder)
+    clean = provenance.commit()
+    for part in range(2):  # each part is kept: the second is measured beside the changed file
+        made = provenance.provenance(own=record)
+        files.write_atomic(record, f"{part} {made}")
+        assert made["commit"] == clean
+    assert provenance.commit() == clean  # what this process wrote
+    provenance.WRITTEN.clear()  # another process goes on with it
+    assert provenance.commit() == f"{clean}-dirty"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert provenance.provenance(own=record)["commit"] == clean
+    with pytest.warns(UserWarning, match="other.json: saw data/it.json differ.*commit them, then"):
+        assert provenance.provenance(own=other)["commit"] == f"{clean}-dirty"
+
+
+@needs_git
+def test_a_record_of_a_changed_checkout_says_so_and_names_what_was_changed(tmp_path, monkeypatch):
+    folder = checkout(tmp_path / "own", monkeypatch)
+    committed(folder)
+    clean, record = provenance.commit(), folder / "data/new.json"
+    (folder / "a new file").touch()  # git does not know it: as ever
+    assert provenance.provenance(own=record)["commit"] == clean
+    (folder / "book/intro.md").write_text("other", encoding="utf-8")
+    (folder / "data/tasks.csv").write_text("other\n", encoding="utf-8")
+    git(folder, "add", "data/tasks.csv")  # as good as not
+    with pytest.warns(UserWarning, match="saw book/intro.md, data/tasks.csv differ") as told:
+        assert provenance.provenance(own=record)["commit"].endswith("-dirty")
+    assert len(told) == 1
 
 
 @needs_git
@@ -144,3 +188,17 @@ def test_without_git_the_commit_is_unknown(tmp_path, monkeypatch, there):
         os.chmod(folder / "git/git", 0o755)
     monkeypatch.setenv("PATH", str(folder / "git"))
     assert provenance.commit() == "unknown"
+
+
+BENCHMARKS = sorted((Path(__file__).parents[2] / "benchmarks").glob("*.py"))
+
+
+def test_a_benchmark_that_keeps_what_it_has_measured_so_far_says_where():
+    checked = 0
+    for path in BENCHMARKS:
+        text = path.read_text(encoding="utf-8")
+        record = re.search(r"^(FILE|PATH) = DATA / \"benchmarks", text, re.MULTILINE)
+        for call in re.findall(r"[^.\w]provenance\(([^\n]*)", text) if record else []:
+            assert f"own={record[1]}" in call, f"{path.name}: provenance({call}"
+            checked += 1
+    assert checked > 10

@@ -32,6 +32,7 @@ from arq_core.datasets.dataset import Dataset, boxed
 from arq_core.datasets.readers.guards import HELD, MOST_INFLATED, SMALL
 from arq_core.datasets.readers.hdf5 import by_argument, listed
 from arq_core.datasets.readers.narrow import Rounding
+from arq_core.datasets.readers.saved import read_header
 
 LAYOUT = "OGBench's layout"
 FIELDS = {"observations": 2, "actions": 2, "terminals": 1}  # name: number of axes
@@ -182,24 +183,13 @@ def _described(archive: zipfile.ZipFile, path: Path) -> dict[str, Field]:
         name = info.filename.removesuffix(".npy")
         where = f"{path}: field {name!r}"
         with archive.open(info) as file:
-            version = np.lib.format.read_magic(file)
-            read = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }.get(version)
-            if read is None:
-                raise DataError(
-                    f"{where}: saw version {version} of numpy's format, expected 1.0 or 2.0; "
-                    "write it with numpy.savez_compressed."
-                )
-            shape, fortran, dtype = read(file)
-            begin = file.tell()
-        if fortran and len(shape) > 1:
+            header = read_header(file, where)
+        if header.by_columns and len(header.shape) > 1:
             raise DataError(
                 f"{where}: saw an array stored column by column, expected row by row; write "
                 "numpy.ascontiguousarray of it."
             )
-        out[name] = Field(archive, info.filename, shape, dtype, where, begin)
+        out[name] = Field(archive, info.filename, header.shape, header.dtype, where, header.begin)
     return out
 
 
