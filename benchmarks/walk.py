@@ -91,7 +91,7 @@ def measure(page, widget, policy, bridge) -> dict:
             page.wait_for_function(DONE, timeout=600_000)
             positions = np.array(page.evaluate("seen.positions"))
             assert page.locator(".arq-finding").text_content() == widget.finding()
-            crossed += int(widget.walked().crossed.sum())
+            crossed += int(widget.walked().arrived.sum())
             off.append(float(np.abs(positions - widget.walked().positions()).max()))
         own = replace(policy, log_epsilon=line, alpha=float(alpha), n=n)
         envs = bridge.task.environments(EPISODES)
