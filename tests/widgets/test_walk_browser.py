@@ -89,7 +89,9 @@ def test_fifty_steps_of_every_walker_are_those_of_python(page):
         walked = ours.walked()
         assert seen["steps"] == walked.steps.tolist() and seen["empty"] == walked.empty
         assert [e == 1 for e in seen["end"]] == walked.arrived.tolist()
-        np.testing.assert_allclose(seen["states"], walked.states.reshape(PLANKS + 1, -1), atol=CLOSE)
+        np.testing.assert_allclose(
+            seen["states"], walked.states.reshape(PLANKS + 1, -1), atol=CLOSE
+        )
         assert seen["earned"] == pytest.approx(walked.earned, abs=CLOSE)
         assert seen["believed"] == pytest.approx(walked.believed, abs=CLOSE)
     assert max(s["steps"][0] for s in theirs) > 3
