@@ -20,7 +20,7 @@ from arq_core.baselines.penalised import Actor
 from arq_core.baselines.uniform import UniformBehavior
 from arq_core.config.hyper import Budget, Hyper
 from arq_core.engine.streams import Streams
-from arq_core.engine.train import marks, snapshot
+from arq_core.engine.train import snapshot
 from arq_core.experiments.experiment import Experiment
 from arq_core.experiments.in_page import alone, in_page
 from arq_core.experiments.logged import LastTraining, snapshots_of
@@ -224,7 +224,7 @@ def maze_policies(e: Experiment, rows: tuple[str, ...]) -> MazePolicies:
     buttons = [
         Button("recordings", "recordings"),
         Button("clone", "score", (clone,), (-1,)),
-        Button("Q^β", "score", *_one(beta)),
+        Button("Qᵝ", "score", *_one(beta)),
         Button("no restriction", "uniform", *_one(free)),
         Button("ARQ", "score", *zip(*arq, strict=True)),
     ]

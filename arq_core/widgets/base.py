@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import ROUND_HALF_UP, Decimal
@@ -212,9 +213,12 @@ class Widget(anywidget.AnyWidget):
 
     @classmethod
     def code(cls) -> str:
-        """The script, after what all scripts share and the parts of its own."""
+        """The script, after what all scripts share and the parts of its own, without the lines that
+        are comments: pages are small.
+        """
         names = ("base.js", *cls.parts, cls.script)
-        return "\n".join((HERE / name).read_text(encoding="utf-8") for name in names)
+        text = "\n".join((HERE / name).read_text(encoding="utf-8") for name in names)
+        return re.sub(r"(?m)^ *//.*\n", "", text)
 
     def _spec(self) -> dict:
         return {

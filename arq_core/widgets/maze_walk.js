@@ -8,6 +8,9 @@ function view(data, state, frame) {
   return frame.show(state);
 }
 
+// A value in words (maze_walk.worth).
+const worth = (v) => fixed(v, Math.abs(v) < 100 ? 2 : 0);
+
 // The maze (envs/maze.py), in its arithmetic of 32 bits.
 function mazeOf(data) {
   const m = data.words.maze, f = Math.fround, inside = (x, y, boxes) => boxes.some(([a, b, c, d]) => x >= a && x <= c && y >= b && y <= d);
@@ -64,7 +67,7 @@ function showOf(data, frame) {
     column.append(frame.plots.lastElementChild);
     frame.plots.append(column);
     clock.moved(another, tell);
-    return { finding: [ofAll(how), values ? ofCells(values) : "", ofCell(how, look)].filter(Boolean).join(" "), note: words.note };
+    return { finding: [ofAll(how), how.replayed ? `None of them passes through more than ${words.longest} of the ${cells.length} cells.` : values ? ofCells(values) : "", ofCell(how, look)].filter(Boolean).join(" "), note: words.note };
   }
   function tell() {
     frame.tell("arrived", run.across);
@@ -113,7 +116,7 @@ function showOf(data, frame) {
     for (const j of Array.from(q.keys()).sort((i, j) => kept(i) - kept(j) || (i === look.at) - (j === look.at))) arrow(plot, from, tip(j), j === look.at ? "truth" : kept(j) ? "kept" : "dropped", j === look.at, kept(j));
     const kth = how.critic < 0 || how.acts ? undefined : keptOf(look, epsilon)[k - 1];
     if (kth !== undefined) { const [x, y] = tip(kth); plot.shape(`M${plot.X(x) - 9} ${plot.Y(y)}a9 9 0 1 0 18 0a9 9 0 1 0 -18 0`, "line", "extra"); }
-    plot.key([[how.acts ? "" : `${look.inside} in support`, "kept"], [n > look.inside ? `${n - look.inside} dropped` : "", "dropped"], ["chosen", "truth"], [kth === undefined ? "" : "K-th largest", "extra"]]);
+    plot.key([[how.acts ? "" : how.filtered ? `${look.inside} in support` : `${how.n} candidates`, "kept"], [n > look.inside ? `${n - look.inside} dropped` : "", "dropped"], ["chosen", "truth"], [kth === undefined ? "" : "K-th largest", "extra"]]);
   }
   function arrow(plot, [x0, y0], [x1, y1], color, thick, full) {
     const [ax, ay, bx, by] = [plot.X(x0), plot.Y(y0), plot.X(x1), plot.Y(y1)], angle = Math.atan2(by - ay, bx - ax), r = thick ? 12 : 8, back = (turn) => `${(bx - r * Math.cos(angle + turn)).toFixed(1)} ${(by - r * Math.sin(angle + turn)).toFixed(1)}`;
@@ -123,7 +126,7 @@ function showOf(data, frame) {
   function close([x, y]) { return [[x - 1.75, x + 1.75], [y - 1.75, y + 1.75]]; }
   function candidates(how, look) {
     const from = cells[how.cell], lava = look.ends.filter((e) => e.end === LAVA).length;
-    const plot = ground(0.5, ...close(from), { label: `${how.n === 1 ? "The one candidate" : `${how.n} candidates`} at cell ${how.cell}: ${look.inside} in support; ${lava} into lava${look.ends[look.at].end === LAVA ? ", the chosen one too" : ""}.` });
+    const plot = ground(0.5, ...close(from), { label: `${how.n === 1 ? "The one candidate" : `${how.n} candidates`} at cell ${how.cell}${how.filtered ? `: ${look.inside} in support; ` : ": "}${lava} into lava${look.ends[look.at].end === LAVA ? ", the chosen one too" : ""}.` });
     arrows(plot, how, look, from);
   }
   function stepsAt(cell) {
@@ -138,14 +141,14 @@ function showOf(data, frame) {
     plot.key([[`${steps.length} recorded steps`, "kept"]]);
   }
   function maze(how, values) {
-    const told = values ? ` What is passed on from its cells, from the start on: ${values.map((v) => (Number.isFinite(v) ? fixed(v, 2) : "nothing")).join(", ")}.` : "";
+    const told = values ? ` What is passed on from its cells, from the start on: ${values.map((v) => (Number.isFinite(v) ? worth(v) : "nothing")).join(", ")}.` : "";
     const nearest = (x, y) => cells.reduce((best, at, c) => (Math.hypot(at[0] - x, at[1] - y) < Math.hypot(cells[best][0] - x, cells[best][1] - y) ? c : best), 0);
     const plot = ground(0.5, ROOM.x, ROOM.y, { label: `The maze from above: floors in lava, from the start past a lure and four doors to the goal, and the walks of ${W} walkers; cell ${how.cell} is looked at.${told}`, pick: (x, y) => frame.set("cell", nearest(x, y)) });
     if (values) {
       values.forEach((v, c) => {
         if (!Number.isFinite(v)) return;
         plot.shape(square(plot, around(cells[c], 0.4)), "area", v < 0 ? "dropped" : "kept", { style: `fill-opacity:${(0.45 * Math.min(1, Math.abs(v))).toFixed(3)}` });
-        plot.text(cells[c][0], cells[c][1] - 0.36, fixed(v, 2), "middle");
+        plot.text(cells[c][0], cells[c][1] - 0.36, worth(v), "middle");
       });
     }
     plot.shape(square(plot, around(cells[how.cell], 0.4)), "line", "extra");
@@ -172,36 +175,37 @@ function showOf(data, frame) {
   }
   function bars(how) {
     const shown = how.critic < 0 ? [["earned", run.earned, "truth"]] : [["believed", run.believed, "extra"], ["earned", run.earned, "truth"]], all = shown.map(([, v]) => v), low = Math.min(0, ...all) - 0.15, high = Math.max(1.1, ...all) + 0.15;
-    const told = run.done ? shown.map(([name, v]) => `${name} ${fixed(v, 2)}`).join(", ") : "they are on their way";
+    const told = run.done ? shown.map(([name, v]) => `${name} ${worth(v)}`).join(", ") : "they are on their way";
     const plot = frame.panel({ label: `What the walkers believed in at the start and what they earned, means: ${told}.`, height: 190, share: 0.5, x: [0, 2], y: [low, high], ylabel: "value", xticks: false });
     plot.rule({ y: 0 }, "soft");
     for (const [i, [name, v, color]] of shown.entries()) {
       plot.text(i + 0.5, low, name, "middle", 0, 15);
       if (!run.done) continue;
       plot.bars([i + 0.22], [i + 0.78], [v], color);
-      plot.text(i + 0.5, Math.max(v, 0), fixed(v, 2), "middle", 0, -5);
+      plot.text(i + 0.5, Math.max(v, 0), worth(v), "middle", 0, -5);
     }
   }
   function ofAll(how) {
     const count = (end) => run.end.reduce((sum, e) => sum + (e === end), 0), filter = !how.filtered ? "" : how.epsilon === -Infinity ? ", no filter" : `, log ε = ${fixed(how.epsilon, 1)}`;
     const who = `${how.label[0].toUpperCase()}${how.label.slice(1)}${how.after ? ` after ${how.after.toLocaleString("en-US")} steps` : ""}${filter}: `;
     if (!run.done) return `${who}${W} walkers are on their way.`;
-    const empty = run.empty ? ` At ${run.empty} of ${run.taken} steps nothing was in support, and the first draw was taken.` : "", believed = how.critic < 0 ? "" : `believed in ${fixed(run.believed, 2)} and `;
+    const empty = run.empty ? ` At ${run.empty} of ${run.taken} steps nothing was in support, and the first draw was taken.` : "", believed = how.critic < 0 ? "" : `believed in ${worth(run.believed)} and `;
     return `${who}${count(ARRIVED)} of ${W} walkers reach the goal, ${count(LURE)} the lure, ${count(DOOR)} a door; ${count(LAVA)} end in lava, ${count(LOST)} are lost. They ${believed}earned ${fixed(run.earned, 2)}.${empty}`;
   }
-  function ofCells(values) { return `Of ${values.length} cells of the way, it holds ${values.filter((v) => v > words.maze.rewards[LURE - 1]).length} to be worth more than the lure.`; }
+  function ofCells(values) { return `To its critic ${values.filter((v) => v > words.maze.rewards[LURE - 1]).length} of ${values.length} cells of the way are worth more than the lure.`; }
   function ofCell(how, look) {
     const where = `At cell ${how.cell}`;
     if (!look) return `${where}, ${stepsAt(how.cell).length} of their steps begin.`;
     const falls = (j) => look.ends[j].end === LAVA, into = (j) => (falls(j) ? "leads into lava" : "leads on");
     if (how.critic < 0) return `${where}, one of ${how.n} candidates is taken by chance; ${look.ends.filter((e) => e.end === LAVA).length} lead into lava.`;
-    if (how.acts) return `${where} it has one action, worth ${fixed(look.q[0], 2)}, which leads ${falls(0) ? "into lava" : "on"}.`;
-    const kept = keptOf(look, how.epsilon);
-    if (!kept.length) return `${where}, none of ${how.n} candidates is in support: the first draw is taken.`;
+    if (how.acts) return `${where} it has one action, worth ${worth(look.q[0])}, which leads ${falls(0) ? "into lava" : "on"}.`;
     let best = 0;
     for (let j = 1; j < how.n; j++) if (look.q[j] > look.q[best]) best = j;
-    const dropped = look.logProb[best] >= how.epsilon ? (falls(best) ? ", which leads into lava" : "") : `; the best of all, worth ${fixed(look.q[best], 2)}, ${into(best)} and is dropped`;
-    const passed = kept.length >= how.k ? `K = ${how.k} passes on ${fixed(look.q[kept[how.k - 1]], 2)}` : `there are fewer than K = ${how.k}`;
-    return `${where}, ${kept.length} of ${how.n} candidates are in support, the best worth ${fixed(look.q[kept[0]], 2)}${dropped}; ${passed}.`;
+    if (!how.filtered) return `${where}, the best of ${how.n} candidates is worth ${worth(look.q[best])} and ${into(best)}.`;
+    const kept = keptOf(look, how.epsilon);
+    if (!kept.length) return `${where}, none of ${how.n} candidates is in support: the first draw is taken.`;
+    const dropped = look.logProb[best] >= how.epsilon ? (falls(best) ? ", which leads into lava" : "") : `; the best of all, worth ${worth(look.q[best])}, ${into(best)} and is dropped`;
+    const passed = kept.length >= how.k ? `K = ${how.k} passes on ${worth(look.q[kept[how.k - 1]])}` : `there are fewer than K = ${how.k}`;
+    return `${where}, ${kept.length} of ${how.n} candidates are in support, the best worth ${worth(look.q[kept[0]])}${dropped}; ${passed}.`;
   }
 }

@@ -26,16 +26,16 @@ from arq_core.widgets.base import Slider, Widget, WidgetError, fixed
 from arq_core.widgets.noise import TRIES, Noise
 from arq_core.widgets.walking import MAZE, WATCHER, Choice, Trained, Walked, choose, walk
 
-LINES = (-math.inf, *np.arange(-12, 6.5, 0.5).tolist())  # log epsilon, nats; the first is "off"
+LINES = (-math.inf, *np.arange(-12, 10.5, 0.5).tolist())  # log epsilon, nats; the first is "off"
 SEEDS, WALKERS = 50, 30
 CELLS = np.array(WAY[:-1], np.float32)  # on the way, before the goal
 GOAL, LAVA, LURE, DOOR, LOST = 1, 2, 3, 4, 5  # how a walk ends
 NOTE = (
     "The policies themselves run in this page. Walkers begin near the start (the recordings where "
-    "they were recorded) and are lost after {steps} steps. A number in a cell is what the policy's "
+    "they were recorded) and are lost after {steps} steps. A number in a cell is what the policy’s "
     "critic would pass on from there by Eq. 5: the K-th largest Q of {n} candidates in support. "
-    "ARQ's critic learned with log ε = {learned} and K = 1; ε and K of the handles move in what "
-    "is shown. Its slider goes back in training; the clone stays the trained one. Wide layers of "
+    "ARQ’s critic learned with log ε = {learned} and K = 1; the handle ε moves in acting, of Qᵝ and ARQ, "
+    "and K in the numbers of the cells. Its slider goes back in training; the clone stays the trained one. Wide layers of "
     "critics are sent as products of rank {rank} with 8 bits. What is believed and earned is "
     "discounted by {gamma} a step."
 )
@@ -79,6 +79,10 @@ class MazePolicies:
     def n(self) -> int:
         """Candidates a step of those who draw any."""
         return self.trained.policy.n
+
+    def longest(self) -> int:
+        """The most cells of the way that one of the recordings passes through."""
+        return max(len(set(_cell_of(states[:-1]).tolist())) for states, _ in self.recordings)
 
     def replayed(self) -> Walked:
         """The recordings as a walk."""
@@ -197,6 +201,7 @@ class MazeWalk(Widget):
             "walkers": self.walkers,
             "most": p.n,
             "recordings": _of_walk(replayed),
+            "longest": p.longest(),
             "maze": {
                 **{k: ground[k].tolist() for k in ("floor", "lure", "goal", "doors", "start")},
                 "steps": MAZE.steps,
@@ -292,7 +297,7 @@ class MazeWalk(Widget):
             line = self.lines[self.epsilon_at]
             who += ", no filter" if math.isinf(line) else f", log ε = {fixed(line, 1)}"
         goal, lava, lure, door, lost = (int((_ends(w) == end).sum()) for end in range(1, 6))
-        believed = f"believed in {fixed(w.believed, 2)} and "
+        believed = f"believed in {worth(w.believed)} and "
         told = believed if b.critics and b.critics[0] >= 0 else ""
         empty = (
             f" At {w.empty} of {int(w.steps.sum())} steps nothing was in support, and the first "
@@ -305,11 +310,14 @@ class MazeWalk(Widget):
         )
 
     def _of_cells(self) -> str:
+        if not self._button().policies:
+            most = self.policies.longest()
+            return f"None of them passes through more than {most} of the {len(CELLS)} cells."
         kth = self.passed_on()
         if kth is None:
             return ""
         more = int((kth > LURE_REWARD).sum())
-        return f"Of {len(kth)} cells of the way, it holds {more} to be worth more than the lure."
+        return f"To its critic {more} of {len(kth)} cells of the way are worth more than the lure."
 
     def _of_cell(self) -> str:
         b, where = self._button(), f"At cell {self.cell}"
@@ -325,23 +333,25 @@ class MazeWalk(Widget):
             )
         if isinstance(b.of, int):
             into = "into lava" if falls[0] else "on"
-            return f"{where} it has one action, worth {fixed(q[0], 2)}, which leads {into}."
+            return f"{where} it has one action, worth {worth(q[0])}, which leads {into}."
+        best = int(q.argmax())
+        into = "leads into lava" if falls[best] else "leads on"
+        if not b.filtered:
+            return f"{where}, the best of {len(q)} candidates is worth {worth(q[best])} and {into}."
         kept = c.log_prob[self.cell] >= self._policy().log_epsilon  # Eq. 4
         inside = np.sort(q[kept])[::-1]
         if not len(inside):
             return f"{where}, none of {len(q)} candidates is in support: the first draw is taken."
-        best = int(q.argmax())
-        into = "leads into lava" if falls[best] else "leads on"
-        dropped = f"; the best of all, worth {fixed(q[best], 2)}, {into} and is dropped"
+        dropped = f"; the best of all, worth {worth(q[best])}, {into} and is dropped"
         told = f", which {into}" if falls[best] else ""
         passed = (
-            f"K = {self.k} passes on {fixed(inside[self.k - 1], 2)}"
+            f"K = {self.k} passes on {worth(inside[self.k - 1])}"
             if len(inside) >= self.k
             else f"there are fewer than K = {self.k}"
         )
         return (
             f"{where}, {len(inside)} of {len(q)} candidates are in support, the best worth "
-            f"{fixed(inside[0], 2)}{told if kept[best] else dropped}; {passed}."
+            f"{worth(inside[0])}{told if kept[best] else dropped}; {passed}."
         )
 
     def steps_at(self, cell: int) -> list[tuple[int, int]]:
@@ -350,7 +360,7 @@ class MazeWalk(Widget):
             (i, t)
             for i, (states, rewards) in enumerate(self.policies.recordings)
             for t in range(len(rewards))
-            if np.square(states[t] - CELLS).sum(1).argmin() == cell
+            if _cell_of(states[t]) == cell
         ]
 
     def picture(self) -> str:
@@ -389,6 +399,16 @@ class MazeWalk(Widget):
             f'<path class="arq-line arq-kept arq-thin" d="{trails}"/>'
             f'<path class="arq-line arq-dropped" d="{crosses or "M0 0"}"/></svg></div></noscript>'
         )
+
+
+def _cell_of(states: np.ndarray) -> np.ndarray:
+    """The cell of the way that is nearest to states [..., 2]."""
+    return np.square(states[..., None, :] - CELLS).sum(-1).argmin(-1)
+
+
+def worth(value: float) -> str:
+    """A value in words: two decimals, none where it is beyond all that this problem pays."""
+    return fixed(value, 2 if abs(value) < 100 else 0)
 
 
 def _finite(v: float) -> float | None:
