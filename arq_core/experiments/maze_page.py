@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from arq_core.algorithm.behavior import ScoreBehavior, with_budget
 from arq_core.algorithm.nets import Critic
 from arq_core.algorithm.policies import ImplicitPolicy
 from arq_core.algorithm.qlearning import QEnsemble
@@ -35,6 +36,10 @@ RANK = 18  # of the hidden layer of a wide critic
 LOOKED_AT = 4_000  # states and actions at which its outputs are kept
 WIDE = 128  # units; a narrower layer is no product
 RECORDED = 30  # episodes that are shown
+# how candidates are drawn in a page, whatever the profile; in fewer steps where it takes fewer
+IN_PAGE = dict(
+    density="same_solve", sampler="dpmpp_2m", sampler_steps=16, probes=0, precision="float32"
+)
 SNAPSHOTS, SHOWN = 10, (1, 2, 3, 4, 5, 10)  # of ARQ's critic: those that are kept, and sent
 ROWS = {
     "dqp brac-kl": "BRAC-KL",
@@ -189,7 +194,13 @@ def maze_policies(e: Experiment, rows: tuple[str, ...]) -> MazePolicies:
     e = replace(e, snapshots=SNAPSHOTS)
     found, of_beta = kept("arq+s_psi", e), METHODS["q_beta+s_psi"]
     behaved = of_beta(data, hyper, e.budget, e.rng, e.store()).policy
-    base = in_page(found.policy, hyper)
+    assert isinstance(found.policy, ImplicitPolicy) and isinstance(behaved, ImplicitPolicy)
+    assert isinstance(found.policy.q, QEnsemble) and isinstance(behaved.q, QEnsemble)
+    own = found.policy.behavior
+    assert isinstance(own, ScoreBehavior)
+    steps = min(own.budget.sampler_steps, IN_PAGE["sampler_steps"])
+    solved = with_budget(own, **IN_PAGE | dict(sampler_steps=steps))
+    base = in_page(replace(found.policy, behavior=solved), hyper)
     behavior, net = base.policy.behavior, found.policy.q.net
     weights = {k: x for k, x in base.weights.items() if k.startswith("score.")}
     critics, actors = [], []

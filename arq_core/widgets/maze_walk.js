@@ -8,7 +8,7 @@ function view(data, state, frame) {
   return frame.show(state);
 }
 
-// A value in words (maze_walk.worth).
+// A value in words (worth of maze_walk.py).
 const worth = (v) => fixed(v, Math.abs(v) < 100 ? 2 : 0);
 
 // The maze (envs/maze.py), in its arithmetic of 32 bits.
@@ -40,7 +40,7 @@ function mazeOf(data) {
 }
 
 function showOf(data, frame) {
-  const words = data.words, W = words.walkers, stage = stageOf(data, mazeOf(data), frame.redraw), world = mazeOf(data), cells = Array.from({ length: data.cells.shape[0] }, (_, i) => Array.from(data.cells.row(i)));
+  const words = data.words, stage = stageOf(data, mazeOf(data), frame.redraw), world = mazeOf(data), cells = Array.from({ length: data.cells.shape[0] }, (_, i) => Array.from(data.cells.row(i)));
   const drawnFrom = new Map(), valued = new Map(), looks = new Map();
   let run = null, drawn = null;
   const clock = clockOf(frame, stage, PACE, paint);
@@ -71,7 +71,7 @@ function showOf(data, frame) {
   }
   function tell() {
     frame.tell("arrived", run.across);
-    frame.tell("positions", run.states.map((row) => Array.from({ length: W }, (_, i) => [row[2 * i], row[2 * i + 1]])));
+    frame.tell("positions", run.states.map((row) => Array.from({ length: run.walkers }, (_, i) => [row[2 * i], row[2 * i + 1]])));
   }
 
   // Candidates in the middle of a cell. Those of the clone are sent; others are drawn here.
@@ -143,7 +143,7 @@ function showOf(data, frame) {
   function maze(how, values) {
     const told = values ? ` What is passed on from its cells, from the start on: ${values.map((v) => (Number.isFinite(v) ? worth(v) : "nothing")).join(", ")}.` : "";
     const nearest = (x, y) => cells.reduce((best, at, c) => (Math.hypot(at[0] - x, at[1] - y) < Math.hypot(cells[best][0] - x, cells[best][1] - y) ? c : best), 0);
-    const plot = ground(0.5, ROOM.x, ROOM.y, { label: `The maze from above: floors in lava, from the start past a lure and four doors to the goal, and the walks of ${W} walkers; cell ${how.cell} is looked at.${told}`, pick: (x, y) => frame.set("cell", nearest(x, y)) });
+    const plot = ground(0.5, ROOM.x, ROOM.y, { label: `The maze from above: floors in lava, from the start past a lure and four doors to the goal, and the walks of ${run.walkers} walkers; cell ${how.cell} is looked at.${told}`, pick: (x, y) => frame.set("cell", nearest(x, y)) });
     if (values) {
       values.forEach((v, c) => {
         if (!Number.isFinite(v)) return;
@@ -161,7 +161,7 @@ function showOf(data, frame) {
   // Walkers where the clock stands: on their way, at an end, or a cross where they fell.
   function paint(now) {
     const { X, Y } = drawn.plot, dot = (x, y, r) => `M${(x - r).toFixed(1)} ${y.toFixed(1)}a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0`, seen = [0, 0, 0, 0, 0, 0], d = { trails: "", walking: "", across: "", lured: "", out: "", off: "" };
-    for (let i = 0; i < W; i++) {
+    for (let i = 0; i < run.walkers; i++) {
       const at = (t, axis) => run.states[t][2 * i + axis], t = Math.min(now, run.steps[i]), k = Math.floor(t), mid = (axis) => at(k, axis) + (t > k ? (t - k) * (at(k + 1, axis) - at(k, axis)) : 0), px = X(mid(0)), py = Y(mid(1));
       for (let p = 0; p <= k; p++) d.trails += `${p ? "L" : "M"}${X(at(p, 0)).toFixed(1)} ${Y(at(p, 1)).toFixed(1)}`;
       d.trails += `L${px.toFixed(1)} ${py.toFixed(1)}`;
@@ -171,7 +171,7 @@ function showOf(data, frame) {
       else d[["walking", "across", "", "lured", "out", "walking"][end]] += dot(px, py, 3.5);
     }
     for (const [name, path] of Object.entries(d)) drawn[name].setAttribute("d", path || "M0 0");
-    return [[`${seen[ARRIVED]} of ${W} at the goal`, "truth"], [`${seen[LURE]} at the lure`, "extra"], [`${seen[DOOR]} at a door`, "soft"], [`${seen[LAVA]} in lava`, "dropped"], [`${seen[0] + seen[LOST]} on the way`, "kept"]];
+    return [[`${seen[ARRIVED]} of ${run.walkers} at the goal`, "truth"], [`${seen[LURE]} at the lure`, "extra"], [`${seen[DOOR]} at a door`, "soft"], [`${seen[LAVA]} in lava`, "dropped"], [`${seen[0] + seen[LOST]} on the way`, "kept"]];
   }
   function bars(how) {
     const shown = how.critic < 0 ? [["earned", run.earned, "truth"]] : [["believed", run.believed, "extra"], ["earned", run.earned, "truth"]], all = shown.map(([, v]) => v), low = Math.min(0, ...all) - 0.15, high = Math.max(1.1, ...all) + 0.15;
@@ -188,9 +188,9 @@ function showOf(data, frame) {
   function ofAll(how) {
     const count = (end) => run.end.reduce((sum, e) => sum + (e === end), 0), filter = !how.filtered ? "" : how.epsilon === -Infinity ? ", no filter" : `, log ε = ${fixed(how.epsilon, 1)}`;
     const who = `${how.label[0].toUpperCase()}${how.label.slice(1)}${how.after ? ` after ${how.after.toLocaleString("en-US")} steps` : ""}${filter}: `;
-    if (!run.done) return `${who}${W} walkers are on their way.`;
+    if (!run.done) return `${who}${run.walkers} walkers are on their way.`;
     const empty = run.empty ? ` At ${run.empty} of ${run.taken} steps nothing was in support, and the first draw was taken.` : "", believed = how.critic < 0 ? "" : `believed in ${worth(run.believed)} and `;
-    return `${who}${count(ARRIVED)} of ${W} walkers reach the goal, ${count(LURE)} the lure, ${count(DOOR)} a door; ${count(LAVA)} end in lava, ${count(LOST)} are lost. They ${believed}earned ${fixed(run.earned, 2)}.${empty}`;
+    return `${who}${count(ARRIVED)} of ${run.walkers} walkers reach the goal, ${count(LURE)} the lure, ${count(DOOR)} a door; ${count(LAVA)} end in lava, ${count(LOST)} are lost. They ${believed}earned ${fixed(run.earned, 2)}.${empty}`;
   }
   function ofCells(values) { return `To its critic ${values.filter((v) => v > words.maze.rewards[LURE - 1]).length} of ${values.length} cells of the way are worth more than the lure.`; }
   function ofCell(how, look) {

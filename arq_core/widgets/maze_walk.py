@@ -29,15 +29,17 @@ from arq_core.widgets.walking import MAZE, WATCHER, Choice, Trained, Walked, cho
 LINES = (-math.inf, *np.arange(-12, 10.5, 0.5).tolist())  # log epsilon, nats; the first is "off"
 SEEDS, WALKERS = 50, 30
 CELLS = np.array(WAY[:-1], np.float32)  # on the way, before the goal
-GOAL, LAVA, LURE, DOOR, LOST = 1, 2, 3, 4, 5  # how a walk ends
+# how a walk ends, counted from 1; lost is who is still on the way when it is cut
+ENDS = ("goal", "lava", "lure", "door", "lost")
+GOAL, LAVA, LURE, DOOR, LOST = range(1, 6)
 NOTE = (
     "The policies themselves run in this page. Walkers begin near the start (the recordings where "
     "they were recorded) and are lost after {steps} steps. A number in a cell is what the policy’s "
     "critic would pass on from there by Eq. 5: the K-th largest Q of {n} candidates in support. "
-    "ARQ’s critic learned with log ε = {learned} and K = 1; the handle ε moves in acting, of Qᵝ and ARQ, "
-    "and K in the numbers of the cells. Its slider goes back in training; the clone stays the trained one. Wide layers of "
-    "critics are sent as products of rank {rank} with 8 bits. What is believed and earned is "
-    "discounted by {gamma} a step."
+    "The handle ε moves in acting, of Qᵝ and ARQ, and K in the numbers of the cells; ARQ’s critic "
+    "learned with log ε = {learned} and K = 1. Its slider goes back in its training; the clone "
+    "stays the trained one. Wide layers of critics are sent as products of rank {rank} with 8 "
+    "bits. What is believed and earned is discounted by {gamma} a step."
 )
 ROWS_NOTE = " {rows}: rows of Table 1, trained apart with smaller networks."
 
@@ -288,6 +290,11 @@ class MazeWalk(Widget):
     def finding(self) -> str:
         return " ".join(filter(None, (self._of_all(), self._of_cells(), self._of_cell())))
 
+    def counts(self) -> dict[str, int]:
+        """How many walks ended where, by the names of ENDS."""
+        ends = _ends(self.walked())
+        return {name: int((ends == end).sum()) for end, name in enumerate(ENDS, start=GOAL)}
+
     def _of_all(self) -> str:
         b, w = self._button(), self.walked()
         who = b.label[:1].upper() + b.label[1:]
@@ -296,7 +303,7 @@ class MazeWalk(Widget):
         if b.filtered:
             line = self.lines[self.epsilon_at]
             who += ", no filter" if math.isinf(line) else f", log ε = {fixed(line, 1)}"
-        goal, lava, lure, door, lost = (int((_ends(w) == end).sum()) for end in range(1, 6))
+        goal, lava, lure, door, lost = self.counts().values()
         believed = f"believed in {worth(w.believed)} and "
         told = believed if b.critics and b.critics[0] >= 0 else ""
         empty = (

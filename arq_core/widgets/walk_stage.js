@@ -102,12 +102,12 @@ function crewOf(model, own, failed) {
 }
 
 // The walk of one position of the handles, as far as it is known. `states` [steps + 1][2 walkers]; `steps` [walkers] that each took, and how it ended.
-// `upto` steps are known of all, and the walk ends with step `last`. `rewards` [walkers] are those of the last steps.
+// `upto` steps are known of all, and the walk ends with step `last`.
 function stageOf(data, world, changed) {
   const W = data.words.walkers, T = world.steps, model = modelOf(data), engine = walkEngine(model);
   const known = new Map(), stage = { run: null, failed: "", engine };
   const crew = crewOf(model, engine, (told) => { stage.failed = told; changed(); });
-  const started = (key) => ({ key, states: Array.from({ length: T + 1 }, () => new Float32Array(2 * W)), steps: new Int32Array(W), end: new Uint8Array(W), alive: W, empty: 0, believed: 0, earned: 0, upto: 0, last: T, done: false });
+  const started = (key, count) => ({ key, walkers: count, states: Array.from({ length: T + 1 }, () => new Float32Array(2 * count)), steps: new Int32Array(count), end: new Uint8Array(count), alive: count, empty: 0, believed: 0, earned: 0, upto: 0, last: T, done: false });
   const ended = (run) => Object.assign(run, { across: run.end.reduce((sum, e) => sum + (e === ARRIVED), 0), taken: run.steps.reduce((a, b) => a + b), upto: T, last: Math.max(...run.steps), done: true });
 
   // The candidates of a walker at a state, from those of as many or more that were drawn before: noise is a function of its place.
@@ -118,14 +118,14 @@ function stageOf(data, world, changed) {
   }
   // A walk that is known already: rows of `states` up to the last, which goes on to the end.
   function given(key, { states, steps, ends, empty, believed, earned }) {
-    const run = started(key);
+    const run = started(key, steps.length);
     run.states.forEach((all, t) => all.set(states.row(Math.min(t, states.shape[0] - 1))));
     run.steps.set(steps);
     run.end.set(ends);
     return ended(Object.assign(run, { alive: 0, empty, believed, earned }));
   }
   function begin(key, { seed, n, alpha, epsilon, of, critic }) {
-    const run = started(key);
+    const run = started(key, W);
     crew.drop();
     for (let i = 0; i < W; i++) run.states[0].set(world.start(engine, seed, i), 2 * i);
     const take = (step) => {
