@@ -113,8 +113,10 @@ class MazeWalk(Widget):
     with their hidden layer of 256 x 256 as a product of low rank with 8 bits
     (experiments.small_critics), since eight of them would not fit otherwise. What the page does not
     train is read from a file of a benchmark (experiments.maze_page). Python walks with the same
-    numbers. How a policy draws, filters and chooses, and the clock, are the bridge's
-    (walk_engine.js, walk_stage.js); the maze's own are its simulator and its drawing.
+    numbers. Candidates of the clone are those of the solve that gives their densities
+    (ScoreBehavior.sample_with_log_prob), also where no density is asked for. How a policy draws,
+    filters and chooses, and the clock, are the bridge's (walk_engine.js, walk_stage.js); the maze's
+    own are its simulator and its drawing.
 
     `policy` is the place of a button, `trained_at` of a snapshot, `epsilon_at` in `lines`; `seed`
     names the random numbers, `cell` is looked at. `arrived` and `positions` [steps + 1][W] are

@@ -45,7 +45,7 @@ def opening():
     return telling(in_page(*briefly_trained()).policy)
 
 
-def maze_experiment(width=32, evaluations=8, steps=300, n=6):
+def maze_experiment(width=32, evaluations=8, steps=300, n=6, episodes=150):
     """The maze with few episodes, small networks and little training; seed 0."""
     e = experiment.prepare("maze", "page", [0], device="cpu")
     hyper = replace(e.hyper, width=width, batch=128, score_lr=1e-2, n=n, acting_n=n)
@@ -56,14 +56,14 @@ def maze_experiment(width=32, evaluations=8, steps=300, n=6):
         q_steps=max(10, steps // 2),
         q_beta_steps=max(10, steps // 2),
     )
-    data = collect_maze(0, 150)
+    data = collect_maze(0, episodes)
     return replace(e, dataset=data, recorded=data, hyper=hyper, budget=budget)
 
 
 @cache
-def maze_walkers(width=32, evaluations=8, steps=300, n=6):
+def maze_walkers(**size):
     """(policies of the maze that were hardly trained, ARQ's policy as it was before rounding)."""
-    e = maze_experiment(width, evaluations, steps, n)
+    e = maze_experiment(**size)
     with TemporaryDirectory() as folder, patch.dict(os.environ, ARQ_CACHE=folder):
         policies = maze_policies(e, tuple(ROWS))
         return policies, METHODS["arq+s_psi"](e.data, e.hyper, e.budget, e.rng, e.store()).policy
