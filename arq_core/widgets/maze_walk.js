@@ -67,7 +67,7 @@ function showOf(data, frame) {
     column.append(frame.plots.lastElementChild);
     frame.plots.append(column);
     clock.moved(another, tell);
-    return { finding: [ofAll(how), how.replayed ? `None of them passes through more than ${words.longest} of the ${cells.length} cells.` : values ? ofCells(values) : "", ofCell(how, look)].filter(Boolean).join(" "), note: words.note };
+    return { finding: [ofAll(how), how.replayed ? `${words.whole || "None"} of them walked the whole way from the start.` : values ? ofCells(values) : "", ofCell(how, look)].filter(Boolean).join(" "), note: words.note };
   }
   function tell() {
     frame.tell("arrived", run.across);

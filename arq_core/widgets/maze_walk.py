@@ -82,9 +82,10 @@ class MazePolicies:
         """Candidates a step of those who draw any."""
         return self.trained.policy.n
 
-    def longest(self) -> int:
-        """The most cells of the way that one of the recordings passes through."""
-        return max(len(set(_cell_of(states[:-1]).tolist())) for states, _ in self.recordings)
+    def whole(self) -> int:
+        """How many of the recordings lead from the first cell to the goal."""
+        ways = [_cell_of(states[0]) == 0 and r[-1] >= GOAL_REWARD for states, r in self.recordings]
+        return int(np.sum(ways))
 
     def replayed(self) -> Walked:
         """The recordings as a walk."""
@@ -205,7 +206,7 @@ class MazeWalk(Widget):
             "walkers": self.walkers,
             "most": p.n,
             "recordings": _of_walk(replayed),
-            "longest": p.longest(),
+            "whole": p.whole(),
             "maze": {
                 **{k: ground[k].tolist() for k in ("floor", "lure", "goal", "doors", "start")},
                 "steps": MAZE.steps,
@@ -289,6 +290,11 @@ class MazeWalk(Widget):
         kth = inside[:, 0] if isinstance(b.of, int) else kth  # an actor has one candidate
         return np.where(np.isfinite(kth), kth, np.nan)
 
+    def above_the_lure(self) -> int | None:
+        """How many cells are worth more than the lure to the critic; None without one."""
+        kth = self.passed_on()
+        return None if kth is None else int((kth > LURE_REWARD).sum())
+
     def finding(self) -> str:
         return " ".join(filter(None, (self._of_all(), self._of_cells(), self._of_cell())))
 
@@ -320,13 +326,10 @@ class MazeWalk(Widget):
 
     def _of_cells(self) -> str:
         if not self._button().policies:
-            most = self.policies.longest()
-            return f"None of them passes through more than {most} of the {len(CELLS)} cells."
-        kth = self.passed_on()
-        if kth is None:
+            return f"{self.policies.whole() or 'None'} of them walked the whole way from the start."
+        if (more := self.above_the_lure()) is None:
             return ""
-        more = int((kth > LURE_REWARD).sum())
-        return f"To its critic {more} of {len(kth)} cells of the way are worth more than the lure."
+        return f"To its critic {more} of {len(CELLS)} cells of the way are worth more than the lure."
 
     def _of_cell(self) -> str:
         b, where = self._button(), f"At cell {self.cell}"
