@@ -55,10 +55,9 @@ def in_page(policy: ImplicitPolicy, hyper: Hyper) -> Trained:
     """
     behavior, q = policy.behavior, policy.q
     _refuse(behavior, q)
-    nets = {"score": alone(behavior.net), "critic": alone(q.net)}
-    weights = {}
-    for room, net in nets.items():
-        for name, x in net.named_parameters():
+    net, critic, weights = alone(behavior.net), alone(q.net), {}
+    for room, one in (("score", net), ("critic", critic)):
+        for name, x in one.named_parameters():
             key = f"{room}.{name}"
             if name.startswith("time."):  # a page is sent times that are embedded already
                 continue
@@ -66,14 +65,14 @@ def in_page(policy: ImplicitPolicy, hyper: Hyper) -> Trained:
             weights[key] = codes, unit
             x.data = torch.from_numpy(codes * unit)[None]
     here = {k: on_cpu(getattr(behavior, k)) for k in ("of_state", "of_action")}
-    behavior = replace(behavior, net=nets["score"], calls=CALLS, **here)
+    behavior = replace(behavior, net=net, calls=CALLS, **here)
     times = behavior.density_grid()
-    of_times = [nets["score"].embed_time(torch.full((1, 1), float(t))) for t in times.float()]
+    of_times = [net.embed_time(torch.full((1, 1), float(t))) for t in times.float()]
     _, integrals = path_integrals(
         behavior.sde, tuple(times.tolist()), torch.float64, torch.device("cpu")
     )
     return Trained(
-        replace(policy, behavior=behavior, q=replace(q, net=nets["critic"], copies=1)),
+        replace(policy, behavior=behavior, q=replace(q, net=critic, copies=1)),
         hyper.gamma,
         hyper.log_epsilon,
         times.numpy(),

@@ -21,11 +21,12 @@ function fixed(x, digits = 0) {
 }
 const percent = (part, whole) => fixed((100 * part) / whole, 1) + "%";
 
-// float32 or int16 in base64 -> { shape, values }, row by row; row(i, j, ...) is a view of the innermost axes.
+// float32, int16 or int8 in base64 -> { shape, values }, row by row; row(i, j, ...) is a view of the innermost axes.
 function unpacked(name, array) {
-  const bytes = Uint8Array.from(atob(array.i2 || array.f4), (c) => c.charCodeAt(0));
-  if (bytes.length % (array.i2 ? 2 : 4)) throw new Error(`${name}: saw ${bytes.length} bytes, expected whole numbers of ${array.i2 ? 2 : 4}; run the notebook again.`);
-  const values = array.i2 ? new Int16Array(bytes.buffer) : new Float32Array(bytes.buffer);
+  const [kind, Numbers] = [["i1", Int8Array], ["i2", Int16Array], ["f4", Float32Array]].find(([one]) => one in array), wide = Numbers.BYTES_PER_ELEMENT;
+  const bytes = Uint8Array.from(atob(array[kind]), (c) => c.charCodeAt(0));
+  if (bytes.length % wide) throw new Error(`${name}: saw ${bytes.length} bytes, expected whole numbers of ${wide}; run the notebook again.`);
+  const values = new Numbers(bytes.buffer);
   const size = array.shape.reduce((a, b) => a * b, 1);
   if (!size || values.length !== size) throw new Error(`${name}: saw ${values.length} values, expected ${size} (shape ${array.shape}) and at least one.`);
   const bad = values.findIndex((v) => !Number.isFinite(v));
@@ -54,13 +55,13 @@ function live(model) {
 }
 
 const decimals = (step) => (String(step).split(".")[1] || "").length;
-const shown = (c, v) => (c.kind === "choice" ? c.options[v] : c.names.length ? c.names[Math.round((v - c.low) / c.step)] : fixed(v, decimals(c.step)));
+const shown = (c, v) => (c.kind !== "slider" ? c.options[v] : c.names.length ? c.names[Math.round((v - c.low) / c.step)] : fixed(v, decimals(c.step)));
 
 function problemOf(spec, model) {
   if (spec.version !== VERSION) return `It was saved by version ${spec.version} of these figures, and this script reads version ${VERSION}; run the notebook again.`;
   if (spec.problem) return spec.problem;
   for (const c of spec.controls) {
-    const v = model.get(c.name), low = c.kind === "choice" ? 0 : c.low, high = c.kind === "choice" ? c.options.length - 1 : c.high;
+    const v = model.get(c.name), low = c.kind === "slider" ? c.low : 0, high = c.kind === "slider" ? c.high : c.options.length - 1;
     if (typeof v !== "number" || !(v >= low && v <= high)) return `${c.label}: saw ${v}, expected a number from ${low} to ${high}; move it back with its control.`;
   }
   return "";
@@ -69,6 +70,15 @@ function problemOf(spec, model) {
 // One labelled control; keys are handled here, since notebooks take arrow keys for themselves.
 function control(c, model) {
   const id = `${OWN}-${++count}`;
+  if (c.kind === "radio") {
+    // a form, so that the buttons of another widget of the same name are another group
+    const inputs = c.options.map((_, i) => make("input", { type: "radio", name: c.name, value: i }));
+    const box = make("form", { class: "arq-control arq-radio", role: "radiogroup", "aria-label": c.label }, make("span", { class: "arq-label", "aria-hidden": "true" }, c.label), ...inputs.map((input, i) => make("label", {}, input, " ", c.options[i])));
+    box.addEventListener("submit", (e) => e.preventDefault());
+    box.addEventListener("keydown", (e) => e.stopPropagation());
+    for (const input of inputs) input.addEventListener("change", () => model.set(c.name, Number(input.value)));
+    return { box, show: () => inputs.forEach((input, i) => { input.checked = i === model.get(c.name); }) };
+  }
   const label = make("label", { for: id }, c.label);
   const box = make("div", { class: "arq-control" }, label);
   if (c.kind === "choice") {

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import ROUND_HALF_UP, Decimal
@@ -66,7 +67,9 @@ class Slider:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of `options`, by its place in them (from 0)."""
+    """One of `options`, by its place in them (from 0): in a list to open ("choice"), or side by
+    side ("radio").
+    """
 
     name: str
     label: str
@@ -105,11 +108,11 @@ def percent(part: float, whole: float) -> str:
 
 
 def narrow(x: np.ndarray) -> np.ndarray:
-    """int16 as it is (counts and fixed-point numbers, half the bytes), everything else as
+    """int16 and int8 as they are (counts and fixed-point numbers, fewer bytes), everything else as
     float32.
     """
     x = np.asarray(x)
-    return x if x.dtype == np.int16 else x.astype(np.float32)
+    return x if x.dtype in (np.int16, np.int8) else x.astype(np.float32)
 
 
 def packed(x: np.ndarray) -> dict:
@@ -117,11 +120,17 @@ def packed(x: np.ndarray) -> dict:
 
     Scripts and Python compute on these same numbers.
     """
-    kind = "i2" if x.dtype == np.int16 else "f4"
+    kind = x.dtype.str[1:] if x.dtype in (np.int16, np.int8) else "f4"
     return {
         kind: base64.b64encode(np.ascontiguousarray(x, "<" + kind).tobytes()).decode(),
         "shape": list(x.shape),
     }
+
+
+def unpacked(saved: Mapping) -> np.ndarray:
+    """The array that `packed` wrote."""
+    kind = next(k for k in ("i1", "i2", "f4") if k in saved)
+    return np.frombuffer(base64.b64decode(saved[kind]), "<" + kind).reshape(saved["shape"])
 
 
 def refuse(name: str, x: np.ndarray) -> None:
@@ -204,9 +213,12 @@ class Widget(anywidget.AnyWidget):
 
     @classmethod
     def code(cls) -> str:
-        """The script, after what all scripts share and the parts of its own."""
+        """The script, after what all scripts share and the parts of its own, without the lines that
+        are comments: pages are small.
+        """
         names = ("base.js", *cls.parts, cls.script)
-        return "\n".join((HERE / name).read_text(encoding="utf-8") for name in names)
+        text = "\n".join((HERE / name).read_text(encoding="utf-8") for name in names)
+        return re.sub(r"(?m)^ *//.*\n", "", text)
 
     def _spec(self) -> dict:
         return {

@@ -16,6 +16,7 @@ import torch
 from arq_core.engine.streams import Streams
 
 CANDIDATES, CHOICES, STARTS = 0, 1, 2  # what is drawn, the second word of the key
+TRIES = 8  # of a start that is drawn again where it is too far off: one in ninety is
 STEP = 1 << 16  # walkers that the first word of the counter keeps apart
 PARITY = 0x1BD11BDA
 ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
@@ -55,7 +56,7 @@ class Noise(Streams):
     """The numbers that a policy draws at one step of some walkers, as `Streams` of one member.
 
     It draws what `ImplicitPolicy.act` does: for each walker and candidate a pair of normal numbers,
-    and for each walker a uniform one; ValueError for any other shape.
+    or of uniform ones, and for each walker a uniform one; ValueError for any other shape.
     """
 
     def __init__(self, seed: int, step: int, walkers: Sequence[int]):
@@ -64,16 +65,13 @@ class Noise(Streams):
 
     def randn(self, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Normal numbers [1, walkers, candidates, 2]."""
-        if len(shape) != 3 or (shape[0], shape[2]) != (len(self.first), 2):
-            raise ValueError(
-                f"Noise: saw normal numbers of shape {shape} asked for, expected "
-                f"({len(self.first)}, candidates, 2): actions of two dimensions."
-            )
-        words = threefry((self.seeds[0], CANDIDATES), self.first[:, None], np.arange(shape[1]))
-        return torch.from_numpy(normal_pair(words)).to(dtype)[None]
+        return torch.from_numpy(normal_pair(self._of_candidates("normal", shape))).to(dtype)[None]
 
     def rand(self, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        """Uniform numbers [1, walkers]."""
+        """Uniform numbers [1, walkers], or [1, walkers, candidates, 2]."""
+        if len(shape) == 3:
+            words = self._of_candidates("uniform", shape)
+            return torch.from_numpy(np.moveaxis(uniform(words), 0, -1)).to(dtype)[None]
         if shape != self.first.shape:
             raise ValueError(
                 f"Noise: saw uniform numbers of shape {shape} asked for, expected one for each of "
@@ -82,8 +80,21 @@ class Noise(Streams):
         words = threefry((self.seeds[0], CHOICES), self.first, np.zeros_like(self.first))
         return torch.from_numpy(uniform(words[0])).to(dtype)[None]
 
+    def _of_candidates(self, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+        if len(shape) != 3 or (shape[0], shape[2]) != (len(self.first), 2):
+            raise ValueError(
+                f"Noise: saw {kind} numbers of shape {shape} asked for, expected "
+                f"({len(self.first)}, candidates, 2): actions of two dimensions."
+            )
+        return threefry((self.seeds[0], CANDIDATES), self.first[:, None], np.arange(shape[1]))
+
 
 def starts(seed: int, walkers: int) -> np.ndarray:
     """Where walkers start, from -1 up to 1 of the farthest, [walkers], float64."""
     words = threefry((seed, STARTS), np.arange(walkers), np.zeros(walkers))
     return 2 * uniform(words[0]) - 1
+
+
+def normal_starts(seed: int, walkers: int) -> np.ndarray:
+    """Where walkers might start, standard normal numbers [walkers, TRIES, 2], float64."""
+    return normal_pair(threefry((seed, STARTS), np.arange(walkers)[:, None], np.arange(TRIES)))

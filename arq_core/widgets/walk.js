@@ -7,71 +7,65 @@ function view(data, state, frame) {
   return frame.show(state);
 }
 
+const OFF = 2; // how a walk may end
+
+// The bridge (envs/bridge.py).
+function bridgeOf(data) {
+  const b = data.words.bridge, middle = data.middle ? data.middle.values : [];
+  return {
+    steps: b.planks,
+    start: (engine, seed, walker) => [0, b.stray * engine.start(seed, walker)],
+    step: ([plank, sideways], [grasp, move]) => {
+      const next = Math.min(plank + 1, b.planks), to = Math.fround(sideways + move), off = Math.abs(to - middle[next]) > b.half;
+      const coins = Math.min(1, Math.max(0, (grasp + b.grasp) / (2 * b.grasp))) / b.planks;
+      return { state: [next, to], reward: off ? b.fall : coins, end: off ? OFF : next >= b.planks ? ARRIVED : 0 };
+    },
+  };
+}
+
 function showOf(data, frame) {
-  const words = data.words, W = words.walkers, T = words.bridge.planks, half = words.bridge.half, stage = stageOf(data, frame.redraw), middle = data.middle.values;
-  const still = matchMedia("(prefers-reduced-motion: reduce)"), clock = { at: T, before: 0, walks: false };
-  const button = make("button", { type: "button", class: "arq-button" }), counts = make("p", { class: "arq-counts" });
-  const count = ["truth", "dropped", "kept"].map((color) => counts.appendChild(make("span", { class: `arq-${color}` })));
+  const words = data.words, W = words.walkers, T = words.bridge.planks, half = words.bridge.half, stage = stageOf(data, bridgeOf(data), frame.redraw), middle = data.middle.values, looked = new Map();
   let run = null, drawn = null;
-  button.addEventListener("click", () => { if (clock.walks) { clock.walks = false; paint(); } else walkFrom(clock.at >= run.last ? 0 : clock.at); });
-  button.addEventListener("keydown", (e) => e.stopPropagation());
-  frame.box.prepend(button);
+  const clock = clockOf(frame, stage, PACE, paint), key = (at) => [at.epsilon_at, at.alpha_at, at.n, at.seed].join();
   return show;
 
   function show(state) {
-    button.hidden = !!stage.failed;
-    if (stage.failed) { clock.walks = false; stage.end(); throw new Error(stage.failed); }
-    const at = { ...state, epsilon: words.lines[state.epsilon_at] ?? -Infinity, alpha: words.alphas[state.alpha_at] };
-    const moved = stage.go(at) && run !== null;
+    clock.check();
+    const at = { ...state, of: "score", critic: 0, epsilon: words.lines[state.epsilon_at] ?? -Infinity, alpha: words.alphas[state.alpha_at] };
+    const another = stage.go(key(at), at, words.first && words.first.key.join() === key(at) && { ...words.first, states: data.walked }) && run !== null;
     run = stage.run;
-    if (run.done) delete frame.figure.dataset.busy; else frame.figure.dataset.busy = "true";
-    if (run.done && !run.told) tell();
-    const look = stage.look(at);
-    frame.plots.append(counts);
+    const look = lookFrom(at);
+    frame.plots.append(clock.counts);
     drawn = bridge(at.plank);
     candidates(at, look);
     bars();
-    if (moved) { clock.at = T; if (!still.matches) walkFrom(0); }
-    paint();
+    clock.moved(another, tell);
     return { finding: `${ofWalk(at)} ${ofPlank(at, look)}`, note: words.note };
   }
   function tell() {
-    run.told = true;
     frame.tell("crossed", run.across);
-    frame.tell("positions", run.sideways.map((row, t) => Array.from(row, (y, i) => [Math.min(t, run.steps[i]), y])));
+    frame.tell("positions", run.states.map((row) => Array.from({ length: W }, (_, i) => [row[2 * i], row[2 * i + 1]])));
   }
-  function walkFrom(at) {
-    clock.at = at;
-    if (clock.walks) return;
-    clock.walks = true;
-    clock.before = performance.now();
-    requestAnimationFrame(tick);
-  }
-  function tick(now) {
-    if (!frame.plots.isConnected) { clock.walks = false; stage.end(); }
-    if (!clock.walks) return;
-    const end = run.done ? run.last : run.upto;
-    clock.at = Math.min(end, clock.at + Math.max(0, now - clock.before) / PACE);
-    clock.before = now;
-    if (run.done && clock.at >= end) clock.walks = false; else requestAnimationFrame(tick);
-    paint();
+  // What is chosen from on the middle of a plank.
+  function lookFrom(at) {
+    const { seed, plank, n } = at, of = `${seed}/${plank}/${n}`, state = [plank, middle[plank]];
+    if (!looked.has(of)) looked.set(of, stage.engine.candidates({ ...at, step: plank, walker: WATCHER, state }, stage.engine.place(n)));
+    return stage.look(looked.get(of), state, at, stage.engine.choice(seed, plank, WATCHER));
   }
   // Walkers where the clock stands: on their way, across, or a cross where they fell.
-  function paint() {
-    const now = Math.min(clock.at, run.upto), { X, Y } = drawn.plot, dot = (x, y, r) => `M${(x - r).toFixed(1)} ${y.toFixed(1)}a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0`;
+  function paint(now) {
+    const { X, Y } = drawn.plot, dot = (x, y, r) => `M${(x - r).toFixed(1)} ${y.toFixed(1)}a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0`;
     let trails = "", walking = "", across = "", off = "", crossed = 0, fell = 0;
     for (let i = 0; i < W; i++) {
-      const t = Math.min(now, run.steps[i]), k = Math.floor(t), y0 = run.sideways[k][i], y = t > k ? y0 + (t - k) * (run.sideways[k + 1][i] - y0) : y0, px = X(t), py = Y(Math.min(WIDE - 0.1, Math.max(0.1 - WIDE, y)));
-      for (let p = 0; p <= k; p++) trails += `${p ? "L" : "M"}${X(p).toFixed(1)} ${Y(run.sideways[p][i]).toFixed(1)}`;
+      const side = (p) => run.states[p][2 * i + 1], t = Math.min(now, run.steps[i]), k = Math.floor(t), y0 = side(k), y = t > k ? y0 + (t - k) * (side(k + 1) - y0) : y0, px = X(t), py = Y(Math.min(WIDE - 0.1, Math.max(0.1 - WIDE, y)));
+      for (let p = 0; p <= k; p++) trails += `${p ? "L" : "M"}${X(p).toFixed(1)} ${Y(side(p)).toFixed(1)}`;
       trails += `L${px.toFixed(1)} ${py.toFixed(1)}`;
       const end = t >= run.steps[i] ? run.end[i] : 0;
       if (end === OFF) { fell++; off += `M${(px - 4).toFixed(1)} ${(py - 4).toFixed(1)}l8 8m0 -8l-8 8`; }
-      else if (end === ACROSS) { crossed++; across += dot(px, py, 4); } else walking += dot(px, py, 4);
+      else if (end === ARRIVED) { crossed++; across += dot(px, py, 4); } else walking += dot(px, py, 4);
     }
     for (const [name, d] of Object.entries({ trails, walking, across, off })) drawn[name].setAttribute("d", d || "M0 0");
-    const said = [`${crossed} of ${W} crossed`, `${fell} fell`, `${W - crossed - fell} on the bridge`], does = clock.walks ? "❚❚ Pause" : "▶ Walk";
-    said.forEach((text, i) => { if (count[i].textContent !== text) count[i].textContent = text; });
-    if (button.textContent !== does) button.textContent = does;
+    return [[`${crossed} of ${W} crossed`, "truth"], [`${fell} fell`, "dropped"], [`${W - crossed - fell} on the bridge`, "kept"]];
   }
   function bridge(plank) {
     const plot = frame.panel({ label: `The bridge from above, ${T} planks from left to right, and the walks of ${W} walkers; plank ${plank} is looked at.`, height: 250, x: [-0.5, T + 0.5], y: [-WIDE, WIDE], xlabel: "plank", ylabel: "sideways", yticks: false,
@@ -85,8 +79,8 @@ function showOf(data, frame) {
   // Candidates on the middle of a plank: each points to where it would lead, the farther the larger its Q.
   function candidates({ plank, n, k, epsilon }, look) {
     const from = middle[plank], q = look.q.subarray(0, n), low = Math.min(...q), span = Math.max(...q) - low || 1, kept = (j) => look.logProb[j] >= epsilon;
-    const to = look.ends.map((e) => e.sideways), next = middle[plank + 1], tops = [next - half, next + half, from, ...to];
-    const plot = frame.panel({ label: `${n} candidates from the middle of plank ${plank}: ${look.inside} are in support; ${look.ends.filter((e) => e.off).length} lead off the bridge${look.ends[look.at].off ? ", the chosen one too" : ""}.`,
+    const to = look.ends.map((e) => e.state[1]), next = middle[plank + 1], tops = [next - half, next + half, from, ...to];
+    const plot = frame.panel({ label: `${n} candidates from the middle of plank ${plank}: ${look.inside} are in support; ${look.ends.filter((e) => e.end === OFF).length} lead off the bridge${look.ends[look.at].end === OFF ? ", the chosen one too" : ""}.`,
       height: 260, share: 0.64, x: [-0.06, 1.1], y: [Math.min(...tops) - 0.08, Math.max(...tops) + 0.08], xlabel: `from plank ${plank} to plank ${plank + 1}`, ylabel: "sideways", xticks: false });
     plot.shape(`M${plot.X(0.97)} ${plot.Y(next + half)}H${plot.X(1.09)}V${plot.Y(next - half)}H${plot.X(0.97)}z`, "area", "wall");
     const tip = (j) => { const f = 0.3 + (0.7 * (q[j] - low)) / span; return [plot.X(f), plot.Y(from + f * (to[j] - from))]; };
@@ -124,7 +118,7 @@ function showOf(data, frame) {
     const kept = Array.from(q.subarray(0, n)).filter((_, j) => logProb[j] >= epsilon).sort((a, b) => b - a);
     let best = 0;
     for (let j = 1; j < n; j++) if (q[j] > q[best]) best = j;
-    const dropped = logProb[best] >= epsilon ? "" : `; the best of all, worth ${fixed(q[best], 2)}, ${ends[best].off ? "leads off the bridge" : "leads on"} and is dropped`;
+    const dropped = logProb[best] >= epsilon ? "" : `; the best of all, worth ${fixed(q[best], 2)}, ${ends[best].end === OFF ? "leads off the bridge" : "leads on"} and is dropped`;
     const passed = inside >= k ? `K = ${k} passes on ${fixed(kept[k - 1], 2)}` : `there are fewer than K = ${k}`;
     return `From plank ${plank}, ${inside} of ${n} candidates are in support, the best worth ${fixed(kept[0], 2)}${dropped}; ${passed}.`;
   }

@@ -10,7 +10,7 @@ import traitlets
 
 from arq_core.envs import bridge
 from arq_core.widgets.base import Slider, Widget, fixed
-from arq_core.widgets.walking import Choice, Trained, Walked, falls, look, names_of, walk
+from arq_core.widgets.walking import BRIDGE, Choice, Trained, Walked, falls, look, walk
 
 LINES = (-math.inf, *np.arange(-12, 3.5, 0.5).tolist())  # log epsilon, nats; the first is "off"
 ALPHAS = (0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
@@ -77,31 +77,17 @@ class Walk(Widget):
     def _sent(self) -> tuple[dict[str, np.ndarray], dict]:
         """Arrays and words that do not depend on where the controls stand."""
         t = self.trained
-        behavior = t.policy.behavior
-        layers = len(behavior.net.dense)
-        sent = [t.weights[name] for name in names_of(layers)]
         planks = np.arange(bridge.PLANKS + 1, dtype=np.float32)
-        arrays = {
-            "weights": np.concatenate([codes.ravel() for codes, _ in sent]),
-            "units": np.array([unit for _, unit in sent]),
-            "embedded": t.embedded,
-            "integrals": t.integrals,
-            "normal": np.stack([
-                *(x.numpy() for x in (behavior.of_state.mean, behavior.of_state.scale)),
-                *(x.numpy() for x in (behavior.of_action.mean, behavior.of_action.scale)),
-            ]),
-            "middle": bridge.middle(planks),
-        }  # fmt: skip
-        words = {
-            "layout": [[name, list(t.weights[name][0].shape)] for name in names_of(layers)],
-            "layers": layers,
-            "times": t.times.tolist(),
-            "betas": [behavior.sde.beta_min, behavior.sde.beta_max],
+        arrays = t.arrays() | {"middle": bridge.middle(planks)}
+        words = t.words() | {
+            "critics": ["critic"],
+            "actors": [],
+            "named": "plank",
+            "needs": ["middle", "walked"],
             "lines": [None if math.isinf(v) else v for v in self.lines],
             "alphas": list(self.alphas),
             "walkers": self.walkers,
             "most": MOST,
-            "gamma": t.gamma,
             "bridge": {
                 "planks": bridge.PLANKS,
                 "half": bridge.HALF_WIDTH,
@@ -118,16 +104,16 @@ class Walk(Widget):
         moved.
         """
         first = self.walked()
-        self.arrays["sideways"] = first.sideways.astype(np.float32)
+        self.arrays["walked"] = first.states.astype(np.float32)
         self.words["first"] = {
             "key": self._key(),
             "steps": first.steps.tolist(),
-            "crossed": first.crossed.astype(int).tolist(),
+            "ends": np.where(first.arrived, 1, 2).tolist(),
             "empty": first.empty,
             "believed": first.believed,
             "earned": first.earned,
         }
-        self.crossed, self.positions = int(first.crossed.sum()), first.positions()
+        self.crossed, self.positions = int(first.arrived.sum()), first.positions()
         self.spec = self._spec()
 
     def _key(self) -> list[int]:
@@ -145,7 +131,9 @@ class Walk(Widget):
         """The walk of the present position, by the project's own functions."""
         key = tuple(self._key())
         if key not in self._walks:
-            self._walks[key] = walk(self.trained, self._policy(), self.walkers, self.seed)
+            self._walks[key] = walk(
+                BRIDGE, self._policy(), self.trained.gamma, self.walkers, self.seed
+            )
         return self._walks[key]
 
     def looked(self) -> Choice:
@@ -159,7 +147,7 @@ class Walk(Widget):
         return f"{self._of_walk(self.walked())} {self._of_plank(self.looked())}"
 
     def _of_walk(self, w: Walked) -> str:
-        line, across = self.lines[self.epsilon_at], int(w.crossed.sum())
+        line, across = self.lines[self.epsilon_at], int(w.arrived.sum())
         filtered = "No filter" if math.isinf(line) else f"log ε = {fixed(line, 1)}"
         empty = (
             f" At {w.empty} of {int(w.steps.sum())} steps nothing was in support, and the first "
@@ -205,12 +193,12 @@ class Walk(Widget):
             for p, m in zip(at, middles, strict=True)
         )
         trails = "".join(
-            "M" + "L".join(f"{x(p)} {y(w.sideways[p, i])}" for p in range(w.steps[i] + 1))
+            "M" + "L".join(f"{x(p)} {y(w.states[p, i, 1])}" for p in range(w.steps[i] + 1))
             for i in range(self.walkers)
         )
         fallen = "".join(
-            f"M{float(x(w.steps[i])) - 4:.0f} {float(y(w.sideways[-1, i])) - 4:.0f}l8 8m0 -8l-8 8"
-            for i in np.flatnonzero(~w.crossed)
+            f"M{float(x(w.steps[i])) - 4:.0f} {float(y(w.states[-1, i, 1])) - 4:.0f}l8 8m0 -8l-8 8"
+            for i in np.flatnonzero(~w.arrived)
         )
         return (
             '<noscript><div class="arq-plots"><svg viewBox="0 0 640 190" width="640" role="img" '

@@ -1,11 +1,12 @@
-// A trained policy's networks: candidates of beta with their log-densities and values, as nets.py, samplers.py, likelihood.py and qlearning.py compute them.
+// Trained policies' networks: candidates of beta with their log-densities and values, as nets.py, samplers.py, likelihood.py and qlearning.py compute them; uniform candidates, and actors that have one action a state.
 // One function, which needs nothing around it: a page's workers are made of its text. Nothing is allocated once it is made.
 function walkEngine(model) {
-  const A = 2, { width: W, critic: H, most, nodes, weights: w, embedded, integrals, stateMean, stateScale, actionMean, actionScale } = model;
+  const A = 2, { width: W, critics, actors, most, nodes, weights: w, embedded, integrals, stateMean, stateScale, actionMean, actionScale } = model;
+  const widest = Math.max(...[...critics, ...actors].map((net) => net.hidden.bias.length));
   const rows = 3 * most + 1; // of a candidate: its value and its derivatives along both coordinates; products take rows by twos
-  const [h, u, s] = [1, 2, 3].map(() => new Float32Array(rows * W)), [a, b] = [1, 2].map(() => new Float32Array((most + 1) * H));
+  const [h, u, s] = [1, 2, 3].map(() => new Float32Array(rows * W)), [a, b] = [1, 2].map(() => new Float32Array((most + 1) * widest));
   const x = new Float32Array(nodes * most * A), score = new Float32Array(nodes * most * A), div = new Float32Array(nodes * most), last = new Float32Array(most * A);
-  const state = new Float32Array(W), raw = new Float32Array(A), scaled = new Float32Array(A), out = new Float32Array(rows * A), words = new Uint32Array(2);
+  const state = new Float32Array(W), scaled = new Float32Array(A), out = new Float32Array(rows * A), words = new Uint32Array(2);
   const dense = Array.from({ length: model.layers }, (_, i) => ({ weight: w[`score.dense.${i}.weight`], bias: w[`score.dense.${i}.bias`] }));
   const sde = Array.from(model.times, (t) => {
     const B = (model.betaMin + 0.5 * (model.betaMax - model.betaMin) * t) * t;
@@ -125,46 +126,88 @@ function walkEngine(model) {
     return prior + total;
   }
 
-  // Q(s, a) of n actions by the first critic (nets.Critic).
-  function values(actions, q, n) {
-    const of = w["critic.of_state.weight"], act = w["critic.of_action.weight"], first = w["critic.of_state.bias"], end = w["critic.out.weight"];
+  // relu(x) hidden of n rows in a, into b.
+  function hidden(net, n) {
+    const H = net.hidden.bias.length;
+    product(a, net.hidden.weight, b, n, H, H);
+    shift(b, net.hidden.bias, n);
+    return H;
+  }
+
+  // Q(s, a) of n actions at a state by a critic (nets.Critic); 0 of all by none.
+  function values(critic, at, actions, q, n) {
+    const net = critics[critic];
+    if (!net) { q.fill(0, 0, n); return; }
+    const { of_state: of, of_action: act, out } = net, H = of.bias.length;
     for (let r = 0, o = 0; r < n; r++) {
-      for (let c = 0; c < H; c++, o++) a[o] = Math.max(0, raw[0] * of[c] + raw[1] * of[H + c] + first[c] + actions[A * r] * act[c] + actions[A * r + 1] * act[H + c]);
+      for (let c = 0; c < H; c++, o++) a[o] = Math.max(0, at[0] * of.weight[c] + at[1] * of.weight[H + c] + of.bias[c] + actions[A * r] * act.weight[c] + actions[A * r + 1] * act.weight[H + c]);
     }
-    product(a, w["critic.hidden.weight"], b, n, H, H);
-    shift(b, w["critic.hidden.bias"], n);
+    hidden(net, n);
     for (let r = 0; r < n; r++) {
-      let sum = w["critic.out.bias"][0];
-      for (let c = 0; c < H; c++) sum += Math.max(0, b[r * H + c]) * end[c];
+      let sum = out.bias[0];
+      for (let c = 0; c < H; c++) sum += Math.max(0, b[r * H + c]) * out.weight[c];
       q[r] = sum;
     }
   }
 
-  // n candidates of a walker at a step and a state, in the box, with log-density and Q: into the arrays of `into`.
-  function candidates({ seed, step, walker, n, plank, sideways }, into) {
-    const counter = step * 65536 + walker, of = w["score.of_state.weight"];
-    raw[0] = plank;
-    raw[1] = sideways;
-    for (let d = 0; d < A; d++) scaled[d] = stateScale[d] ? (raw[d] - stateMean[d]) / stateScale[d] : 0;
+  // The action of an actor (penalised.Actor): tanh of the network's mean.
+  function point(net, at, actions) {
+    const { first, out } = net, H = first.bias.length;
+    for (let c = 0; c < H; c++) a[c] = Math.max(0, at[0] * first.weight[c] + at[1] * first.weight[H + c] + first.bias[c]);
+    hidden(net, 1);
+    for (let d = 0; d < A; d++) {
+      let sum = out.bias[d];
+      for (let c = 0; c < H; c++) sum += Math.max(0, b[c]) * out.weight[A * c + d];
+      actions[d] = Math.tanh(sum);
+    }
+  }
+
+  // Two standard normal numbers (Box and Muller 1958), into `pair`.
+  const pair = new Float64Array(2);
+  function normal(seed, what, first, second) {
+    threefry(seed, what, first, second);
+    const length = Math.sqrt(-2 * Math.log((words[0] + 1) / 2 ** 32)), angle = (2 * Math.PI * words[1]) / 2 ** 32;
+    pair[0] = length * Math.cos(angle);
+    pair[1] = length * Math.sin(angle);
+    return pair;
+  }
+
+  // Draws of the clone and their log-densities.
+  function draw({ seed, state: at, n }, counter, into) {
+    const of = w["score.of_state.weight"];
+    for (let d = 0; d < A; d++) scaled[d] = stateScale[d] ? (at[d] - stateMean[d]) / stateScale[d] : 0;
     for (let c = 0; c < W; c++) state[c] = scaled[0] * of[c] + scaled[1] * of[W + c] + w["score.of_state.bias"][c];
+    for (let r = 0; r < n; r++) x.set(normal(seed, 0, counter, r), A * r);
+    solve(n);
+    const end = (nodes - 1) * most * A;
+    for (let o = 0; o < n * A; o++) into.actions[o] = Math.min(1, Math.max(-1, actionMean[o % A] + actionScale[o % A] * x[end + o]));
+    for (let r = 0; r < n; r++) into.logProb[r] = density(r);
+  }
+  // Uniform actions of the box and their log-density (uniform.UniformBehavior).
+  function scatter({ seed, n }, counter, into) {
     for (let r = 0; r < n; r++) {
       threefry(seed, 0, counter, r);
-      const length = Math.sqrt(-2 * Math.log((words[0] + 1) / 2 ** 32)), angle = (2 * Math.PI * words[1]) / 2 ** 32;
-      x[A * r] = length * Math.cos(angle);
-      x[A * r + 1] = length * Math.sin(angle);
+      for (let d = 0; d < A; d++) into.actions[A * r + d] = (2 * (words[d] >>> 8)) / 2 ** 24 - 1;
     }
-    solve(n);
-    const at = (nodes - 1) * most * A;
-    for (let o = 0; o < n * A; o++) into.actions[o] = Math.min(1, Math.max(-1, actionMean[o % A] + actionScale[o % A] * x[at + o]));
-    for (let r = 0; r < n; r++) into.logProb[r] = density(r);
-    values(into.actions, into.q, n);
+    into.logProb.fill(-A * Math.log(2));
+  }
+
+  // n candidates of a walker at a step and a state, in the box, with log-density and Q: into the arrays of `into`. They come of the clone ("score"), of the box ("uniform"), or of an actor, by its place.
+  function candidates(job, into) {
+    const { of, step, walker, n, critic, state: at } = job, counter = step * 65536 + walker;
+    if (of === "score") draw(job, counter, into);
+    else if (of === "uniform") scatter(job, counter, into);
+    else { point(actors[of], at, into.actions); into.logProb.fill(0); }
+    values(critic, at, into.actions, into.q, n);
     for (let r = 0; r < n; r++) {
-      if (!Number.isFinite(into.logProb[r] + into.q[r])) throw new Error(`the policy: saw a candidate that is not a number at plank ${plank}, expected finite ones; its weights are damaged: run the notebook again.`);
+      if (!Number.isFinite(into.actions[A * r] + into.actions[A * r + 1] + into.logProb[r] + into.q[r])) throw new Error(`the policy: saw a candidate that is not a number at ${model.named} ${Array.from(at, (v) => Number(v.toFixed(2))).join(", ")}, expected finite ones; its weights are damaged: run the notebook again.`);
     }
     return into;
   }
   return {
     candidates,
+    values,
+    normal,
     place: (n) => ({ n, actions: new Float32Array(n * A), logProb: new Float32Array(n), q: new Float32Array(n) }),
     choice: (seed, step, walker) => 1 - uniform(seed, 1, step * 65536 + walker), // in (0, 1]
     start: (seed, walker) => 2 * uniform(seed, 2, walker) - 1,

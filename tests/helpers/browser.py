@@ -133,6 +133,14 @@ def walk():
     return bridge_walk(*briefly_trained(), walkers=4, **opening())
 
 
+def maze_walk():
+    from walkers import maze_walkers
+
+    from arq_core.widgets.maze_walk import MazeWalk
+
+    return MazeWalk(maze_walkers()[0], walkers=4)
+
+
 def penalty():
     from arq_core.widgets.penalty import Penalty
 
@@ -234,6 +242,19 @@ WIDGETS = [
             ("plank", [*range(10)]),
             ("n", [1, 60, 4, 19]),
             ("k", [*range(1, 9), 60]),
+        ],
+    ),
+    (
+        "maze_walk",
+        maze_walk,
+        [
+            # each of these is a walk in Python
+            ("policy", [0, 1, 2, 3, 5, 10, 4]),
+            ("trained_at", [5, 2, 0]),
+            ("epsilon_at", [0, 17, 45]),
+            ("cell", [*range(13)]),
+            ("policy", [3, 0, 1, 4]),
+            ("k", [*range(1, 7)]),
         ],
     ),
     (
@@ -405,12 +426,15 @@ SET = """async ([figure, name, values]) => {
   const drawn = DRAWN;
   const said = [];
   for (const v of values) {
-    const control = figure.querySelector(`[name="${name}"]`);
-    control.value = v;
-    const kind = control.tagName === "SELECT" ? "change" : "input";
-    control.dispatchEvent(new Event(kind, { bubbles: true }));
+    const control = figure.querySelector(`[name="${name}"]`), radio = control.type === "radio";
+    if (radio) figure.querySelector(`[name="${name}"][value="${v}"]`).checked = true;
+    else control.value = v;
+    const kind = control.type === "range" ? "input" : "change";
+    const changed = radio ? figure.querySelector(`[name="${name}"]:checked`) : control;
+    changed.dispatchEvent(new Event(kind, { bubbles: true }));
     await drawn();
-    const stands = Number(figure.querySelector(`[name="${name}"]`).value);
+    const which = radio ? ":checked" : "";
+    const stands = Number(figure.querySelector(`[name="${name}"]${which}`).value);
     said.push([stands, figure.querySelector(".arq-finding").textContent]);
   }
   return said;
@@ -420,6 +444,14 @@ SET = """async ([figure, name, values]) => {
 def put(figure, name: str, values) -> list:
     """[value, sentence] after each value that the control of that name was given."""
     return figure.page.evaluate(SET, [figure.element_handle(), name, list(values)])
+
+
+def stands(figure, name: str) -> float:
+    """Where the control of that name stands."""
+    controls = figure.locator(f"[name={name}]")
+    if controls.first.get_attribute("type") == "radio":
+        controls = figure.locator(f"[name={name}]:checked")
+    return float(controls.input_value())
 
 
 def axe(page, source: str, selector: str = ".arq-widget") -> list[str]:

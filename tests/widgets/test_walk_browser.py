@@ -24,6 +24,7 @@ from arq_core.widgets.walking import choose
 SEEDS = range(1, 6)  # five walks of ten steps
 CLOSE = 1e-4
 CROWD = 150
+OF = dict(of="score", critic=0)
 # (log epsilon, alpha, N): off, loose, the paper's, strict; greedier, indifferent; fewer, more
 SETTINGS = [(-np.inf, 30, 6), (-8, 30, 6), (-5, 30, 6), (-2, 30, 6), (-5, 300, 12), (-5, 0, 3)]
 
@@ -34,14 +35,14 @@ WALK = """async ([spec, settings]) => {
   const data = { words: spec.words };
   for (const [name, array] of Object.entries(spec.arrays)) data[name] = unpacked(name, array);
   delete data.words.first;
-  const stage = stageOf(data, () => {}), walked = [];
+  const stage = stageOf(data, bridgeOf(data), () => {}), walked = [];
   for (const at of settings) {
-    const { epsilon, alpha } = at;
-    stage.go({ ...at, epsilon: epsilon ?? -Infinity, epsilon_at: epsilon, alpha_at: alpha });
+    const how = { of: "score", critic: 0, ...at, epsilon: at.epsilon ?? -Infinity };
+    stage.go(JSON.stringify(at), how);
     while (!stage.run.done && !stage.failed) await new Promise((done) => setTimeout(done, 2));
     if (stage.failed) throw new Error(stage.failed);
-    const { sideways, steps, end, empty, believed, earned } = stage.run;
-    walked.push({ sideways: sideways.map((row) => Array.from(row)), steps: Array.from(steps),
+    const { states, steps, end, empty, believed, earned } = stage.run;
+    walked.push({ states: states.map((row) => Array.from(row)), steps: Array.from(steps),
       end: Array.from(end), empty, believed, earned });
   }
   stage.end();
@@ -87,8 +88,10 @@ def test_fifty_steps_of_every_walker_are_those_of_python(page):
         ours.seed = seed
         walked = ours.walked()
         assert seen["steps"] == walked.steps.tolist() and seen["empty"] == walked.empty
-        assert [e == 1 for e in seen["end"]] == walked.crossed.tolist()
-        np.testing.assert_allclose(seen["sideways"], walked.sideways, atol=CLOSE)
+        assert [e == 1 for e in seen["end"]] == walked.arrived.tolist()
+        np.testing.assert_allclose(
+            seen["states"], walked.states.reshape(PLANKS + 1, -1), atol=CLOSE
+        )
         assert seen["earned"] == pytest.approx(walked.earned, abs=CLOSE)
         assert seen["believed"] == pytest.approx(walked.believed, abs=CLOSE)
     assert max(s["steps"][0] for s in theirs) > 3
@@ -103,7 +106,7 @@ def test_candidates_their_densities_and_their_values_are_those_of_python(page):
     states = [(p, s) for p in range(PLANKS) for s in (-0.7, 0.0, 0.3)]
     for n in (1, 7, 60):
         jobs = [
-            dict(seed=3, step=p, walker=i, n=n, plank=p, sideways=float(np.float32(s)))
+            dict(OF, seed=3, step=p, walker=i, n=n, state=[p, float(np.float32(s))])
             for i, (p, s) in enumerate(states)
         ]
         drawn = asked(page, DRAW, ours, jobs)
@@ -234,7 +237,7 @@ def test_they_walk_stand_and_go_on_and_the_counter_ends_with_the_sentence(opened
     assert watched.sentence() == ours.finding()
     stands = "document.querySelector('.arq-widget button').textContent === '▶ Walk'"
     watched.page.wait_for_function(stands, timeout=60_000)
-    crossed = int(ours.walked().crossed.sum())
+    crossed = int(ours.walked().arrived.sum())
     assert counts(watched) == [crossed, 4 - crossed, 0]
     (walks, way), (waits, there), (still, same) = watched.page.evaluate(STROLL)
     assert (walks, waits, still) == ("❚❚ Pause", "▶ Walk", "▶ Walk")

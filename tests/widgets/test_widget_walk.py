@@ -15,7 +15,7 @@ from arq_core.envs.bridge import HALF_WIDTH, PLANKS, START_STRAY, BridgeEnvs, mi
 from arq_core.experiments.in_page import bridge_walk, in_page
 from arq_core.widgets.noise import Noise, normal_pair, starts, threefry, uniform
 from arq_core.widgets.walk import Walk
-from arq_core.widgets.walking import LARGEST, look, rounded, walk
+from arq_core.widgets.walking import BRIDGE, LARGEST, look, rounded, walk
 
 MOST_BYTES = 400_000
 
@@ -81,24 +81,23 @@ def test_its_walk_is_what_the_policy_and_the_bridge_do_with_that_noise(shown):
     states = envs.place(np.stack([np.zeros(20), START_STRAY * starts(shown.seed, 20)], 1))
     walked, alive = shown.walked(), np.ones(20, bool)
     for step in range(PLANKS):
-        apart = walked.sideways[step][alive] - states[alive, 1]
+        apart = walked.states[step][alive, 1] - states[alive, 1]
         assert np.abs(apart).max() < 1e-6  # sums of other batches are rounded otherwise
         action = policy.act(torch.as_tensor(states)[None], Noise(shown.seed, step, range(20)))[0]
         states, _, ended, success = envs.step(action.numpy())
-        assert np.array_equal(walked.crossed[alive & ended], success[alive & ended])
+        assert np.array_equal(walked.arrived[alive & ended], success[alive & ended])
         assert (walked.steps[alive & ended] == step + 1).all()
         alive &= ~ended
-    assert not alive.any() and 0 < walked.crossed.sum() < 20
-    off = np.abs(walked.sideways[walked.steps, np.arange(20)] - middle(walked.steps)) > HALF_WIDTH
-    assert np.array_equal(off, ~walked.crossed)
+    assert not alive.any() and 0 < walked.arrived.sum() < 20
+    off = np.abs(walked.states[walked.steps, np.arange(20), 1] - middle(walked.steps)) > HALF_WIDTH
+    assert np.array_equal(off, ~walked.arrived)
 
 
 def test_what_is_earned_and_believed_are_the_discounted_return_and_q(shown):
     policy, hyper = briefly_trained()
-    trained = replace(shown.trained, gamma=1.0)
-    plain = walk(trained, replace(trained.policy, log_epsilon=-math.inf), 20, 1)
-    assert plain.empty == 0 and plain.earned < plain.crossed.mean() + 1
-    fallen = (~plain.crossed).mean()
+    plain = walk(BRIDGE, replace(shown.trained.policy, log_epsilon=-math.inf), 1.0, 20, 1)
+    assert plain.empty == 0 and plain.earned < plain.arrived.mean() + 1
+    fallen = (~plain.arrived).mean()
     assert -fallen <= plain.earned <= 1 - 2 * fallen + fallen * (PLANKS - 1) / PLANKS
     assert shown.walked().believed != plain.believed
 
@@ -122,11 +121,11 @@ def test_the_sentence_counts_what_eq4_keeps(shown):
 def test_traits_say_where_the_walkers_went(shown):
     fresh = bridge_walk(*briefly_trained(), walkers=20, **opening())
     walked = fresh.walked()
-    assert fresh.crossed == walked.crossed.sum()
+    assert fresh.crossed == walked.arrived.sum()
     assert np.shape(fresh.positions) == (PLANKS + 1, 20, 2)
     ends = np.array(fresh.positions)[-1]
     assert np.array_equal(ends[:, 0], walked.steps)
-    assert np.array_equal(np.float32(ends[:, 1]), walked.sideways[-1])
+    assert np.array_equal(np.float32(ends[:, 1]), walked.states[-1, :, 1])
 
 
 @pytest.mark.parametrize(

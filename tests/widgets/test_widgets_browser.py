@@ -123,13 +123,8 @@ def test_a_drag_in_a_plot_goes_on_while_the_plot_is_drawn_anew(offline_page, nam
         mouse.move(box["x"] + share * box["width"], box["y"] + share * box["height"], steps=3)
         shown.page.evaluate(browser.DRAWN)
         for trait in ours.controls:
-            setattr(
-                ours,
-                trait,
-                type(getattr(ours, trait))(
-                    float(shown.figure.locator(f"[name={trait}]").input_value())
-                ),
-            )
+            stands = browser.stands(shown.figure, trait)
+            setattr(ours, trait, type(getattr(ours, trait))(stands))
         assert shown.sentence() == ours.finding()
         return shown.sentence()
 
