@@ -329,7 +329,8 @@ class MazeWalk(Widget):
             return f"{self.policies.whole() or 'None'} of them walked the whole way from the start."
         if (more := self.above_the_lure()) is None:
             return ""
-        return f"To its critic {more} of {len(CELLS)} cells of the way are worth more than the lure."
+        cells = f"{more} of {len(CELLS)} cells of the way"
+        return f"To its critic {cells} are worth more than the lure."
 
     def _of_cell(self) -> str:
         b, where = self._button(), f"At cell {self.cell}"
