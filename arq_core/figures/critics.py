@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from arq_core.figures.style import COLORS
 
-CLONE, REFERENCE = "none (s_ψ)", "Monte-Carlo"
+CLONE, REFERENCE = "none (s_psi)", "Monte-Carlo"
 LOOKS = {
     "SARSA": ("blue", "o", "-"),
     "ARQ": ("orange", "s", "-"),
@@ -61,7 +61,7 @@ def table(found: Mapping) -> pd.DataFrame:
     ):
         told = line.get("rank_correlation", {})
         episodes = f"{len(found['seeds'])} × {line['episodes_a_seed']}"
-        rows[line["critic"], f"{line['steps']:,}", episodes] = {
+        rows[line["critic"].replace("s_psi", "s_ψ"), f"{line['steps']:,}", episodes] = {
             "score": f"{line['score']:.1f} ± {line['standard_error']:.1f}",
             "successes": f"{line['success']:.0%}",
             "said": f"{line['said']:.0f}" if "said" in line else "–",
