@@ -45,7 +45,7 @@ def test_a_mark_is_the_estimate_over_the_truth_and_is_open_without_a_filter():
     marks = [bars.lines[0] for bars in ax.containers]
     places = [(m.get_xdata()[0], m.get_ydata()[0]) for m in marks]
     np.testing.assert_allclose(places, [(2.5, 2.0), (2.0, 3.0), (4.5, 1.0)])
-    assert [m.get_markerfacecolor() == "white" for m in marks] == [False, True, False]
+    assert [m.get_markerfacecolor() == "none" for m in marks] == [False, True, False]
     ends = ax.containers[0].lines[2][0].get_segments()[0]
     half = half_width(np.array([1.8, 2.2]))  # the heads' means over seeds
     assert ends[:, 1].tolist() == pytest.approx([2.0 - half, 2.0 + half])
