@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Shaped
@@ -56,7 +57,7 @@ def read_header(file: IO[bytes], where: str, wanted: str = "expected numpy's") -
                 "write it with numpy.save or numpy.savez_compressed."
             )
         shape, by_columns, dtype = read(file)
-    except DataError:
+    except (DataError, BadZipFile):  # of an archive whoever opened it speaks
         raise
     # numpy hands the text to Python's own parser, which raises what it likes
     except Exception as error:
