@@ -100,6 +100,15 @@ def compiled_programs_are_not_checked():
 
 
 @pytest.fixture(scope="session", autouse=True)
+def nothing_is_compiled_but_where_a_test_asks_for_it():
+    """A toy's training is small, but its candidates' densities reach the size from which compiling
+    pays; here it would be 20 s of a core for each problem."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(machine, "PAYS_FROM_UNITS", float("inf"))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def nothing_waits_for_the_disk():
     """Thousands of small files are written, which need not outlive the machine's power."""
     with pytest.MonkeyPatch.context() as patch:

@@ -29,6 +29,14 @@ def test_equal_pieces_cover_with_less_than_one_row_of_padding_a_piece(n, most):
     assert size <= max(1, most) or pieces == n
 
 
+PAYS = machine.PAYS_FROM_UNITS  # as imported: while tests run nothing pays (conftest)
+
+
+@pytest.fixture(autouse=True)
+def compiling_pays_as_it_does(monkeypatch):
+    monkeypatch.setattr(machine, "PAYS_FROM_UNITS", PAYS)
+
+
 def test_small_functions_are_not_compiled_and_large_ones_are(monkeypatch):
     monkeypatch.setattr(machine, "can_compile", lambda device: True)
     monkeypatch.setattr(machine, "_program", lambda f: "program")
