@@ -1,5 +1,6 @@
 """The page of results: the code that it shows runs, and counts what it says."""
 
+import json
 import re
 
 import numpy as np
@@ -115,6 +116,43 @@ def test_the_line_of_the_doors_cloned_set_says_what_its_rows_say():
     assert mean.idxmax() == "arq+pi" and apart("q_beta+s_psi", "arq+s_psi") > 2
     said = of_paper("door-cloned-v0")
     assert abs(said["q_beta+s_psi"] - said["arq+s_psi"]) <= 1 and said["bc"] == 0
+
+
+def test_what_the_two_looks_at_hopper_say_of_errors_and_of_how_hard_a_choice_is():
+    """Critics err by as many times what lies between their candidates on both sets. Below one,
+    alpha times that spread leaves no score two combined standard errors under the clone's; above one each
+    score is under it. The softest choice scores most of each critic's three or far more than the
+    hardest; at the paper's alpha the medium set's choices are below one, and pay."""
+    looks = json.loads((ROOT / "data/benchmarks/choosing.json").read_text("utf-8"))["tasks"]
+    replay, medium = (looks[f"hopper-{kind}-recollected"] for kind in ("medium-replay", "medium"))
+    times = lambda look, name: (
+        look["critics"][name]["rms_error"] / look["critics"][name]["spread_of_candidates"]
+    )
+    for name in replay["critics"]:
+        assert 0.7 < times(medium, name) / times(replay, name) < 1.4 and times(medium, name) > 5
+        spreads = [look["critics"][name]["spread_of_candidates"] for look in (medium, replay)]
+        assert spreads[0] < spreads[1]
+    for look in (replay, medium):
+        clone, *lines = look["lines"].values()
+        assert clone["critic"] == "clone" and len(lines) == 9
+        for line in lines:
+            spread = look["critics"][line["critic"]]["spread_of_candidates"]
+            apart = line["score"] - clone["score"]
+            if line["alpha"] * spread < 1:
+                assert apart > -2 * np.hypot(line["standard_error"], clone["standard_error"])
+            else:
+                assert apart < 0
+    score = lambda look, name: look["lines"][name]["score"]
+    for name in ("returns", "q_beta", "arq"):
+        assert score(replay, f"{name}-0_25") > 2 * score(replay, f"{name}-5")
+        assert score(medium, f"{name}-1") > score(medium, "clone-0")
+    assert medium["critics"]["ARQ"]["spread_of_candidates"] < 1
+    above = [
+        n
+        for n in ("returns", "q_beta", "arq")
+        if score(replay, f"{n}-0_25") > score(replay, "clone-0")
+    ]
+    assert above == ["returns", "q_beta"] and score(replay, "q_beta-1") > score(replay, "clone-0")
 
 
 PAGE = (ROOT / "book/results.md").read_text("utf-8").replace("\n", " ")
