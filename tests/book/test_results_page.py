@@ -120,9 +120,10 @@ def test_the_line_of_the_doors_cloned_set_says_what_its_rows_say():
 
 def test_what_the_two_looks_at_hopper_say_of_errors_and_of_how_hard_a_choice_is():
     """Critics err by as many times what lies between their candidates on both sets. Below one,
-    alpha times that spread leaves no score two combined standard errors under the clone's; above one each
-    score is under it. The softest choice scores most of each critic's three or far more than the
-    hardest; at the paper's alpha the medium set's choices are below one, and pay."""
+    alpha times that spread leaves no score two combined standard errors under the clone's; above
+    one each score is under it. On the medium-replay set the softest choice scores far more than
+    the hardest; on the medium set the paper's alpha is a soft choice, and pays.
+    """
     looks = json.loads((ROOT / "data/benchmarks/choosing.json").read_text("utf-8"))["tasks"]
     replay, medium = (looks[f"hopper-{kind}-recollected"] for kind in ("medium-replay", "medium"))
     times = lambda look, name: (
