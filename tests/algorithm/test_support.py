@@ -1,11 +1,8 @@
 """Eq. 4, the K-th largest, and the candidates of every state."""
 
-import os
-import subprocess
-import sys
-import textwrap
 import time
 
+import forked
 import pytest
 import torch
 from hypothesis import given
@@ -206,53 +203,27 @@ def test_failed_join_keeps_blocks_and_leaves_no_temporary_file(tmp_path, monkeyp
     assert blocks.has(0) and not list(tmp_path.glob("*.tmp"))
 
 
-SCRIPT = """
-    import sys
-    sys.path.insert(0, {tests!r})
-    import torch
-    from problems import chain, streams, tiny
-    from arq_core.engine.filestore import FileStore
-    from arq_core.algorithm.behavior import fit_behavior, with_budget
-    from arq_core.algorithm.support import sample_support
-    from arq_core.engine.store import NoStore
+def sampled(pipe, folder):
+    """Candidates of 16 blocks of states; in a process of its own where a pipe is given."""
     h, b = tiny()
-    states = torch.randn(40 * {block}, 3, generator=torch.Generator().manual_seed(0))
-    store = FileStore({folder!r}) if {folder!r} else NoStore()
+    states = torch.randn(16 * BLOCK, 3, generator=torch.Generator().manual_seed(0))
     behavior = fit_behavior(chain(), h, b, streams(), NoStore())
-    support = sample_support(behavior, states, 4, streams(), store, {{}})
-    sums = [float(x.double().sum()) for x in (support.actions, support.log_prob)]
-    print(*sums, support.actions.shape)
-"""
+    store = FileStore(str(folder)) if folder else NoStore()
+    return sample_support(behavior, states, 4, streams(), store, {})
 
 
 def test_sampling_killed_twice_ends_with_every_block_once(tmp_path):
-    def start(folder):
-        code = textwrap.dedent(
-            SCRIPT.format(
-                tests=os.path.join(os.path.dirname(__file__), "../helpers"),
-                folder=folder,
-                block=BLOCK,
-            )
-        )
-        return subprocess.Popen(
-            [sys.executable, "-c", code],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            encoding="utf-8",
-        )
-
+    blocks = lambda: len(list(tmp_path.glob("*.blocks/*.safetensors")))
     kept = []
     for _ in range(2):
-        process, deadline = start(str(tmp_path)), time.monotonic() + 120
-        before = len(list(tmp_path.glob("*.blocks/*.safetensors")))
-        while (
-            len(list(tmp_path.glob("*.blocks/*.safetensors"))) <= before + 1
-            and time.monotonic() < deadline
-        ):
+        (process, _), deadline = forked.started(sampled, tmp_path), time.monotonic() + 120
+        before = blocks()
+        while blocks() <= before + 1 and time.monotonic() < deadline:
             time.sleep(0.005)
         process.kill()
-        process.wait(60)
-        kept.append(len(list(tmp_path.glob("*.blocks/*.safetensors"))))
-    assert 0 < kept[0] < kept[1] < 40, "killed too early or too late to show anything"
-    resumed, whole = (start(folder).communicate(timeout=120)[0] for folder in (str(tmp_path), ""))
-    assert resumed == whole != ""
+        process.join(60)
+        kept.append(blocks())
+    assert 0 < kept[0] < kept[1] < 16, "killed too early or too late to show anything"
+    resumed, whole = sampled(None, tmp_path), sampled(None, None)
+    assert torch.equal(resumed.actions, whole.actions)
+    assert torch.equal(resumed.log_prob, whole.log_prob)

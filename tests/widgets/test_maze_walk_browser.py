@@ -2,20 +2,18 @@
 noise, as many walkers at the goal, and nothing drawn that is not so.
 """
 
-import json
 import re
-from contextlib import ExitStack
 from dataclasses import replace
 
 import browser
 import numpy as np
 import pytest
 import torch
+import walk_pages
 from walkers import maze_walkers
 
 from arq_core.engine.streams import Streams
 from arq_core.envs.maze import MazeEnvs
-from arq_core.widgets.base import packed
 from arq_core.widgets.maze_walk import GOAL, MazeWalk
 from arq_core.widgets.noise import Noise
 from arq_core.widgets.walking import MAZE, choose
@@ -33,47 +31,17 @@ SETTINGS = [
     (ARQ, 5, 0.0),
 ]
 
-# Walks as a page does, without its drawings.
-WALK = """async ([spec, settings]) => {
-  %s
-  const data = { words: spec.words };
-  for (const [name, array] of Object.entries(spec.arrays)) data[name] = unpacked(name, array);
-  const stage = stageOf(data, mazeOf(data), () => {}), walked = [];
-  for (const at of settings) {
+HOW = """(at) => {
     const own = data.words.policies[at.policy], critic = own.critics[at.trained_at] ?? -1;
     const epsilon = own.filtered ? at.epsilon : -Infinity;
-    const how = { ...own, ...at, critic, alpha: own.alpha ?? Infinity, epsilon };
-    stage.go(JSON.stringify(at), how);
-    while (!stage.run.done && !stage.failed) await new Promise((done) => setTimeout(done, 2));
-    if (stage.failed) throw new Error(stage.failed);
-    const { states, steps, end, empty, believed, earned } = stage.run;
-    walked.push({ states: states.map((row) => Array.from(row)), steps: Array.from(steps),
-      end: Array.from(end), empty, believed, earned });
-  }
-  stage.end();
-  return walked;
-}"""
-DRAW = """([spec, jobs]) => {
-  %s
-  const data = { words: spec.words };
-  for (const [name, array] of Object.entries(spec.arrays)) data[name] = unpacked(name, array);
-  const engine = walkEngine(modelOf(data));
-  return jobs.map((job) => {
-    const drawn = engine.candidates(job, engine.place(job.n));
-    return [drawn.actions, drawn.logProb, drawn.q].map((x) => Array.from(x));
-  });
-}"""
+    return { ...own, ...at, critic, alpha: own.alpha ?? Infinity, epsilon };
+  }"""
 
 
 @pytest.fixture(scope="module")
 def page(chromium, tmp_path_factory):
-    """A page that nothing serves, for scripts to run in."""
-    folder = tmp_path_factory.mktemp("page")
-    (folder / "empty.html").write_text("<!doctype html><title>t</title>", encoding="utf-8")
-    opened = chromium.new_page()
-    opened.goto((folder / "empty.html").as_uri())
-    yield opened
-    opened.close()
+    with walk_pages.empty_page(chromium, tmp_path_factory.mktemp("page")) as page:
+        yield page
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +49,8 @@ def ours():
     return MazeWalk(maze_walkers()[0], walkers=30)
 
 
-def asked(page, script, widget, what):
-    return page.evaluate(script % widget.code(), [widget._spec(), what])
+def walked_there(page, ours, settings):
+    return walk_pages.walked(page, ours, "mazeOf", HOW, settings)
 
 
 def settings(policy, trained_at, epsilon, seed):
@@ -92,7 +60,7 @@ def settings(policy, trained_at, epsilon, seed):
 def test_every_policys_steps_are_those_of_python(page, ours):
     """Fifty steps and more of each policy that goes far enough; all of those that do not."""
     asked_for = [(p, t, e, s) for p, t, e in (*SETTINGS, (KL, 0, 0), (MOPO, 0, 0)) for s in (1, 2)]
-    theirs = asked(page, WALK, ours, [settings(*one) for one in asked_for])
+    theirs = walked_there(page, ours, [settings(*one) for one in asked_for])
     for (policy, at, epsilon, seed), seen in zip(asked_for, theirs):
         ours.policy, ours.trained_at, ours.seed = policy, at, seed
         ours.epsilon_at = ours.lines.index(epsilon)
@@ -117,7 +85,7 @@ def test_candidates_their_densities_and_their_values_are_those_of_python(page, o
         dict(of=b.of, critic=b.critics[0], seed=3, step=7, walker=i, n=policy.n, state=s.tolist())
         for i, s in enumerate(states)
     ]
-    for i, theirs in enumerate(asked(page, DRAW, ours, jobs)):
+    for i, theirs in enumerate(walk_pages.drawn(page, ours, jobs)):
         for seen, x, close in zip(
             theirs, (here.actions[i], here.log_prob[i], here.q[i]), (1e-5, 1e-3, 1e-5)
         ):
@@ -130,7 +98,7 @@ def test_candidates_of_the_cells_are_those_that_the_page_would_draw(page, ours):
         dict(of="score", critic=-1, seed=1, step=0, walker=65535 - c, n=6, state=state)
         for c, state in enumerate(cells)
     ]
-    for c, (actions, log_prob, _) in enumerate(asked(page, DRAW, ours, jobs)):
+    for c, (actions, log_prob, _) in enumerate(walk_pages.drawn(page, ours, jobs)):
         np.testing.assert_allclose(actions, ours.arrays["cell_actions"][c].ravel(), atol=1e-5)
         np.testing.assert_allclose(log_prob, ours.arrays["cell_log_prob"][c], rtol=1e-5, atol=1e-3)
 
@@ -156,7 +124,7 @@ def test_as_many_arrive_at_six_settings_as_by_the_projects_own_policy(page):
     """
     policies, trained = maze_walkers(evaluations=16, steps=2400, n=12, episodes=1600)
     crowd, shares = MazeWalk(policies, walkers=CROWD), []
-    theirs = asked(page, WALK, crowd, [settings(*one, 7) for one in SETTINGS])
+    theirs = walked_there(page, crowd, [settings(*one, 7) for one in SETTINGS])
     for (button, at, epsilon), seen in zip(SETTINGS, theirs):
         b = policies.buttons[button]
         # where nothing is filtered too, candidates are those of the solve that gives densities
@@ -172,19 +140,6 @@ def test_as_many_arrive_at_six_settings_as_by_the_projects_own_policy(page):
     assert max(shares) - min(shares) > 0.1
 
 
-def spoilt(change):
-    fragment = browser.widget("maze_walk").to_html()
-    start, data, end = re.match(r'(.*class="arq-spec">)(.*?)(</script>.*)', fragment, re.S).groups()
-    saved = json.loads(data)
-    change(saved["spec"])
-    return start + json.dumps(saved) + end
-
-
-def units(value):
-    count = len(browser.widget("maze_walk").arrays["units"])
-    return packed(np.full(count, value, np.float32))
-
-
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -196,20 +151,14 @@ def units(value):
     ],
 )
 def test_damaged_or_missing_weights_are_named_and_nothing_is_drawn(chromium, change, told):
-    page, errors = chromium.new_page(), []
-    page.on("pageerror", lambda e: errors.append(str(e)))
-    page.set_content(f"<!doctype html><html lang='en'><title>t</title>{spoilt(change)}</html>")
-    page.wait_for_selector(".arq-widget[data-ready]")
-    assert told in page.locator("[role=alert]").text_content()
-    assert not page.locator(".arq-finding").is_visible()
-    assert page.locator(".arq-plots *").count() == 0 and errors == []
-    page.close()
+    html = walk_pages.spoilt("maze_walk", change)
+    assert told in walk_pages.told_and_nothing_drawn(chromium, html)
 
 
 def test_weights_that_lead_to_no_number_are_said_when_they_are_walked_with(chromium):
     page = chromium.new_page()
-    damaged = spoilt(lambda spec: spec["arrays"].update(units=units(1e30)))
-    page.set_content(f"<!doctype html><html lang='en'><title>t</title>{damaged}</html>")
+    huge = walk_pages.huge_units("maze_walk")
+    page.set_content(walk_pages.spoilt("maze_walk", lambda x: x["arrays"].update(units=huge)))
     page.wait_for_selector(".arq-widget[data-ready]")
     page.locator("[name=seed]").press("End")
     page.wait_for_selector("[role=alert]:visible", timeout=30_000)
@@ -230,16 +179,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def opened(chromium, folder):
-    """opened(scripts, **context): the file in a new browser.Watched."""
-    with ExitStack() as stack:
-
-        def make(scripts=True, **context):
-            context = stack.enter_context(chromium.new_context(**context))
-            watched = browser.Watched(context, folder.as_uri() + "/")
-            watched.open("maze.html", scripts)
-            return watched
-
-        yield make
+    with walk_pages.opener(chromium, folder, "maze.html") as opened:
+        yield opened
 
 
 def test_arrow_keys_go_through_the_policies_of_one_widget_and_not_of_its_neighbour(opened):

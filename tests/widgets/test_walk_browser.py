@@ -2,77 +2,40 @@
 as many walkers across, and nothing drawn that is not so.
 """
 
-import json
 import re
 import time
-from contextlib import ExitStack
 from dataclasses import replace
 
 import browser
 import numpy as np
 import pytest
 import torch
+import walk_pages
 from walkers import briefly_trained, opening
 
 from arq_core.engine.streams import Streams
 from arq_core.envs.bridge import PLANKS, BridgeEnvs
 from arq_core.experiments.in_page import bridge_walk
-from arq_core.widgets.base import packed
 from arq_core.widgets.noise import Noise
 from arq_core.widgets.walking import choose
 
 SEEDS = range(1, 6)  # five walks of ten steps
 CLOSE = 1e-4
 CROWD = 150
-OF = dict(of="score", critic=0)
 # (log epsilon, alpha, N): off, loose, the paper's, strict; greedier, indifferent; fewer, more
 SETTINGS = [(-np.inf, 30, 6), (-8, 30, 6), (-5, 30, 6), (-2, 30, 6), (-5, 300, 12), (-5, 0, 3)]
 
-# Walks as a page does, without its drawings: where the walkers are at each plank, and what each
-# chose from.
-WALK = """async ([spec, settings]) => {
-  %s
-  const data = { words: spec.words };
-  for (const [name, array] of Object.entries(spec.arrays)) data[name] = unpacked(name, array);
-  delete data.words.first;
-  const stage = stageOf(data, bridgeOf(data), () => {}), walked = [];
-  for (const at of settings) {
-    const how = { of: "score", critic: 0, ...at, epsilon: at.epsilon ?? -Infinity };
-    stage.go(JSON.stringify(at), how);
-    while (!stage.run.done && !stage.failed) await new Promise((done) => setTimeout(done, 2));
-    if (stage.failed) throw new Error(stage.failed);
-    const { states, steps, end, empty, believed, earned } = stage.run;
-    walked.push({ states: states.map((row) => Array.from(row)), steps: Array.from(steps),
-      end: Array.from(end), empty, believed, earned });
-  }
-  stage.end();
-  return walked;
-}"""
-DRAW = """([spec, jobs]) => {
-  %s
-  const data = { words: spec.words };
-  for (const [name, array] of Object.entries(spec.arrays)) data[name] = unpacked(name, array);
-  const engine = walkEngine(modelOf(data));
-  return jobs.map((job) => {
-    const drawn = engine.candidates(job, engine.place(job.n));
-    return [drawn.actions, drawn.logProb, drawn.q].map((x) => Array.from(x));
-  });
-}"""
+HOW = """(at) => ({ of: "score", critic: 0, ...at, epsilon: at.epsilon ?? -Infinity })"""
 
 
 @pytest.fixture(scope="module")
 def page(chromium, tmp_path_factory):
-    """A page that nothing serves, for scripts to run in."""
-    folder = tmp_path_factory.mktemp("page")
-    (folder / "empty.html").write_text("<!doctype html><title>t</title>", encoding="utf-8")
-    opened = chromium.new_page()
-    opened.goto((folder / "empty.html").as_uri())
-    yield opened
-    opened.close()
+    with walk_pages.empty_page(chromium, tmp_path_factory.mktemp("page")) as page:
+        yield page
 
 
-def asked(page, script, widget, what):
-    return page.evaluate(script % widget.code(), [widget._spec(), what])
+def walked_there(page, ours, settings):
+    return walk_pages.walked(page, ours, "bridgeOf", HOW, settings)
 
 
 def settings(seed, log_epsilon, alpha, n):
@@ -83,7 +46,7 @@ def settings(seed, log_epsilon, alpha, n):
 def test_fifty_steps_of_every_walker_are_those_of_python(page):
     ours = bridge_walk(*briefly_trained(), walkers=30, **opening())
     policy = ours.trained.policy
-    theirs = asked(page, WALK, ours, [settings(s, -5, policy.alpha, policy.n) for s in SEEDS])
+    theirs = walked_there(page, ours, [settings(s, -5, policy.alpha, policy.n) for s in SEEDS])
     for seed, seen in zip(SEEDS, theirs):
         ours.seed = seed
         walked = ours.walked()
@@ -106,10 +69,12 @@ def test_candidates_their_densities_and_their_values_are_those_of_python(page):
     states = [(p, s) for p in range(PLANKS) for s in (-0.7, 0.0, 0.3)]
     for n in (1, 7, 60):
         jobs = [
-            dict(OF, seed=3, step=p, walker=i, n=n, state=[p, float(np.float32(s))])
+            dict(
+                of="score", critic=0, seed=3, step=p, walker=i, n=n, state=[p, float(np.float32(s))]
+            )
             for i, (p, s) in enumerate(states)
         ]
-        drawn = asked(page, DRAW, ours, jobs)
+        drawn = walk_pages.drawn(page, ours, jobs)
         for i, ((p, s), theirs) in enumerate(zip(states, drawn)):
             at = replace(ours.trained.policy, n=n)
             here = choose(at, np.array([[p, s]], np.float32), Noise(3, p, [i]))
@@ -137,7 +102,7 @@ def test_as_many_cross_at_six_settings_as_by_the_projects_own_policy(page):
     """Its own random streams, and weights that were not rounded: within four standard errors."""
     policy, hyper = briefly_trained()
     ours = bridge_walk(policy, hyper, walkers=CROWD, **opening())
-    theirs = asked(page, WALK, ours, [settings(7, *one) for one in SETTINGS])
+    theirs = walked_there(page, ours, [settings(7, *one) for one in SETTINGS])
     shares = []
     for (log_epsilon, alpha, n), seen in zip(SETTINGS, theirs):
         share = seen["end"].count(1) / CROWD
@@ -148,36 +113,21 @@ def test_as_many_cross_at_six_settings_as_by_the_projects_own_policy(page):
     assert max(shares) - min(shares) > 0.1
 
 
-def spoilt(change):
-    fragment = browser.widget("walk").to_html()
-    start, data, end = re.match(r'(.*class="arq-spec">)(.*?)(</script>.*)', fragment, re.S).groups()
-    saved = json.loads(data)
-    change(saved["spec"])
-    return start + json.dumps(saved) + end
-
-
 @pytest.mark.parametrize(
     ("change", "told"),
     [
         (lambda spec: spec["arrays"].pop("weights"), "weights: saw none"),
         (lambda spec: spec["words"]["layout"].pop(), "weights: saw"),
-        (lambda spec: spec["arrays"].update(units=units(1e30)), "is not a number at plank"),
+        (
+            lambda spec: spec["arrays"].update(units=walk_pages.huge_units("walk")),
+            "is not a number at plank",
+        ),
         (lambda spec: spec["arrays"]["weights"].update(i2="AAAA"), "weights: saw 3 bytes"),
     ],
 )
 def test_damaged_or_missing_weights_are_named_and_nothing_is_drawn(chromium, change, told):
-    page, errors = chromium.new_page(), []
-    page.on("pageerror", lambda e: errors.append(str(e)))
-    page.set_content(f"<!doctype html><html lang='en'><title>t</title>{spoilt(change)}</html>")
-    page.wait_for_selector(".arq-widget[data-ready]")
-    assert told in page.locator("[role=alert]").text_content()
-    assert not page.locator(".arq-finding").is_visible()
-    assert page.locator(".arq-plots *").count() == 0 and errors == []
-    page.close()
-
-
-def units(value):
-    return packed(np.full(len(browser.widget("walk").arrays["units"]), value, np.float32))
+    html = walk_pages.spoilt("walk", change)
+    assert told in walk_pages.told_and_nothing_drawn(chromium, html)
 
 
 @pytest.fixture(scope="module")
@@ -192,17 +142,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def opened(chromium, folder):
-    """opened(scripts, before, **context): the file in a new browser.Watched."""
-    with ExitStack() as stack:
-
-        def make(scripts=True, before="", **context):
-            context = stack.enter_context(chromium.new_context(**context))
-            context.add_init_script(before)
-            watched = browser.Watched(context, folder.as_uri() + "/")
-            watched.open("walk.html", scripts)
-            return watched
-
-        yield make
+    with walk_pages.opener(chromium, folder, "walk.html") as opened:
+        yield opened
 
 
 def counts(watched):
