@@ -176,6 +176,7 @@ def act(policy, observations, out, seed):
 @click.option("--size", default=360, help="Pixels of a side.")
 @click.option("--seed", default=0, help="Of the episode, and of what the policy draws.")
 @click.option("--tries", default=1, help="Play so many, from --seed on; film the highest return.")
+@click.option("--once", is_flag=True, help="A GIF that ends, instead of beginning again.")
 def make_film(task, policy, out, **asked):
     """Film an episode of a kept policy, with what it believes.
 

@@ -58,6 +58,7 @@ class Asked:
     size: int = 360
     seed: int = 0
     tries: int = 1  # episodes, from `seed` on; the film is of the one of the highest return
+    once: bool = False  # whether a GIF ends with its last picture instead of beginning again
 
 
 @dataclass(frozen=True)
@@ -266,9 +267,11 @@ def captioned(frame: UInt8[np.ndarray, "H W 3"], *lines: str) -> UInt8[np.ndarra
     return np.asarray(image)
 
 
-def encoded(frames: list[UInt8[np.ndarray, "H W 3"]], suffix: str, about: str = "") -> bytes:
+def encoded(
+    frames: list[UInt8[np.ndarray, "H W 3"]], suffix: str, about: str = "", once: bool = False
+) -> bytes:
     """The bytes of a film, whose last picture stays for HELD seconds; a GIF has a comment,
-    `about`."""
+    `about`, and begins again, if not `once`."""
     if suffix == ".mp4":
         import imageio.v3 as images
 
@@ -284,7 +287,9 @@ def encoded(frames: list[UInt8[np.ndarray, "H W 3"]], suffix: str, about: str = 
     )
     buffer, each = io.BytesIO(), 1000 // PER_SECOND
     lasting = [each] * len(rest) + [1000 * HELD]
-    how = dict(save_all=True, duration=lasting, loop=0, comment=about.encode())
+    how = dict(save_all=True, duration=lasting, comment=about.encode()) | (
+        {} if once else dict(loop=0)
+    )
     first.save(buffer, "GIF", append_images=rest, **how)
     return buffer.getvalue()
 
@@ -306,7 +311,7 @@ def _about(asked: Asked, card: dict, shown: Episode, played: list[Episode]) -> d
 def _main(asked: Asked) -> None:
     frames, shown, played = play(asked)
     about = json.dumps(_about(asked, load(asked.policy).card, shown, played))
-    write_atomic(Path(asked.out), encoded(frames, Path(asked.out).suffix, about))
+    write_atomic(Path(asked.out), encoded(frames, Path(asked.out).suffix, about, asked.once))
     print(json.dumps([asdict(e) for e in (shown, *played)]))
 
 

@@ -21,7 +21,8 @@ def about(path: str | Path) -> dict[str, Any]:
     try:
         with Image.open(given(path)) as image:
             said = json.loads(image.info["comment"])
-            said["shown"], said["played"]
+            if not {"shown", "played"} <= said.keys():
+                raise KeyError("shown")
             return said
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ResultsError(
