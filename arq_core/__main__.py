@@ -322,14 +322,15 @@ def compare(context, **asked):
 
 @arq.command(epilog="Example: arq crate data/results")
 @click.argument("folder", type=Path)
-def crate(folder):
+@text("--licence", "Address of the licence that you give the rows; without it, MIT, that of ours.")
+def crate(folder, licence):
     """Describe a folder of rows as an RO-Crate.
 
     Writes ro-crate-metadata.json into it: files, runs, their commits and data.
     """
     from arq_core.results import crate as of_rows
 
-    click.echo(f"The description is at {of_rows.write(folder)}")
+    click.echo(f"The description is at {of_rows.write(folder, licence or of_rows.LICENCE)}")
 
 
 @arq.command("links", epilog="Example: arq links --offline")
