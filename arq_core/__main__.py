@@ -175,12 +175,16 @@ def act(policy, observations, out, seed):
 @click.option("--every", default=2, help="A picture each so many steps.")
 @click.option("--size", default=360, help="Pixels of a side.")
 @click.option("--seed", default=0, help="Of the episode, and of what the policy draws.")
+@click.option("--tries", default=1, help="Play so many, from --seed on; film the highest return.")
+@click.option("--once", is_flag=True, help="A GIF that ends, instead of beginning again.")
 def make_film(task, policy, out, **asked):
-    """Film an episode of a kept policy, with what it believes."""
+    """Film an episode of a kept policy, with what it believes.
+
+    Its steps and return are said, and the step at which the simulator told of success, if it did.
+    """
     from arq_core.experiments import film
 
-    asked = film.Asked(task, str(policy), str(out), **asked)
-    click.echo(f"The film is at {film.film(asked)}")
+    click.echo(film.film(film.Asked(task, str(policy), str(out), **asked)))
 
 
 @arq.command(epilog='Example: arq table --tasks "maze bridge" --methods "bc arq+pi" --plan')
@@ -318,14 +322,15 @@ def compare(context, **asked):
 
 @arq.command(epilog="Example: arq crate data/results")
 @click.argument("folder", type=Path)
-def crate(folder):
+@text("--licence", "Address of the licence that you give the rows; without it, MIT, that of ours.")
+def crate(folder, licence):
     """Describe a folder of rows as an RO-Crate.
 
     Writes ro-crate-metadata.json into it: files, runs, their commits and data.
     """
     from arq_core.results import crate as of_rows
 
-    click.echo(f"The description is at {of_rows.write(folder)}")
+    click.echo(f"The description is at {of_rows.write(folder, licence or of_rows.LICENCE)}")
 
 
 @arq.command("links", epilog="Example: arq links --offline")

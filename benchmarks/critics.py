@@ -38,6 +38,7 @@ from arq_core.experiments.experiment import Experiment, prepare
 from arq_core.results.provenance import provenance
 
 FILE = DATA / "benchmarks/critics.json"
+ACTING = FILE.with_name("acting.json")
 HYPER = dict(ensemble=1, batch=256, score_lr=1e-3, score_schedule="cosine", n=10, k=3)
 SCORE_STEPS, EPISODES, CANDIDATES, ALPHA = 12_000, 20, 30, 10.0
 SARSA = (20_000, 50_000, 100_000, 150_000)
@@ -175,7 +176,7 @@ def acting(b: Bench) -> dict:
         found[f"{name}_standard_error"] = round(score.std(ddof=1) / np.sqrt(score.size), 2)
     about = dict(outside=np.mean(watched.outside), empty=np.mean(watched.empty))
     found |= {k: round(float(v), 4) for k, v in about.items()}
-    return found | dict(episodes=score.size, task="door-human", **provenance(e.device, own=FILE))
+    return found | dict(episodes=score.size, task="door-human", **provenance(e.device, own=ACTING))
 
 
 def hundred(b: Bench):
@@ -215,7 +216,7 @@ def main(*parts: str) -> None:
     if parts == ("acting",):
         text = json.dumps(acting(bench), indent=1) + "\n"
         print(text)
-        return write_atomic(FILE.with_name("acting.json"), text.encode())
+        return write_atomic(ACTING, text.encode())
     for part in parts or PARTS:
         for name, steps, q in PARTS[part](bench):
             episodes = OFTEN.get(part, EPISODES)

@@ -20,6 +20,8 @@ from arq_core.results.provenance import provenance
 from arq_core.results.records import checksums
 from arq_core.results.rows import file_name
 
+FILE = DATA / "benchmarks/equivalence.json"
+
 
 def measure(results: Path, first: str = FAST, second: str = FULL, margin: float = MARGIN) -> dict:
     """The tested cells with their verdicts and files ({name: SHA-256}), and those that no test can
@@ -45,8 +47,8 @@ def main(first: str = FAST, second: str = FULL, margin: str | float = MARGIN) ->
     found = measure(DATA / "results", first, second, float(margin))
     print(json.dumps(found, indent=1))
     if (first, second, found["margin"]) == (FAST, FULL, MARGIN):
-        made = provenance("any processor: rows are read, nothing is trained") | found
-        write_atomic(DATA / "benchmarks/equivalence.json", json.dumps(made, indent=1) + "\n")
+        made = provenance("any processor: rows are read, nothing is trained", own=FILE) | found
+        write_atomic(FILE, json.dumps(made, indent=1) + "\n")
 
 
 if __name__ == "__main__":

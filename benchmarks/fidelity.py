@@ -58,6 +58,7 @@ from arq_core.engine.store import NoStore
 from arq_core.engine.streams import Streams
 from arq_core.results.provenance import provenance
 
+FILE = DATA / "benchmarks/fidelity.json"
 SDE, LOG_EPSILON = VPSDE(), -5.0
 T_END, T_DENSITY = (torch.tensor(t, dtype=torch.float64) for t in (T_MIN_SAMPLE, T_MIN_DENSITY))
 # of the three components; the cut is .3 std below the wide one's mean
@@ -493,7 +494,7 @@ def main(mode: str = "full") -> None:
         for line in jobs[kind, a].result()
     ]
     measured = dict(
-        provenance(),
+        provenance(own=FILE),
         seconds=round(time.monotonic() - start),
         log_epsilon=LOG_EPSILON,
         unit="nats",
@@ -501,7 +502,7 @@ def main(mode: str = "full") -> None:
         settings=lines,
     )
     if mode == "full":
-        write_atomic(DATA / "benchmarks" / "fidelity.json", json.dumps(measured, indent=1).encode())
+        write_atomic(FILE, json.dumps(measured, indent=1).encode())
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from arq_core.experiments.figure_a1 import density_models
 from arq_core.results.measured import measured
 from arq_core.results.provenance import provenance
 
+FILE = DATA / "benchmarks/figure_a1.json"
 SEEDS = (300, 301, 302)
 SAME = ("group", "profile", "seed")  # lines that a call replaces
 OF = ("group", "profile", "steps")  # what a summary is of, with the density
@@ -93,19 +94,16 @@ def _number(x: float) -> float | None:
 
 
 def main(group: str, profile: str, *seeds: str) -> None:
-    path, device = (
-        DATA / "benchmarks" / "figure_a1.json",
-        torch.cuda.get_device_name() if torch.cuda.is_available() else "",
-    )
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     for seed in map(int, seeds or SEEDS):
-        measuring = provenance(device)
+        measuring = provenance(device, own=FILE)
         new = [
             dict(line, **{k: measuring[k] for k in ("device", "commit", "created")})
             for line in job(group, profile, seed)
         ]
         kept = [
             line
-            for line in (measured("figure_a1")["lines"] if path.exists() else [])
+            for line in (measured("figure_a1")["lines"] if FILE.exists() else [])
             if any(line[k] != new[0][k] for k in SAME)
         ]
         lines = kept + new
@@ -118,7 +116,7 @@ def main(group: str, profile: str, *seeds: str) -> None:
             summary=summary(lines),
             lines=lines,
         )
-        write_atomic(path, json.dumps(found, indent=1).encode())
+        write_atomic(FILE, json.dumps(found, indent=1).encode())
 
 
 if __name__ == "__main__":

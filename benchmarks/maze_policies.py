@@ -31,6 +31,7 @@ from arq_core.experiments.maze_page import (
 )
 from arq_core.results.provenance import provenance
 
+FILE = DATA / "benchmarks/maze_policies.json"
 EPISODES = 100
 
 
@@ -65,8 +66,10 @@ def main() -> None:
     seeds = experiment.prepare("maze", "page", device="cpu").seeds
     methods = ["unconstrained", *ROWS]
     lines = [trained(method) for method in methods]
-    found = dict(provenance(), task="maze", profile="page", seeds=list(seeds), policies=lines)
-    write_atomic(DATA / "benchmarks" / "maze_policies.json", json.dumps(found, indent=1).encode())
+    found = dict(
+        provenance(own=FILE), task="maze", profile="page", seeds=list(seeds), policies=lines
+    )
+    write_atomic(FILE, json.dumps(found, indent=1).encode())
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from arq_core.config.files import write_atomic
 from arq_core.config.paths import DATA
 from arq_core.results.provenance import provenance
 
+FILE = DATA / "benchmarks/profile_cuda.json"
 SIZES = dict(state_dim=11, action_dim=3, device="cuda")
 LOOPS = {  # steps in a call: (loop, arguments)
     "score step, 3 seeds, bfloat16, 64 times": ("score_step", dict(seeds=3, chunk=1000)),
@@ -78,7 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true")
     parser.add_argument("--only", default="", help="loops whose title holds this text")
-    given, record = parser.parse_args(), provenance(torch.cuda.get_device_name())
+    given, record = parser.parse_args(), provenance(torch.cuda.get_device_name(), own=FILE)
     for title, (name, arguments) in LOOPS.items():
         if given.only not in title:
             continue
@@ -90,9 +91,7 @@ def main() -> None:
         for line in found["longest"]:
             tqdm.write(f"    {line['us']:9.2f} us  {line['a_step']:6.2f} x  {line['kernel']}")
     if given.write:
-        write_atomic(
-            DATA / "benchmarks" / "profile_cuda.json", json.dumps(record, indent=1).encode()
-        )
+        write_atomic(FILE, json.dumps(record, indent=1).encode())
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from arq_core.engine.store import fingerprint
 from arq_core.experiments import experiment
 from arq_core.results.provenance import provenance
 
+FILE = DATA / "benchmarks/short_training.json"
 TASKS = ("hopper-medium-recollected", "pointmaze-umaze-recollected")
 
 
@@ -49,9 +50,10 @@ def main(profile: str = "ci", *tasks: str) -> None:
     print(json.dumps(found, indent=1))
     if profile == "ci" and not tasks:
         write_atomic(
-            DATA / "benchmarks/short_training.json",
+            FILE,
             (
-                json.dumps(dict(profile=profile, tasks=found, **provenance()), indent=1) + "\n"
+                json.dumps(dict(profile=profile, tasks=found, **provenance(own=FILE)), indent=1)
+                + "\n"
             ).encode(),
         )
 

@@ -541,13 +541,11 @@ def main() -> None:
     parser.add_argument("--only", default="")
     parser.add_argument("--write", action="store_true")
     given = parser.parse_args()
-    start, measured = (
-        time.monotonic(),
-        dict(
-            provenance(torch.cuda.get_device_name() if given.device == "cuda" else ""),
-            rounds=ROUNDS,
-        ),
+    name, device = (
+        ("speed", "") if given.device == "cpu" else ("speed_cuda", torch.cuda.get_device_name())
     )
+    record, start = DATA / "benchmarks" / f"{name}.json", time.monotonic()
+    measured = dict(provenance(device, own=record), rounds=ROUNDS)
     with tempfile.TemporaryDirectory() as folder:
         parts = dict(
             training=training,
@@ -561,10 +559,7 @@ def main() -> None:
             measured[part] = parts[part]()
             # a part that was measured is not lost with the next
             if given.write:
-                name = "speed" if given.device == "cpu" else "speed_cuda"
-                write_atomic(
-                    DATA / "benchmarks" / f"{name}.json", json.dumps(measured, indent=1).encode()
-                )
+                write_atomic(record, json.dumps(measured, indent=1).encode())
     tqdm.write(f"{(time.monotonic() - start) / 60:.1f} minutes")
 
 

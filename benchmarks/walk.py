@@ -37,6 +37,7 @@ from arq_core.experiments.maze_page import SNAPSHOTS, maze_walk
 from arq_core.experiments.methods import METHODS
 from arq_core.results.provenance import provenance
 
+FILE = DATA / "benchmarks/walk.json"
 SEEDS, EPISODES = (1, 2, 3, 4), 120
 # log epsilon, alpha, N
 SETTINGS = [(-math.inf, 300, 30), (-8, 300, 30), (-6.5, 300, 30), (-5, 300, 30), (0.5, 300, 30)]
@@ -180,8 +181,7 @@ def measure(page, problem: Problem) -> dict:
 def main(*wanted: str) -> None:
     from playwright.sync_api import sync_playwright
 
-    path = DATA / "benchmarks" / "walk.json"
-    found = json.loads(read_text(path)) if path.exists() else {}
+    found = json.loads(read_text(FILE)) if FILE.exists() else {}
     for name in wanted or PROBLEMS:
         problem = PROBLEMS[name]()
         html = f"<!doctype html><title>walk</title>{problem.widget.to_html()}"
@@ -193,9 +193,9 @@ def main(*wanted: str) -> None:
             page = browser.new_page()
             page.goto(file.as_uri())
             page.wait_for_selector(".arq-widget[data-ready]")
-            found[name] = dict(provenance(), **measure(page, problem))
+            found[name] = dict(provenance(own=FILE), **measure(page, problem))
             browser.close()
-        write_atomic(path, json.dumps(found, indent=1).encode())
+        write_atomic(FILE, json.dumps(found, indent=1).encode())
 
 
 if __name__ == "__main__":

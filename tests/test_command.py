@@ -18,6 +18,7 @@ from arq_core.__main__ import arq
 from arq_core.book import pages
 from arq_core.book.notebook import RunError
 from arq_core.config import command, paths
+from arq_core.config.files import write_atomic
 from arq_core.datasets.fetch import FetchError
 from arq_core.results import regressions
 
@@ -142,6 +143,20 @@ def test_a_place_that_cannot_be_written_is_named_in_one_line(monkeypatch, number
     assert run.exit_code == 1 and run.stderr.count("\n") == 1 and not run.stdout
     told = f"error: {named or 'a file'}: saw '{os.strerror(number)}', expected a place"
     assert run.stderr.startswith(told) and "ARQ_CACHE" in run.stderr
+
+
+@pytest.mark.parametrize("out, told", [("mine", "mine: saw a folder"), ("a/b/c", "a: saw a file")])
+def test_an_output_that_is_no_file_is_said_in_one_line_and_nothing_is_left(tmp_path, out, told):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "a").write_text("", encoding="utf-8")
+    with pytest.raises(OSError) as seen:
+        write_atomic(tmp_path / out, "text")
+    with pytest.MonkeyPatch.context() as patch:
+        fails(patch, seen.value)
+        run = ran("book")
+    assert run.exit_code == 1 and run.stderr.count("\n") == 1
+    assert f"/{told}, expected a f" in run.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "mine"]
 
 
 def test_names_of_errors_are_those_of_the_classes():

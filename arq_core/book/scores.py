@@ -169,6 +169,16 @@ class InSupport(Score):
         return "no share" if pd.isna(job["in_support"]) else f"{job['in_support']:.0%}"
 
 
+class Succeeded(Score):
+    """{succeeded}`door-human lite arq+s_psi`: the share of the job's episodes that had success,
+    mean over seeds, with the same link.
+    """
+
+    @staticmethod
+    def said(job) -> str:
+        return f"{job['success']:.0%}"
+
+
 class Published(SphinxRole):
     """{published}`door-human-v0 s_psi`: the paper's number in Table A.4, as it prints it.
 
@@ -362,6 +372,7 @@ def write_evidence(app):
 def setup(app) -> dict:
     app.add_role("score", Score())
     app.add_role("in-support", InSupport())
+    app.add_role("succeeded", Succeeded())
     app.add_role("published", Published())
     app.add_role("headline", Headline())
     for name in ("table-a4", "table-2", "table-own"):

@@ -23,6 +23,7 @@ from arq_core.book.offline import (
     tidy_scripts,
 )
 from arq_core.config.files import files_in, read_text, read_toml
+from arq_core.results import films
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +32,16 @@ def _data(env) -> Path:
     return Path(env.srcdir).parent / "data"
 
 
+def _json(path: Path):
+    return json.loads(read_text(path))
+
+
+READERS = {".toml": read_toml, ".gif": films.about}
+
+
 class Value(SphinxRole):
     """{value}`benchmarks/book.json#minutes.install .0f`: a number or text of a JSON or TOML file
-    under data/, formatted.
+    under data/, formatted; or of what a film there, a GIF of `arq film`, says of itself.
     """
 
     def run(self):
@@ -42,7 +50,7 @@ class Value(SphinxRole):
             path, key, form = match.groups()
             self.env.note_dependency(str(_data(self.env) / path))
             file = _data(self.env) / path
-            value = read_toml(file) if path.endswith(".toml") else json.loads(read_text(file))
+            value = READERS.get(file.suffix, _json)(file)
             for part in key.split("."):
                 value = value[int(part) if isinstance(value, list) else part]
             said = format(value, form or "")

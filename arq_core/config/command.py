@@ -24,6 +24,11 @@ ERRORS = {
 }
 # of a file system: it is read-only, full, or another user's
 NO_PLACE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT}
+# a folder where a file was expected, and the other way round
+NO_FILE = {
+    errno.EISDIR: "saw a folder, expected a file; name one in it.",
+    errno.ENOTDIR: "saw a file, expected a folder; name another place.",
+}
 REFUSED = {"compare": 2}  # its status 1 says that an advantage was lost
 
 
@@ -52,6 +57,8 @@ class Commands(click.Group):
         except Exception as error:
             if is_told(error):
                 said = str(error)
+            elif isinstance(error, OSError) and error.errno in NO_FILE:
+                said = f"{error.filename or 'a file'}: {NO_FILE[error.errno]}"
             elif isinstance(error, OSError) and error.errno in NO_PLACE:
                 said = (
                     f"{error.filename or 'a file'}: saw {error.strerror!r}, expected a place that "

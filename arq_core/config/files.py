@@ -5,6 +5,7 @@ never a part. And how our text files are read, and folders listed, where others 
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import io
 import os
@@ -47,8 +48,13 @@ def replacing(path: Path, before: Callable[[], object] | None = None) -> Iterato
     ends well.
 
     fsync, then rename; the name is unique on any machine, and nothing stays after an error.
-    `before` is called just before the rename.
+    `before` is called just before the rename. A name that a folder has, or that lies in a file, is
+    refused before the block: IsADirectoryError, NotADirectoryError.
     """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    for above in filter(Path.is_file, path.parents):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(above))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{uuid4().hex}.tmp")
     try:

@@ -39,9 +39,9 @@ def first_frame(environment: str, width: int = 480, height: int = 480) -> np.nda
         return np.load(target)
 
 
-def drawn(what: str, module: str, arguments: list[str], environment: str) -> None:
+def drawn(what: str, module: str, arguments: list[str], environment: str) -> str:
     """Run a module that draws off screen in a process of its own, with one of MuJoCo's backends
-    after the other until one works; else EnvError says why none does.
+    after the other until one works: what it printed; else EnvError says why none does.
     """
     if not environment:
         raise EnvError("this dataset has no simulator.")
@@ -57,7 +57,7 @@ def drawn(what: str, module: str, arguments: list[str], environment: str) -> Non
             env=inherited | dict(MUJOCO_GL=backend, PYTHONPATH=path, OMP_NUM_THREADS="1"),
         )
         if done.returncode == 0:
-            return
+            return done.stdout
         # no other backend would help
         if (said := done.stderr.strip()).rsplit("\n", 1)[-1].startswith(OURS):
             raise EnvError(said.rsplit(OURS, 1)[-1])
@@ -90,8 +90,10 @@ def simulation(envs) -> tuple:
     return model, data
 
 
-def camera(model, data):
-    """A camera that faces everything but endless floors, from above where that is flat."""
+def camera(model, data, moving: bool = False):
+    """A camera that faces everything but endless floors, from above where that is flat; `moving`:
+    what can move alone, without the table that it stands on.
+    """
     import mujoco
 
     shown = (
@@ -99,6 +101,8 @@ def camera(model, data):
         & (model.geom_group < 3)
         & (model.geom_rgba[:, 3] > 0)
     )
+    if moving:  # what is welded to the world has its number, 0
+        shown &= model.body_weldid[model.geom_bodyid] > 0
     centre, radius = data.geom_xpos[shown], model.geom_rbound[shown, None]
     low, high = (centre - radius).min(0), (centre + radius).max(0)
     size = high - low

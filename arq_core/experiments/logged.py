@@ -146,11 +146,10 @@ def _events(
             'pip install -c constraints.txt -e ".[log]" the same command writes events too.'
         )
         return
+    for old in folder.glob("seed-*/events.out.tfevents.*"):  # those of other seeds too
+        old.unlink()
     for e, seed in enumerate(seeds):
-        run = folder / f"seed-{seed}"
-        for old in run.glob("events.out.tfevents.*"):
-            old.unlink()
-        with SummaryWriter(str(run)) as writer:
+        with SummaryWriter(str(folder / f"seed-{seed}")) as writer:
             for training, module, of, copy, step, loss in losses:
                 if of == seed:
                     tag = "/".join(["loss", training, *([module] if module else []), str(copy)])
@@ -243,8 +242,13 @@ def curve(e: Experiment, method: str | Fit) -> dict[str, Any]:
     tables report it (Mandlekar et al. 2021); `best_minus_last` is what
     this rule adds. Choosing on noise is part of it: `chosen_on_other_episodes` chooses by the one
     half of a seed's episodes and scores by the other, both ways (None for one episode a seed).
-    UnknownName for a method without a training, and without a simulator.
+    UnknownName for a method without a training, without a simulator, and without snapshots.
     """
+    if e.snapshots < 1:
+        raise settings.UnknownName(
+            f"curve: saw {e.snapshots} snapshots, expected at least one; ask for them with "
+            "--curve, or dataclasses.replace(setup, snapshots=10)."
+        )
     if not e.task.environment:
         raise settings.UnknownName(
             f"curve: saw no simulator for {e.task.task}, expected one to score snapshots in; "

@@ -51,13 +51,13 @@ class Published:
 
 def recipes() -> dict[str, Making]:
     """What a release trains, by name. DataError for an entry with other fields."""
-    return _entries("make", Making)
+    return _entries("make", Making, DATA / FILE)
 
 
 def published() -> dict[str, Published]:
     """What can be fetched, by name. DataError for an entry with other fields, or without a recipe:
     nobody could say what it is."""
-    found = _entries("published", Published)
+    found = _entries("published", Published, DATA / FILE)
     if unknown := sorted(found.keys() - recipes().keys()):
         raise DataError(
             f"{FILE}: saw [published.{unknown[0]}] without [make.{unknown[0]}], expected what it "
@@ -66,16 +66,25 @@ def published() -> dict[str, Published]:
     return found
 
 
-def _entries(kind: str, cls: type) -> dict:
+def _made_before(path: Path) -> dict[str, dict]:
+    """The entries of a file PUBLISHED, {} where there is none yet."""
+    found = _entries("published", Published, path) if path.exists() else {}
+    return {name: vars(entry) for name, entry in found.items()}
+
+
+def _entries(kind: str, cls: type, path: Path) -> dict:
+    """Those of a kind in FILE, or in a file of its layout."""
     names, made = {f.name: f.type for f in fields(cls)}, {}
-    for name, entry in read_toml(DATA / FILE).get(kind, {}).items():
-        wrong = entry.keys() ^ names.keys() or [
-            k for k, v in entry.items() if type(v).__name__ != names[k]
-        ]
+    for name, entry in read_toml(path).get(kind, {}).items():
+        wrong = (
+            not isinstance(entry, dict)
+            or entry.keys() ^ names.keys()
+            or [k for k, v in entry.items() if type(v).__name__ != names[k]]
+        )
         if wrong or not re.fullmatch(r"[a-z0-9_-]+", name):
             raise DataError(
-                f"{FILE} [{kind}.{name}]: saw {entry}, expected a name of small letters, digits, "
-                f"_ and -, with {', '.join(f'{k} ({t})' for k, t in names.items())}."
+                f"{path.name} [{kind}.{name}]: saw {entry}, expected a name of small letters, "
+                f"digits, _ and -, with {', '.join(f'{k} ({t})' for k, t in names.items())}."
             )
         made[name] = cls(**entry)
     return made
@@ -101,6 +110,12 @@ def fetch(name: str, out: str | Path | None = None) -> Path:
     published, cannot be had, or is another file than the release's.
     """
     recipe = settings.pick("weights", name, recipes())
+    target = None if out is None else given(out)
+    if target is not None and target.is_dir():
+        raise DataError(
+            f"{target}: saw a folder, expected the name of a file, such as "
+            f"{target / name}{kept.SUFFIX}."
+        )
     if name not in (there := published()):
         raise DataError(
             f"{name}: saw no published file, expected [published.{name}] in {DATA / FILE}; train "
@@ -111,9 +126,9 @@ def fetch(name: str, out: str | Path | None = None) -> Path:
     # the hash is a part of the name: the file of an earlier release is another file
     file = f"{name}-{entry.sha256[:12]}{kept.SUFFIX}"
     found = fetch_locked(file, [entry.url], entry.sha256, entry.bytes)
-    if out is None:
+    if target is None:
         return found
-    with replacing(target := given(out)) as part:
+    with replacing(target) as part:
         shutil.copyfile(found, part)
     return target
 
@@ -152,24 +167,28 @@ def scored(policy: kept.KeptPolicy) -> list[dict]:
 
 def make(folder: str | Path, name: str = "", address: str = "") -> list[Path]:
     """Train one policy, or all of them, and write NAME.arq and its card NAME.json into a folder;
-    with the `address` below which they will lie, also PUBLISHED. What is trained is not trained
-    again.
+    with the `address` below which they will lie, also PUBLISHED, where other entries stay. What is
+    trained is not trained again.
 
     Each file is loaded once, so that one which does not act as it was kept is no file.
     """
     chosen = {name: settings.pick("weights", name, recipes())} if name else recipes()
-    folder, files, said = given(folder), [], []
+    folder, files = given(folder), []
+    said = _made_before(folder / PUBLISHED) if address else {}
     for one, r in chosen.items():
         policy = kept.policy(prepare(r.task, r.profile, device="cpu"), r.method, r.seed)
         path = policy.save(folder / f"{one}{kept.SUFFIX}")
         card = {k: v for k, v in kept.load(path).card.items() if k != "probe"}
         write_atomic(about := path.with_suffix(".json"), f"{json.dumps(card, indent=1)}\n".encode())
         files += [path, about]
-        said.append(
-            f'[published.{one}]\nurl = "{address}/{path.name}"\nsha256 = "{sha256_of(path)}"\n'
-            f"bytes = {path.stat().st_size}\n"
-        )
+        url = f"{address.rstrip('/')}/{path.name}"
+        said[one] = dict(url=url, sha256=sha256_of(path), bytes=path.stat().st_size)
     if address:
-        write_atomic(folder / PUBLISHED, "\n".join(said).encode())
+        text = "\n".join(
+            f'[published.{one}]\nurl = "{x["url"]}"\nsha256 = "{x["sha256"]}"\n'
+            f"bytes = {x['bytes']}\n"
+            for one, x in said.items()
+        )
+        write_atomic(folder / PUBLISHED, text.encode())
         files.append(folder / PUBLISHED)
     return files

@@ -6,6 +6,7 @@ which commit, and what came of it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,11 @@ from arq_core.results.records import ResultsError, read_run, run_path
 
 FILE = "ro-crate-metadata.json"
 VERSION = "https://w3id.org/ro/crate/1.1"
-LICENCE = "https://spdx.org/licenses/MIT"  # of the rows; data of others are not in the folder
+LICENCE = "https://spdx.org/licenses/MIT"  # of our rows; data of others are not in the folder
+NAMES = {LICENCE: "MIT License"}
+# of a record, and of its dataset
+SAID = ("task", "method", "profile", "seeds", "device", "created", "commit", "dataset")
+OF_DATA = ("sha256", "source", "transitions", "fidelity")
 KINDS = {
     ".jsonl": ("application/x-ndjson", "rows, a line an episode"),
     ".json": ("application/json", "what the run was: settings, machine, versions, checksums"),
@@ -25,11 +30,16 @@ KINDS = {
 }
 
 
-def crate(folder: str | Path) -> dict:
+def crate(folder: str | Path, licence: str = LICENCE) -> dict:
     """The description of a folder of rows: each file of it that KINDS knows, and an action for each
-    run that has a record. ResultsError for a folder without rows, or whose rows are not those of
-    their record.
+    run that has a record. `licence` is the address of that of the rows. ResultsError for a folder
+    without rows, or whose rows are not those of their record, for a record that says too little,
+    and for a licence that is no address.
     """
+    if not re.fullmatch(r"https?://[^\s/]+/\S*", licence):
+        raise ResultsError(
+            f"licence: saw {licence!r}, expected the address of one, such as {LICENCE}."
+        )
     folder = given(folder)
     files = [p for p in files_in(folder, deep=True) if p.suffix in KINDS and p.name != FILE]
     rows = [path for path in files if path.parent == folder and path.suffix == ".jsonl"]
@@ -38,7 +48,7 @@ def crate(folder: str | Path) -> dict:
             f"{folder}: saw no rows (*.jsonl), expected those of a run; give the folder that "
             "`arq table --results FOLDER` filled, such as data/results."
         )
-    runs = {path: run for path in rows if (run := read_run(path)) is not None}
+    runs = {path: _whole(path, run) for path in rows if (run := read_run(path)) is not None}
     entries = [*_actions(folder, runs), *_software(runs), *_data(runs)]
     about = _of(
         "./",
@@ -47,24 +57,36 @@ def crate(folder: str | Path) -> dict:
         description=f"Scores of {len(rows)} jobs, an episode a line, with {len(runs)} records of "
         "the runs that made them.",
         datePublished=max((run["created"] for run in runs.values()), default=_now()),
-        license={"@id": LICENCE},
+        license=_at(licence),
         hasPart=[_at(_id(folder, path)) for path in files],
         mentions=[_at(x["@id"]) for x in entries if x["@type"] == "CreateAction"],
     )
     described = _of(FILE, "CreativeWork", conformsTo=_at(VERSION), about=_at("./"))
-    licence = _of(LICENCE, "CreativeWork", name="MIT License")
+    terms = _of(licence, "CreativeWork", name=NAMES.get(licence, licence))
     parts = [_file(folder, path) for path in files]
     return {
         "@context": f"{VERSION}/context",
-        "@graph": [described, about, licence, *parts, *entries],
+        "@graph": [described, about, terms, *parts, *entries],
     }
 
 
-def write(folder: str | Path) -> Path:
+def write(folder: str | Path, licence: str = LICENCE) -> Path:
     """Write FILE into the folder; what `crate` refuses is not written."""
     path = given(folder) / FILE
-    write_atomic(path, json.dumps(crate(folder), indent=1, ensure_ascii=False) + "\n")
+    write_atomic(path, json.dumps(crate(folder, licence), indent=1, ensure_ascii=False) + "\n")
     return path
+
+
+def _whole(rows: Path, run: dict) -> dict:
+    data = run.get("dataset")
+    missing = [name for name in SAID if name not in run]
+    missing += [f"dataset.{k}" for k in OF_DATA if not isinstance(data, dict) or k not in data]
+    if missing:
+        raise ResultsError(
+            f"{run_path(rows)}: saw no {', '.join(missing)}, expected what `arq row` and `arq "
+            "table` write; restore the file, or run the job again."
+        )
+    return run
 
 
 def _now() -> str:

@@ -22,6 +22,7 @@ ROLES = [
     (ROOT / "book/results.md").read_text(encoding="utf-8"),
     (ROOT / "book/introduction.md").read_text(encoding="utf-8"),
     (ROOT / "book/status.md").read_text(encoding="utf-8"),
+    (ROOT / "book/own_data.md").read_text(encoding="utf-8"),
     "{score}`door-human lite arq+s_psi paper`, {score}`pen-human-v0 paper arq+s_psi`",
     "{score}`door-human ci dqp-brac-kl`, {in-support}`door-human ci bc`",
 ]
@@ -139,7 +140,7 @@ def test_the_page_of_supports_is_made(made):
 @pytest.mark.parametrize("made", BUILT, indirect=True)
 def test_roles_tables_and_evidence_are_built(made):
     folder, rows = made
-    named = r"\{((?:score|in-support|published|headline))\}(`[^`]+`)"
+    named = r"\{((?:score|in-support|succeeded|published|headline))\}(`[^`]+`)"
     roles = re.findall(named, " ".join(ROLES))
     assert len(roles) > 10 and {"published", "headline"} < {name for name, _ in roles}
     text = ", ".join(f":{name}:{what}" for name, what in roles)

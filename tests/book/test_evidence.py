@@ -23,6 +23,7 @@ PAGE = """Title
 =====
 
 :score:`door-human ci arq+s_psi` are ours, :in-support:`door-human ci arq+s_psi` pass.
+:succeeded:`door-human ci arq+s_psi` had success.
 
 .. table-a4:: Caption
 
@@ -131,6 +132,7 @@ def test_a_number_leads_to_its_job_in_one_click(built):
         page,
     )
     assert ">50%</a> pass" in page
+    assert ">0%</a> had success" in page  # no score is above 50
     assert "± 2.8 (smoke test)</a>" in page  # profile ci ranks nothing on the door
     assert links == {f"evidence/{evidence.address(Path(name).stem)}" for name in (NAME, OLD)}
     for link in links:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from PIL import Image
 from sphinx_books import file, sphinx
 
 from arq_core.book import notebook as runner
@@ -302,15 +303,19 @@ def pages(tmp_path):
     file(tmp_path / "book/conf.py", "extensions = ['arq_core.book.values']\nhtml_theme = 'basic'\n")
     file(
         tmp_path / "book/index.rst",
-        "Title\n=====\n\nIt took :value:`costs.json#book.minutes .1f` minutes.\n",
+        "Title\n=====\n\nIt took :value:`costs.json#book.minutes .1f` minutes.\n"
+        "Shown are :value:`a.gif#shown.steps` steps.\n",
     )
     file(tmp_path / "data/costs.json", '{"book": {"minutes": 1.25}}')
+    about = b'{"shown": {"steps": 200}, "played": 1}'  # as `arq film` writes it
+    Image.new("RGB", (2, 2)).save(tmp_path / "data/a.gif", comment=about)
     return tmp_path
 
 
 def test_an_edited_value_changes_the_page(pages):
     assert sphinx(pages) == (0, "")
-    assert "It took 1.2 minutes" in (pages / "out/index.html").read_text(encoding="utf-8")
+    page = (pages / "out/index.html").read_text(encoding="utf-8")
+    assert "It took 1.2 minutes" in page and "Shown are 200 steps" in page
     file(pages / "data/costs.json", '{"book": {"minutes": -7}}')
     os.utime(pages / "data/costs.json", (time.time() + 5,) * 2)
     assert sphinx(pages) == (0, "")
@@ -322,6 +327,8 @@ ABSENT = [
     ":value:`missing.json#a`",
     ":value:`costs.json`",
     ":value:`costs.json#book .1f`",
+    ":value:`a.gif#shown.score`",
+    ":value:`none.gif#shown`",
     ":score:`door-humane lite arq+s_psi`",
     ".. table-a4:: t\n   :datasets: nothing",
 ]

@@ -126,25 +126,58 @@ def test_candidates_outside_of_the_support_do_not_count():
     assert in_support(support.log_prob, -1.0).sum() == 3
 
 
-def test_events_are_the_numbers_of_the_csv(setup, tmp_path):
+@pytest.fixture
+def scalars():
+    """Reads a run's events by TensorBoard's own reader: {tag: [(step, value)]}."""
     reader = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator",
-        reason="the extra log is not installed",
+        reason="the extra log is not installed: pip install -c constraints.txt -e '.[log]'",
     )
-    for _ in range(2):  # a second log takes the place of the first
-        folder = logged.write(setup, "arq+s_psi", tmp_path)
-    for seed in (0, 1):
-        events = reader.EventAccumulator(str(folder / f"seed-{seed}"))
+
+    def read(run):
+        events = reader.EventAccumulator(str(run))
         events.Reload()
-        losses = [x for x in table(folder / "losses.csv") if int(x["seed"]) == seed]
-        wanted = {f"loss/{x['training']}/{x['copy']}" for x in losses}
-        assert set(events.Tags()["scalars"]) == wanted | {
-            f"after/{k}" for k in ("in_support", "q_data", "q_candidates")
-        }
-        for tag in wanted:
-            of = [x for x in losses if f"loss/{x['training']}/{x['copy']}" == tag]
-            said = [(x.step, x.value) for x in events.Scalars(tag)]
-            assert said == [(int(x["step"]), np.float32(x["loss"])) for x in of]
+        tags = events.Tags()["scalars"]
+        return {tag: [(x.step, x.value) for x in events.Scalars(tag)] for tag in tags}
+
+    return read
+
+
+@pytest.mark.parametrize("method", ["arq+s_psi", "bc", "iql"])
+def test_events_are_the_numbers_of_the_csv(setup, tmp_path, scalars, method):
+    e = replace(setup, budget=replace(setup.budget, iql_steps=100))
+    for _ in range(2):  # a second log takes the place of the first
+        folder = logged.write(e, method, tmp_path)
+    losses, after = table(folder / "losses.csv"), table(folder / "after.csv")
+    for seed in setup.seeds:
+        expected = {}
+        for x in losses:
+            if int(x["seed"]) == seed:
+                tag = "/".join(filter(None, ("loss", x["training"], x["module"], x["copy"])))
+                expected.setdefault(tag, []).append((int(x["step"]), np.float32(x["loss"])))
+        (last,) = [x for x in after if int(x["seed"]) == seed]
+        values = {k: v for k, v in last.items() if k != "seed" and v}
+        expected |= {f"after/{k}": [(0, np.float32(v))] for k, v in values.items()}
+        assert expected and scalars(folder / f"seed-{seed}") == expected
+
+
+def test_events_of_a_curve_are_each_seeds_scores(alone, tmp_path, scalars):
+    folder = logged.write(alone, "bc", tmp_path)
+    points = json.loads((folder / "curve.json").read_text(encoding="utf-8"))["points"]
+    for i, seed in enumerate(alone.seeds):
+        said = [(p["step"], np.float32(p["score_by_seed"][i])) for p in points]
+        assert len(said) == 3 and scalars(folder / f"seed-{seed}")["curve/score"] == said
+
+
+def test_events_of_seeds_that_the_csv_no_longer_has_are_gone(setup, tmp_path, scalars):
+    folder = logged.write(setup, "bc", tmp_path)
+    (folder / "seed-1/notes.txt").write_text("mine", encoding="utf-8")
+    only = arq.prepare(setup.dataset, "toy", [0], group="maze", environment="maze", device="cpu")
+    only = replace(setup, rng=only.rng)
+    assert logged.write(only, "bc", tmp_path) == folder
+    assert {x["seed"] for x in table(folder / "losses.csv")} == {"0"}
+    left = sorted(str(p.relative_to(folder)) for p in folder.glob("seed-*/*"))
+    assert left[0].startswith("seed-0/events.") and left[1:] == ["seed-1/notes.txt"]
 
 
 def test_without_tensorboard_there_are_csv_files_and_a_word(setup, tmp_path, monkeypatch, capsys):
@@ -332,6 +365,8 @@ def test_what_has_no_training_has_no_curve(setup):
         logged.curve(e, "random")
     with pytest.raises(UnknownName, match="saw no simulator"):
         logged.curve(replace(e, task=replace(e.task, environment="")), "bc")
+    with pytest.raises(UnknownName, match="saw 0 snapshots, expected at least one"):
+        logged.curve(setup, "bc")
 
 
 def test_the_row_is_told_where_its_log_goes(tmp_path, monkeypatch):

@@ -95,6 +95,25 @@ def test_a_published_policy_is_fetched_and_acts_as_it_did(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cache", "mine.arq", weights.FILE]
 
 
+def test_what_was_made_before_stays_listed_and_the_address_may_end_in_a_slash(
+    made, tmp_path, monkeypatch
+):
+    recipe = weights.Making(**tomllib.loads(TOY)["make"]["toy"])
+    both = {name: recipe for name in ("toy", "other")}
+    monkeypatch.setattr(weights, "recipes", lambda: both)
+    monkeypatch.setattr(weights, "prepare", lambda *_, **__: None)
+    monkeypatch.setattr(weights.kept, "policy", lambda *_: arq.load(made / "toy.arq"))
+    for name in both:
+        weights.make(tmp_path, name, "http://there/v2/")
+    said = tomllib.loads((tmp_path / weights.PUBLISHED).read_text("utf-8"))["published"]
+    assert {k: x["url"] for k, x in said.items()} == {
+        name: f"http://there/v2/{name}.arq" for name in both
+    }
+    (tmp_path / weights.PUBLISHED).write_text("[published.toy]\nurl = 3\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"published.toml \[published.toy\]: saw {'url': 3}"):
+        weights.make(tmp_path, "other", "http://there/v2")  # it would be lost
+
+
 def test_a_page_can_run_on_a_kept_policy(made):
     policy = arq.load(made / "toy.arq").policy
     exact = replace(policy, behavior=with_budget(policy.behavior, probes=0))  # as pages run it
@@ -185,6 +204,7 @@ def test_unknown_and_unpublished_names_are_told_apart(list_of):
     ("text", "told"),
     [
         (TOY.replace("seed = 1\n", ""), r"\[make.toy\]"),
+        ("make.toy = 3\n", r"weights.toml \[make.toy\]: saw 3, expected"),
         (TOY.replace("seed = 1", 'seed = "1"'), r"seed \(int\)"),
         (TOY.replace("[make.toy]", '[make."To y"]'), "a name of small letters"),
         ('[published.toy]\nurl = "http://x/y"\nsha256 = "0"\nbytes = 1\n', "without .make.toy."),
@@ -195,6 +215,14 @@ def test_a_list_that_says_too_little_is_refused(list_of, text, told):
     list_of(text)
     with pytest.raises(DataError, match=told):
         weights.listed()
+
+
+def test_a_folder_is_no_file_to_fetch_to(made, list_of, tmp_path):
+    list_of(TOY + entry(made, "http://127.0.0.1:9/toy.arq"))
+    (tmp_path / "mine").mkdir()
+    run = ran("weights", "toy", tmp_path / "mine")
+    assert run.exit_code == 1
+    assert f"mine: saw a folder, expected the name of a file, such as {tmp_path}" in run.stderr
 
 
 def test_words_that_contradict_each_other_are_refused():

@@ -102,3 +102,27 @@ def test_a_folder_without_rows_or_with_changed_ones_is_refused_and_nothing_is_wr
     with pytest.raises(ResultsError, match="bc.released"):
         crate.write(folder)
     assert not (folder / crate.FILE).exists()
+
+
+def test_rows_of_others_have_the_licence_that_they_are_given(folder):
+    address = "https://spdx.org/licenses/CC-BY-4.0"
+    run = CliRunner().invoke(command, ["crate", str(folder), "--licence", address])
+    assert run.exit_code == 0
+    by_id = entities(folder)
+    assert by_id["./"]["license"] == {"@id": address} and by_id[address]["name"] == address
+    assert crate.LICENCE not in by_id
+    run = CliRunner().invoke(command, ["crate", str(folder), "--licence", "CC BY 4.0"])
+    assert run.exit_code == 1 and "licence: saw 'CC BY 4.0', expected the address" in run.stderr
+    assert address in (folder / crate.FILE).read_text(encoding="utf-8")  # of before
+
+
+@pytest.mark.parametrize("of", ["seeds", "commit", "dataset", "dataset.sha256"])
+def test_a_record_that_says_too_little_is_named(folder, of):
+    path = folder / f"{JOB.format('bc')}.run.json"
+    run = json.loads(path.read_text(encoding="utf-8"))
+    *above, name = of.split(".")
+    del (run["dataset"] if above else run)[name]
+    path.write_text(json.dumps(run), encoding="utf-8")
+    with pytest.raises(ResultsError, match=f"bc.released.run.json: saw no .*{of}"):
+        crate.write(folder)
+    assert not (folder / crate.FILE).exists()
