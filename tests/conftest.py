@@ -144,16 +144,23 @@ def widget_book(tmp_path_factory):
     return browser.build_book(tmp_path_factory.mktemp("widgets"))
 
 
+@pytest.fixture(scope="module")
+def reused(chromium):
+    return browser.Reused(chromium)
+
+
 @pytest.fixture
-def offline_page(chromium, widget_book):
-    """offline_page(scheme, folder, **context): a new browser.Watched over the pages of a folder;
-    scheme is "file" or "http".
+def offline_page(reused, widget_book):
+    """offline_page(scheme, folder, **context): a browser.Watched over the pages of a folder, in a
+    page that an earlier test may have had; scheme is "file" or "http".
     """
     with ExitStack() as stack:
 
         def make(scheme="file", folder=widget_book, **context):
             home = stack.enter_context(browser.served(folder, scheme))
-            return browser.Watched(stack.enter_context(chromium.new_context(**context)), home)
+            watched = browser.Watched(stack.enter_context(reused.page(**context)), home)
+            stack.callback(watched.leave)
+            return watched
 
         yield make
 

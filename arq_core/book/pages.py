@@ -195,6 +195,14 @@ def name_first_page(path: Path) -> None:
     )
 
 
+def jupyter_book(source: str | Path, settings: str | Path, out: str | Path) -> list[str]:
+    """The command that builds the pages of the book in a folder, warnings being errors, into
+    `out`/_build/html."""
+    start = "import arq_core.config.lean; from jupyter_book.cli.main import main; main()"
+    paths = [str(source), "--config", str(settings), "--path-output", str(out)]
+    return [sys.executable, "-c", start, "build", *paths, "-n", "-W", "--keep-going"]
+
+
 def build_pages(root: Path, held: Sequence[int] = ()) -> Path:
     """Build all pages anew, warnings being errors, unless nothing changed since the last clean
     build. Returns the first page.
@@ -218,21 +226,7 @@ def build_pages(root: Path, held: Sequence[int] = ()) -> Path:
         return html / "index.html"
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    command = [
-        sys.executable,
-        "-c",
-        "import arq_core.config.lean; from jupyter_book.cli.main import main; main()",
-        "build",
-        "book",
-        "--config",
-        "_config.yml",
-        "--path-output",
-        str(new),
-        "-n",
-        "-W",
-        "--keep-going",
-        "--all",
-    ]
+    command = [*jupyter_book("book", "_config.yml", new), "--all"]
     with open(log, "w", encoding="utf-8") as f, board.said_meanwhile("builds pages"):
         code = subprocess.run(
             command,

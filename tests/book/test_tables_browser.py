@@ -4,11 +4,9 @@ by keys, on a telephone, on paper, in the dark.
 
 import html
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
+from contextlib import ExitStack
 
 import browser
 import numpy as np
@@ -89,25 +87,7 @@ def build(folder):
     )
     (folder / "_build/grid").mkdir(parents=True)
     (folder / "_build/grid/failed.json").write_text(json.dumps([FAILED]), encoding="utf-8")
-    command = [
-        sys.executable,
-        "-c",
-        "from jupyter_book.cli.main import main; main()",
-        "build",
-        str(folder / "book"),
-        "--config",
-        str(ROOT / "_config.yml"),
-        "--path-output",
-        str(folder),
-        "-n",
-        "-W",
-        "--keep-going",
-    ]
-    run = subprocess.run(
-        command, cwd=ROOT, capture_output=True, encoding="utf-8", env=os.environ | {"NO_COLOR": "1"}
-    )
-    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
-    return folder / "_build/html"
+    return browser.pages_of(folder)
 
 
 @pytest.fixture(scope="module")
@@ -115,22 +95,14 @@ def pages(tmp_path_factory):
     return build(tmp_path_factory.mktemp("tables"))
 
 
-class Shown:
-    """The results page in a window of its own; `errors` and `requests` of anything from another
-    place.
-    """
+class Shown(browser.Watched):
+    """The results page, or another one, in a window that no other test has."""
 
-    def __init__(self, context, home, path="results.html"):
-        self.context, self.page, self.errors, self.requests = context, context.new_page(), [], []
-        self.page.set_default_timeout(60_000)
-        self.page.on("pageerror", lambda e: self.errors.append(str(e)))
-        self.page.on("console", lambda m: m.type == "error" and self.errors.append(m.text))
-        self.page.on(
-            "request",
-            lambda r: r.url.startswith((home, "data:", "blob:")) or self.requests.append(r.url),
-        )
-        self.page.goto(home + path)
-        self.a4 = self.page.locator("figure.arq-results").nth(0)
+    def __init__(self, page, home, path):
+        super().__init__(page, home)
+        page.set_default_timeout(60_000)
+        page.goto(home + path)
+        self.a4 = page.locator("figure.arq-results").nth(0)
 
     def blocks(self):
         """Names of the datasets of Table A.4 that can be seen, from the top."""
@@ -153,19 +125,18 @@ class Shown:
 
 
 @pytest.fixture
-def opened(chromium, pages):
-    made = []
+def opened(reused, pages):
+    with ExitStack() as stack:
 
-    def make(scheme="file", path="results.html", **options):
-        served = browser.served(pages, scheme)
-        home = served.__enter__()
-        context = chromium.new_context(**options)
-        made.extend([context.close, lambda: served.__exit__(None, None, None)])
-        return Shown(context, home, path)
+        def make(scheme="file", path="results.html", color_scheme=None, **options):
+            home = stack.enter_context(browser.served(pages, scheme))
+            page = stack.enter_context(reused.page(**options))
+            page.emulate_media(color_scheme=color_scheme)
+            shown = Shown(page, home, path)
+            stack.callback(shown.leave)
+            return shown
 
-    yield make
-    for close in made:
-        close()
+        yield make
 
 
 def paper(method):

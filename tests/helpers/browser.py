@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -16,6 +15,8 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+
+from arq_core.book.pages import jupyter_book
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "tests/browser"
@@ -328,28 +329,32 @@ def build_book(folder: Path) -> Path:
         "format: jb-book\nroot: all\nchapters:\n" + "".join(f"- file: {name}\n" for name in names),
         encoding="utf-8",
     )
-    command = [
-        sys.executable,
-        "-c",
-        "from jupyter_book.cli.main import main; main()",
-        "build",
-        str(source),
-        "--config",
-        str(ROOT / "_config.yml"),
-        "--path-output",
-        str(folder),
-        "-n",
-        "-W",
-        "--keep-going",
-    ]
+    return pages_of(folder)
+
+
+def pages_of(folder: Path) -> Path:
+    """Build the book in `folder`/book with this project's settings. Returns the folder of its
+    pages.
+    """
     run = subprocess.run(
-        command, cwd=ROOT, capture_output=True, encoding="utf-8", env=os.environ | {"NO_COLOR": "1"}
+        jupyter_book(folder / "book", ROOT / "_config.yml", folder),
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        env=os.environ | {"NO_COLOR": "1"},
     )
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
     return folder / "_build/html"
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/favicon.ico":  # which a browser asks for by itself
+            self.send_response(204)
+            self.end_headers()
+        else:
+            super().do_GET()
+
     def log_message(self, *_):
         pass
 
@@ -368,23 +373,53 @@ def served(folder: Path, scheme: str):
         server.shutdown()
 
 
-class Watched:
-    """A page of a folder, what it asked of others (`requests`, blocked) and what it complained
-    about (`errors`).
+class Reused:
+    """Pages of a Chromium, of contexts that tests share one after the other: what a page loads
+    for the second time costs half. Each is given empty, with nothing stored, of its first size.
     """
 
-    def __init__(self, context, home: str):
+    def __init__(self, chromium):
+        self.chromium, self.free = chromium, {}
+
+    @contextmanager
+    def page(self, **options):
+        """A page of a context with these options, that nobody else has until the block ends."""
+        free = self.free.setdefault(repr(sorted(options.items())), [])
+        page = free.pop() if free else self.chromium.new_context(**options).new_page()
+        size = page.viewport_size
+        yield page
+        page.evaluate("() => { try { localStorage.clear(); sessionStorage.clear() } catch {} }")
+        page.goto("about:blank")
+        page.emulate_media(media="null", color_scheme="null")
+        page.set_viewport_size(size)
+        free.append(page)
+
+
+class Watched:
+    """A page of a folder, what it asked of others (`requests`, which go nowhere: FLAGS) and what it
+    complained about (`errors`), until `leave`.
+    """
+
+    def __init__(self, page, home: str):
         self.home, self.requests, self.errors = home, [], []
-        context.route(lambda url: not self.is_own(url), lambda route: route.abort())
-        self.page = context.new_page()
-        self.figure = self.page.locator(".arq-widget").first
-        self.measured = context.new_cdp_session(self.page)
+        self.page, self.figure = page, page.locator(".arq-widget").first
+        self.measured = page.context.new_cdp_session(page)
         self.measured.send("Performance.enable", {"timeDomain": "threadTicks"})
-        self.page.on("request", lambda r: self.is_own(r.url) or self.requests.append(r.url))
-        self.page.on("websocket", lambda s: self.requests.append(s.url))
-        self.page.on("requestfailed", lambda r: self.errors.append(f"{r.url}: {r.failure}"))
-        self.page.on("pageerror", lambda e: self.errors.append(str(e)))
-        self.page.on("console", lambda m: m.type == "error" and self.errors.append(m.text))
+        self.listening = {
+            "request": lambda r: self.is_own(r.url) or self.requests.append(r.url),
+            "websocket": lambda s: self.requests.append(s.url),
+            "requestfailed": lambda r: self.errors.append(f"{r.url}: {r.failure}"),
+            "pageerror": lambda e: self.errors.append(str(e)),
+            "console": lambda m: m.type == "error" and self.errors.append(m.text),
+        }
+        for event, listener in self.listening.items():
+            page.on(event, listener)
+
+    def leave(self) -> None:
+        """Listen no more."""
+        self.measured.detach()
+        for event, listener in self.listening.items():
+            self.page.remove_listener(event, listener)
 
     def is_own(self, url: str) -> bool:
         return url.startswith((self.home, "data:", "blob:"))

@@ -105,7 +105,7 @@ def opener(chromium, folder, page: str):
     def make(scripts=True, before="", **context):
         contexts.append(chromium.new_context(**context))
         contexts[-1].add_init_script(before)
-        watched = browser.Watched(contexts[-1], folder.as_uri() + "/")
+        watched = browser.Watched(contexts[-1].new_page(), folder.as_uri() + "/")
         watched.open(page, scripts)
         return watched
 

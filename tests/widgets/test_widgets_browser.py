@@ -27,7 +27,7 @@ def shown(request, chromium, widget_book):
     """
     with browser.served(widget_book, "file") as home:
         context = chromium.new_context()
-        watched = browser.Watched(context, home)
+        watched = browser.Watched(context.new_page(), home)
         watched.name, watched.ours = request.param, browser.widget(request.param)
         watched.took = watched.open(f"{request.param}.html")
         yield watched
