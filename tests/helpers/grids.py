@@ -51,12 +51,14 @@ else:
 
 
 def scratch(folder: Path, stand_ins: bool = True) -> Path:
-    """What the grid needs of a checkout, copied; with `stand_ins`, steps that compute nothing."""
+    """What the grid needs of a checkout, copied with what Python compiled of it; with `stand_ins`,
+    steps that compute nothing.
+    """
     for name in ("arq_core", "workflow", "notebooks", "book"):
         shutil.copytree(
             ROOT / name,
             folder / name,
-            ignore=shutil.ignore_patterns("__pycache__", "executed", ".snakemake"),
+            ignore=shutil.ignore_patterns("executed", ".snakemake"),
         )
     shutil.copytree(
         ROOT / "data",
