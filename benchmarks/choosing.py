@@ -2,15 +2,17 @@
 (alpha = 0) to nearly the best of its candidates, with what separates candidates in the critic's
 eyes beside how far it is off.
 
-    python benchmarks/choosing.py [TASK ...]
+    python benchmarks/choosing.py [--only spread] [TASK ...]
 
 At profile `fast`, with the clones and critics of the row (made where they are not there): the
-critic on returns, Q_beta and ARQ's Q. Prints and writes data/benchmarks/choosing.json, a line after
-each measurement; lines that are in the file are not measured again.
+critic on returns, Q_beta and ARQ's Q. Alpha is the paper's times TIMES_PAPERS, and OF_SPREAD over
+what lies between the candidates. Prints and writes data/benchmarks/choosing.json, a line after each
+measurement; lines that are in the file are not measured again. With `--only spread` only those of
+OF_SPREAD, and the clone's.
 """
 
+import argparse
 import json
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -32,6 +34,7 @@ from arq_core.results.provenance import provenance
 FILE = DATA / "benchmarks/choosing.json"
 TASK, PROFILE, EPISODES = "hopper-medium-replay-recollected", "fast", 10
 TIMES_PAPERS = (0.25, 1.0, 5.0)  # alpha over the row's own
+OF_SPREAD = (0.4,)  # alpha times the standard deviation of the candidates' values
 EVERY = 37  # states of the data between two at which candidates are compared
 
 
@@ -57,14 +60,8 @@ def about(e: Experiment, support, q: QEnsemble) -> dict:
     )
 
 
-def main(*tasks: str) -> None:
-    """Measure what is missing."""
-    for task in tasks or (TASK,):
-        measure(task)
-
-
-def measure(task: str) -> None:
-    """Of one task."""
+def measure(task: str, only: str = "") -> None:
+    """What is missing of one task."""
     e = prepare(task, PROFILE)
     e = replace(e, budget=replace(e.budget, episodes=EPISODES))
     tasks = json.loads(FILE.read_text(encoding="utf-8"))["tasks"] if FILE.exists() else {}
@@ -73,9 +70,14 @@ def measure(task: str) -> None:
     support = behavior_support(e.data, behavior, e.hyper, e.rng, e.store())
     every = critics(e, behavior, support)
     of_critics = {name: about(e, support, q) for name, q in every.items()}
-    todo = [("clone", 0.0)] + [(n, e.hyper.alpha_arq * x) for n in every for x in TIMES_PAPERS]
-    for name, alpha in todo:
-        if (key := f"{name} {alpha:g}".lower().replace(" ", "-").replace(".", "_")) in lines:
+    todo = [("clone 0", "clone", 0.0)]
+    for name, critic in of_critics.items():
+        times = [(f"{name} {a:g}", a) for a in (e.hyper.alpha_arq * x for x in TIMES_PAPERS)]
+        spread = critic["spread_of_candidates"]
+        times += [(f"{name} spread {x:g}", x / spread) for x in OF_SPREAD]
+        todo += [(key, name, a) for key, a in times if only in key]
+    for key, name, alpha in todo:
+        if (key := key.lower().replace(" ", "-").replace(".", "_")) in lines:
             continue
         n, epsilon = (e.hyper.acting_n, e.hyper.log_epsilon) if name in every else (1, None)
         policy = ImplicitPolicy(behavior, every.get(name), alpha, n, epsilon)
@@ -94,4 +96,9 @@ def measure(task: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tasks", nargs="*", default=[TASK])
+    parser.add_argument("--only", default="", help="lines whose name holds this text")
+    given = parser.parse_args()
+    for task in given.tasks:
+        measure(task, given.only)

@@ -170,6 +170,55 @@ def test_what_the_two_looks_at_hopper_say_of_errors_and_of_how_hard_a_choice_is(
     assert above == ["returns", "q_beta"] and score(replay, "q_beta-1") > score(replay, "clone-0")
 
 
+def test_the_line_of_walker2d_medium_expert_says_what_its_rows_say():
+    """ARQ's choice is below the clone by more than two combined standard errors, far above it in
+    the paper; a seed of BC, and one of the explicit policy, is twice another."""
+    by_seed, mean, error = line_of("walker2d-medium-expert-recollected")
+    assert (mean["s_psi"] - mean["arq+s_psi"]) / np.hypot(error["arq+s_psi"], error["s_psi"]) > 2
+    said = of_paper("walker2d-medium-expert-v2")
+    assert said["arq+s_psi"] - said["s_psi"] > 30 and np.isnan(said["arq+pi"])
+    for method in ("bc", "arq+pi"):
+        assert by_seed.loc[method].max() > 2 * by_seed.loc[method].min()
+
+
+def looks():
+    """The looks at how hard a choice may be, of each task: its lines without the clone's, with
+    alpha times what lies between candidates, and how far above the clone a score is, in points and
+    in combined standard errors."""
+    found = json.loads((ROOT / "data/benchmarks/choosing.json").read_text("utf-8"))["tasks"]
+    made = {}
+    for task, look in found.items():
+        lines = pd.DataFrame(look["lines"]).T
+        clone = lines.loc["clone-0"]
+        lines = lines.drop("clone-0")
+        spread = lines["critic"].map(lambda c: look["critics"][c]["spread_of_candidates"])
+        lines["hard"] = lines["alpha"] * spread
+        lines["above"] = lines["score"] - clone["score"]
+        errors = lines["standard_error"].astype(float), float(clone["standard_error"])
+        lines["errors"] = lines["above"] / np.hypot(*errors)
+        made[task] = lines
+    return made
+
+
+def test_the_third_look_keeps_one_half_of_the_rule_and_refutes_the_other():
+    """Below one no score is more than two combined standard errors under the clone; above one that
+    of the critic on returns at the paper's alpha is over it, and no other."""
+    lines = looks()["walker2d-medium-expert-recollected"]
+    soft = lines["hard"] < 1
+    assert (lines[soft]["errors"] > -2).all() and soft.any()
+    assert lines[~soft & (lines["above"] > 0)].index.tolist() == ["returns-1"]
+    assert lines.loc["arq-0_25", "score"] > 2 * lines.loc["arq-1", "score"]
+
+
+def test_what_three_looks_share():
+    """At a quarter of the paper's alpha no score is more than two combined standard errors under
+    the clone's, at five times each is under it."""
+    for lines in list(looks().values())[:3]:
+        assert (lines.filter(like="-0_25", axis=0)["errors"] > -2).all()
+        hard = lines[lines.index.str.endswith("-5")]
+        assert len(hard) == 3 and (hard["above"] < 0).all()
+
+
 PAGE = (ROOT / "book/results.md").read_text("utf-8").replace("\n", " ")
 
 
