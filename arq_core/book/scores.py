@@ -24,8 +24,8 @@ from arq_core.config.files import files_in, read_toml
 from arq_core.config.labels import LABELS, VARIANTS
 from arq_core.config.tasks import listed
 from arq_core.results import equivalence, export, overview, tables, totals
-from arq_core.results.headline import headline
-from arq_core.results.paper import paper_cells, paper_lines, published
+from arq_core.results.headline import parts, sentences
+from arq_core.results.paper import Paper, paper_cells, paper_lines, published
 from arq_core.results.records import JOB, run_path
 from arq_core.results.rows import file_name, read_rows, summary
 from arq_core.results.verdicts import SMOKE_TEST
@@ -86,6 +86,21 @@ def _table(kind: str, data: Path, stamp: tuple, chosen: tuple) -> pd.DataFrame:
         "table-own": lambda: tables.table_own(rows, data / "tasks.csv", **more),
     }
     return make[kind]()
+
+
+@lru_cache(maxsize=2)
+def _datasets(kind: str, data: Path, stamp: tuple) -> list[overview.Dataset]:
+    return overview.datasets(_table(kind, data, stamp, ()))
+
+
+@lru_cache(maxsize=1)
+def _told(data: Path, stamp: tuple) -> dict[str, str]:
+    return parts(*_read(data, stamp))
+
+
+@lru_cache(maxsize=1)
+def _published(path: Path, stamp: int) -> dict[tuple[str, str], Paper]:
+    return paper_cells(paper_lines(published(path).query("table == 'a4'")))
 
 
 def _depend(env) -> Path:
@@ -189,7 +204,7 @@ class Published(SphinxRole):
         path = _depend(self.env) / "published.csv"
         try:
             dataset, method = self.text.split()
-            cells = paper_cells(paper_lines(published(path).query("table == 'a4'")))
+            cells = _published(path, path.stat().st_mtime_ns)
             of_dataset = {m: cell for (d, m), cell in cells.items() if d == dataset}
             settings.pick("dataset", dataset, dict.fromkeys(d for d, _ in cells))
             cell = settings.pick("method", method, of_dataset)
@@ -211,9 +226,9 @@ class Headline(SphinxRole):
     """
 
     def run(self):
-        rows, runs, failures = _results(_depend(self.env))
+        data = _depend(self.env)
         try:
-            return [nodes.Text(headline(rows, runs, self.text.split(), failures))], []
+            return [nodes.Text(sentences(_told(data, _stamp(data)), self.text.split()))], []
         except ValueError as e:
             logger.warning("%s", e, location=self.get_location())
             return [nodes.Text("?")], []
@@ -280,9 +295,8 @@ class Minute(_Shown):
     has_content, optional_arguments = False, 1
 
     def html(self, data, evidence):
-        paper, own = (
-            overview.datasets(self.cells(kind, data)) for kind in ("table-a4", "table-own")
-        )
+        stamp = _stamp(data)
+        paper, own = (_datasets(kind, data, stamp) for kind in ("table-a4", "table-own"))
         if self.name == "results-dots":
             which = self.arguments[0] if self.arguments else ""
             shown = settings.pick(self.name, which, dict(paper=paper, own=own))

@@ -71,10 +71,14 @@ def headline(
     failures: Sequence[dict] = (),
 ) -> str:
     """The sentences of `parts` that are `shown`, as Markdown; ValueError for an unknown name."""
+    return sentences(parts(rows, runs, failures), shown)
+
+
+def sentences(told: Mapping[str, str], shown: Sequence[str]) -> str:
+    """Of what `parts` told, those that are `shown`; ValueError for an unknown name."""
     if unknown := set(shown) - set(PARTS):
         raise ValueError(f"headline: saw {sorted(unknown)}, expected {' or '.join(PARTS)}.")
-    told = parts(rows, runs, failures)
     problems = "; ".join(told[name] for name in PARTS[:2] if name in shown and name in told)
-    sentences = [problems[:1].upper() + problems[1:]]
-    sentences += [told[name] for name in PARTS[2:] if name in shown and name in told]
-    return " ".join(f"{sentence}." for sentence in sentences if sentence)
+    said = [problems[:1].upper() + problems[1:]]
+    said += [told[name] for name in PARTS[2:] if name in shown and name in told]
+    return " ".join(f"{sentence}." for sentence in said if sentence)

@@ -148,13 +148,13 @@ def paper_lines(cells: pd.DataFrame, columns: Iterable[str] = tuple(METHODS)) ->
     borrowed one comes from."""
     out, columns, borrowed, doubted = [], list(columns), sources(), doubts()
     for (group, dataset), rows in cells.groupby(["group", "dataset"], sort=False):
-        rows = rows.set_index("method")
+        reported = {cell["method"]: cell for cell in rows.to_dict("records")}
         for method in columns:
             line = BLANK | dict(group=group, dataset=dataset, line="paper", method=method)
-            if method not in rows.index:
+            if method not in reported:
                 out.append(line | dict(state="not reported"))
                 continue
-            cell, source = rows.loc[method], borrowed.get((dataset, method))
+            cell, source = reported[method], borrowed.get((dataset, method))
             notes = filter(None, [cell["note"], doubted.get((dataset, method), "")])
             out.append(
                 line
