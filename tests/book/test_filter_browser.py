@@ -33,9 +33,8 @@ def path(tmp_path_factory):
 
 
 @pytest.fixture
-def page(chromium, path):
-    with chromium.new_context() as context:
-        page = context.new_page()
+def page(reused, path):
+    with reused.page() as page:
         page.goto(path.as_uri())
         yield page
 

@@ -28,14 +28,13 @@ LOOK = """id => {
 
 
 @pytest.fixture
-def page(chromium, tmp_path):
+def page(reused, tmp_path):
     path = tmp_path / "page.html"
     path.write_text(
         PAGE.format(static=STATIC.as_uri(), long=r"x_{t+1} = x_t + f(x_t)\, h + " * 3 + "z"),
         encoding="utf-8",
     )
-    with chromium.new_context(viewport={"width": 1280, "height": 800}) as context:
-        page = context.new_page()
+    with reused.page(viewport={"width": 1280, "height": 800}) as page:
         page.goto(path.as_uri())
         page.wait_for_function(
             "document.querySelectorAll('mjx-container').length == 6 &&"

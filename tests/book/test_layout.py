@@ -17,13 +17,13 @@ WIDE = '<div style="width: 600px; height: 20px">wide</div>'
 
 
 @pytest.fixture
-def faults(chromium, tmp_path):
+def faults(reused, tmp_path):
     """faults(body, head): what is found on a page, by width."""
 
     def found(body, head=""):
         path = file(tmp_path / "page.html", PAGE.format(head=head, body=body))
-        with chromium.new_context() as context:
-            return layout.faults(context.new_page(), path)
+        with reused.page() as page:
+            return layout.faults(page, path)
 
     return found
 

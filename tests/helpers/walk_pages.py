@@ -4,7 +4,7 @@ page, without its drawings, and widgets whose saved numbers were spoilt.
 
 import json
 import re
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import browser
 import numpy as np
@@ -98,17 +98,20 @@ def told_and_nothing_drawn(chromium, html: str) -> str:
 
 
 @contextmanager
-def opener(chromium, folder, page: str):
-    """open(scripts, before, **context): the page of that folder in a new browser.Watched."""
-    contexts = []
+def opener(reused, folder, page: str):
+    """open(scripts, before, **context): the page of that folder in a browser.Watched, after a
+    script that runs `before` its own."""
+    with ExitStack() as stack:
 
-    def make(scripts=True, before="", **context):
-        contexts.append(chromium.new_context(**context))
-        contexts[-1].add_init_script(before)
-        watched = browser.Watched(contexts[-1].new_page(), folder.as_uri() + "/")
-        watched.open(page, scripts)
-        return watched
+        def make(scripts=True, before="", **context):
+            if before:
+                own = stack.enter_context(reused.chromium.new_context(**context)).new_page()
+                own.add_init_script(before)
+            else:
+                own = stack.enter_context(reused.page(**context))
+            watched = browser.Watched(own, folder.as_uri() + "/")
+            stack.callback(watched.leave)
+            watched.open(page, scripts)
+            return watched
 
-    yield make
-    for context in contexts:
-        context.close()
+        yield make

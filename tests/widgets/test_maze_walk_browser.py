@@ -178,8 +178,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def opened(chromium, folder):
-    with walk_pages.opener(chromium, folder, "maze.html") as opened:
+def opened(reused, folder):
+    with walk_pages.opener(reused, folder, "maze.html") as opened:
         yield opened
 
 

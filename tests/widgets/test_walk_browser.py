@@ -141,8 +141,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def opened(chromium, folder):
-    with walk_pages.opener(chromium, folder, "walk.html") as opened:
+def opened(reused, folder):
+    with walk_pages.opener(reused, folder, "walk.html") as opened:
         yield opened
 
 
