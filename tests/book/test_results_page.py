@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 from example_rows import committed
 from sphinx_books import ROOT
@@ -217,6 +218,51 @@ def test_what_three_looks_share():
         assert (lines.filter(like="-0_25", axis=0)["errors"] > -2).all()
         hard = lines[lines.index.str.endswith("-5")]
         assert len(hard) == 3 and (hard["above"] < 0).all()
+
+
+def test_the_line_of_walker2d_medium_says_what_its_rows_say():
+    """Both policies of ARQ are above the clone by more than two combined standard errors, the
+    explicit one above the implicit ones by as much; SARSA's value gains nothing; BC is above all,
+    and above the average of the recordings."""
+    _, mean, error = line_of(name := "walker2d-medium-recollected")
+    apart = lambda a, b: (mean[a] - mean[b]) / np.hypot(error[a], error[b])
+    assert apart("arq+s_psi", "s_psi") > 2 and abs(apart("q_beta+s_psi", "s_psi")) < 1
+    assert apart("arq+pi", "arq+s_psi") > 2 and apart("arq+pi", "q_beta+s_psi") > 2
+    assert all(apart("bc", other) > 2 for other in OWN[1:])
+    card = json.loads((ROOT / f"data/cards/{name}.json").read_text("utf-8"))
+    recorded = tasks.task(name).score(np.array(card["returns"]["mean"]))
+    assert mean["s_psi"] < recorded < mean["bc"]
+    assert np.isnan(of_paper("walker2d-medium-v2")["arq+pi"])
+
+
+GUESSED = {
+    "walker2d-medium-recollected": 1,
+    "pointmaze-medium-recollected": 10,
+    "door-cloned-recollected": 10,
+    "halfcheetah-medium-recollected": 1,
+}
+
+
+def test_what_came_of_the_guess():
+    """On no set that it named is a choice with alpha at 0.4 of the spread under the clone by more
+    than two combined standard errors, and ARQ's is above it on each. The row's ARQ earns about
+    twice as much where its alpha is many times that, and the row's SARSA less on Walker2d."""
+    found = looks()
+    assert [name for name in GUESSED if name in found] == list(found)[3:]
+    for name in list(found)[3:]:
+        lines = found[name].filter(like="-spread-0_4", axis=0)
+        assert len(lines) == 3 and lines["hard"].tolist() == pytest.approx([0.4] * 3, rel=0.05)
+        assert (lines["errors"] > -2).all() and lines.loc["arq-spread-0_4", "above"] > 0
+        alpha = settings.hyper(tasks.task(name).group).alpha_arq
+        assert (
+            alpha == GUESSED[name] and f"| {{value}}`benchmarks/choosing.json#tasks.{name}" in PAGE
+        )
+        arq, beta = (lines.loc[f"{x}-spread-0_4"] for x in ("arq", "q_beta"))
+        _, mean, _ = line_of(name)
+        if alpha == 10:
+            assert alpha > 10 * arq["alpha"] and 1.5 < mean["arq+s_psi"] / arq["score"] < 2.5
+        elif name.startswith("walker2d"):
+            assert beta["score"] - mean["q_beta+s_psi"] > 20
 
 
 PAGE = (ROOT / "book/results.md").read_text("utf-8").replace("\n", " ")
