@@ -235,6 +235,19 @@ def test_the_line_of_walker2d_medium_says_what_its_rows_say():
     assert np.isnan(of_paper("walker2d-medium-v2")["arq+pi"])
 
 
+def test_the_line_of_halfcheetah_medium_says_what_its_rows_say():
+    """The clone is within five points of the paper's; both choices by a value are below it, and all
+    that use one below BC, by more than two combined standard errors; in the paper they gain five
+    points at most."""
+    _, mean, error = line_of("halfcheetah-medium-recollected")
+    apart = lambda a, b: (mean[a] - mean[b]) / np.hypot(error[a], error[b])
+    assert apart("s_psi", "q_beta+s_psi") > 2 and apart("s_psi", "arq+s_psi") > 2
+    assert all(apart("bc", other) > 2 for other in OWN[2:])
+    said = of_paper("halfcheetah-medium-v2")
+    assert abs(mean["s_psi"] - said["s_psi"]) < 5 and np.isnan(said["arq+pi"])
+    assert all(0 < said[x] - said["s_psi"] <= 5 for x in ("q_beta+s_psi", "arq+s_psi"))
+
+
 GUESSED = {
     "walker2d-medium-recollected": 1,
     "pointmaze-medium-recollected": 10,
@@ -244,24 +257,26 @@ GUESSED = {
 
 
 def test_what_came_of_the_guess():
-    """On no set that it named is a choice with alpha at 0.4 of the spread under the clone by more
-    than two combined standard errors, and ARQ's is above it on each. The row's ARQ earns about
-    twice as much where its alpha is many times that, and the row's SARSA less on Walker2d."""
+    """With alpha at 0.4 of the spread no choice is under the clone by more than two combined
+    standard errors, and ARQ's is above it, on the first three sets that it named; on the fourth
+    ARQ's is under it by more, and none is above it. The row's ARQ earns about twice as much where
+    its alpha is many times that, and the row's SARSA less on Walker2d."""
     found = looks()
-    assert [name for name in GUESSED if name in found] == list(found)[3:]
-    for name in list(found)[3:]:
+    assert list(found)[3:] == list(GUESSED)
+    for name, alpha in GUESSED.items():
         lines = found[name].filter(like="-spread-0_4", axis=0)
         assert len(lines) == 3 and lines["hard"].tolist() == pytest.approx([0.4] * 3, rel=0.05)
-        assert (lines["errors"] > -2).all() and lines.loc["arq-spread-0_4", "above"] > 0
-        alpha = settings.hyper(tasks.task(name).group).alpha_arq
-        assert (
-            alpha == GUESSED[name] and f"| {{value}}`benchmarks/choosing.json#tasks.{name}" in PAGE
-        )
+        assert f"| {{value}}`benchmarks/choosing.json#tasks.{name}" in PAGE
         arq, beta = (lines.loc[f"{x}-spread-0_4"] for x in ("arq", "q_beta"))
+        if name == "halfcheetah-medium-recollected":
+            assert arq["errors"] < -2 and (lines["above"] < 0).all()
+            continue
+        assert (lines["errors"] > -2).all() and arq["above"] > 0
         _, mean, _ = line_of(name)
+        assert settings.hyper(tasks.task(name).group).alpha_arq == alpha
         if alpha == 10:
             assert alpha > 10 * arq["alpha"] and 1.5 < mean["arq+s_psi"] / arq["score"] < 2.5
-        elif name.startswith("walker2d"):
+        else:
             assert beta["score"] - mean["q_beta+s_psi"] > 20
 
 
