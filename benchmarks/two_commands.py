@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 from arq_core.book.pages import COSTS
+from arq_core.config import processes
 from arq_core.config.files import replacing, write_atomic
 from arq_core.config.paths import DATA, root
 from arq_core.grid import driver
@@ -39,6 +40,8 @@ STEPS = {
 PROGRESS = DATA / "benchmarks" / "progress"
 # removed before the table: nothing that the book trained is there for it
 MADE = ("_build", "book/executed", "data/cache")
+# a fixed piece of work, by which machines, and hours of one that others share, can be compared
+WORK = "sum(i * i % 7 for i in range(10_000_000))"
 COMPILED = "compiled"  # programs that torch compiled, beside the clone; removed with them
 MARKS = re.compile(r"(<!-- costs[^>]*-->\n).*?(\n<!-- end of costs -->)", re.S)
 
@@ -47,6 +50,20 @@ def spent() -> float:
     """Processor seconds of all that this process started and that has ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+def pace() -> list[float]:
+    """Seconds that WORK takes alone, and on each core at once: where these are far apart, the cores
+    are not of this machine alone.
+    """
+    took = []
+    for copies in (1, processes.cores()):
+        start = time.monotonic()
+        runs = [subprocess.Popen([sys.executable, "-c", WORK]) for _ in range(copies)]
+        for run in runs:
+            run.wait()
+        took.append(round(time.monotonic() - start, 2))
+    return took
 
 
 def followed(command: list, folder: Path, environment: dict, record: Path) -> float:
@@ -127,15 +144,15 @@ def sizes(clone: Path) -> dict[str, int]:
 
 def publish(clone: Path, kept: dict) -> None:
     """Write what was measured so far to data/benchmarks and into README.md; `kept` has (seconds,
-    commit, processor seconds, longest time without a line, megabytes) of each step, which may be
-    days apart.
+    commit, processor seconds, longest time without a line, megabytes, pace just before) of each
+    step, which may be days apart.
     """
     tasks, smoke, methods = (
         driver.defaults(clone, "ci", what) for what in ("tasks", "smoke", "methods")
     )
     cells = len([*tasks, *smoke]) * len(methods)
-    seconds, commits, processors, silent, room = (
-        {name: x[i] for name, x in kept.items()} for i in range(5)
+    seconds, commits, processors, silent, room, paces = (
+        {name: x[i] for name, x in kept.items()} for i in range(6)
     )
     cost = provenance() | dict(
         commit=commit_of(clone),
@@ -144,6 +161,7 @@ def publish(clone: Path, kept: dict) -> None:
         longest_silence=silent,
         commits=commits,
         megabytes=room,
+        pace=dict(work=WORK, seconds_alone_and_on_each_core_at_once=paces),
         cells=cells,
     )
     write_atomic(
@@ -192,6 +210,7 @@ def main(folder: str) -> None:
         if name in ("book", "table"):
             for part in (*(clone / part for part in MADE), Path(folder) / COMPILED):
                 shutil.rmtree(part, ignore_errors=True)
+        before_it = pace()
         start, before = time.monotonic(), spent()
         silent = followed(command, clone, environment, PROGRESS / f"{name}.txt")
         done[name] = (
@@ -200,6 +219,7 @@ def main(folder: str) -> None:
             round(spent() - before, 1),
             silent,
             sizes(clone),
+            before_it,
         )
         if name == "book":
             costs = json.dumps(executed(clone), indent=1) + "\n"
