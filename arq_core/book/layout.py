@@ -2,7 +2,8 @@
 
 Each page is opened from its file, with all that is folded unfolded, at the width of a laptop and at
 that of a phone. What is wider than its box must lie in one that scrolls and shows that it does; on
-the laptop a page's own code must not, as what is said at the ends of its lines is not read.
+the laptop a page's own code must not, as what is said at the ends of its lines is not read, nor the
+table of a notebook.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ LOOK = """() => {
       if (style.textOverflow !== "ellipsis") out.push(`cut by ${more} px: ${named(e)}`);
     } else if ((how === "auto" || how === "scroll") && !e.dataset.more)
       out.push(`scrolls by ${more} px and does not show it: ${named(e)}`);
+    else if (how !== "visible" && innerWidth > 1000 && e.querySelector("table.dataframe"))
+      out.push(`a table is ${more} px too wide for the page: ${named(e)}`);
     else if (e.localName === "pre" && innerWidth > 1000 && !e.closest(LIBRARY))
       out.push(`a line of code is ${more} px too long for the page: ${named(e)}`);
   }

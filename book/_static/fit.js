@@ -1,8 +1,9 @@
-// Nothing of a page is cut: a formula that is wider than its box is set smaller, on a phone or beside a list, and a box that scrolls
-// sideways says at which of its ends there is more (`data-more`, drawn by book.css).
+// Nothing of a page is cut: a formula that is wider than its box is set smaller, on a phone or beside a list, a table of a notebook
+// breaks its words into lines and is then set a little smaller, and a box that scrolls sideways says at which of its ends there is more (`data-more`, drawn by book.css).
 (() => {
   const SMALLEST_FIGURE = 0.7;                               // of its own size, on a phone: its letters are then 8 pixels
   const SMALLEST = 0.5;                                      // of the size of the text
+  const SMALLEST_TABLE = 0.8;                                // of its own size: its letters are then 10 pixels
   const LOOK_EVERY = 100;                                    // milliseconds, until the equations are typeset
   const SCROLLS = "div.math, .arq-scroll, div.cell_output .text_html, pre, .pst-scrollable-table-container, .arq-wide";
   function fit() {
@@ -22,6 +23,18 @@
       const room = formula.closest("p, li, dd, td, th, figcaption, div")?.clientWidth ?? 0;
       const width = formula.querySelector("mjx-math")?.getBoundingClientRect().width ?? 0;
       if (room && width > room) formula.style.fontSize = `calc(${formula.dataset.size || "100%"} * ${Math.max(SMALLEST, (room - 2) / width)})`;
+    }
+    for (const table of document.querySelectorAll("div.cell_output table.dataframe")) {
+      const room = table.parentElement.clientWidth, least = () => table.getBoundingClientRect().width;
+      table.classList.remove("arq-tight");
+      table.style.removeProperty("--arq-share");
+      if (!room || least() <= room) continue;
+      table.classList.add("arq-tight");
+      // lines between the cells keep their width: once more
+      for (let share = 1, i = 0; i < 3 && least() > room && share > SMALLEST_TABLE; i++) {
+        share = Math.max(SMALLEST_TABLE, share * (room - 1) / least());
+        table.style.setProperty("--arq-share", share);
+      }
     }
     for (const image of document.querySelectorAll(".arq-wide > img")) {
       const least = Math.round(SMALLEST_FIGURE * image.naturalWidth);

@@ -77,6 +77,35 @@ def test_code_of_a_page_fits_a_laptop_and_that_of_the_library_may_scroll(faults)
     assert faults(f'<div class="literal-block-wrapper">{code}</div>', BOOK) == []
 
 
+def frame(cells):
+    body = "".join(f"<td>{cell}</td>" for cell in cells)
+    table = f'<table class="dataframe"><tbody><tr>{body}</tr></tbody></table>'
+    return f'<div class="cell_output"><div class="text_html"><div>{table}</div></div></div>'
+
+
+SIZE = "() => parseFloat(getComputedStyle(document.querySelector('td')).fontSize)"
+
+
+def test_a_notebooks_table_breaks_its_words_then_is_set_smaller_and_else_is_a_fault(faults):
+    words, numbers = frame(9 * ["several words, many of them"]), frame(34 * ["1234"])
+    assert faults(words, BOOK) == [] == faults(numbers, BOOK)
+    found = faults(frame(80 * ["1234"]), BOOK)
+    assert len(found) == 1 and "at 1280 px: a table is" in found[0]
+
+
+def test_a_table_that_fits_keeps_its_size_and_gets_it_back(reused, tmp_path):
+    path = file(tmp_path / "page.html", PAGE.format(head=BOOK, body=frame(34 * ["1234"])))
+    with reused.page(viewport={"width": 2000, "height": 600}) as page:
+        page.goto(path.as_uri())
+        page.wait_for_function(layout.STANDS)
+        own = page.evaluate(SIZE)
+        page.set_viewport_size({"width": 1280, "height": 600})
+        page.wait_for_function(f"({SIZE})() < {own}")
+        assert page.evaluate(SIZE) >= 0.8 * own
+        page.set_viewport_size({"width": 2000, "height": 600})
+        page.wait_for_function(f"({SIZE})() === {own}")
+
+
 def test_pages_are_chosen_by_name_and_none_is_an_error(tmp_path):
     for name in ("a", "executed/b", "_static/c"):
         file(tmp_path / f"{name}.html")
