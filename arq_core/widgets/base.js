@@ -161,17 +161,20 @@ function panel(frame, { label, xlabel, ylabel, x, y, height = 220, share = 1, xt
     rule: (at, color) => path("x" in at ? `M${X(at.x)} ${box.top}V${box.bottom}` : `M${box.left} ${Y(at.y)}H${box.right}`, "rule", color),
     // a line of coloured words above the plot's top: [[words, color], ...]
     key: (entries) => front.append(...entries.filter(([words]) => words).map(([words, color]) => make("text", { x: box.left, y: 13, class: `arq-key arq-${color}` }, words))),
-    text: (v, w, words, anchor = "start", dx = 0, dy = 0) => say(X(v) + dx, Y(w) + dy, words, anchor),
+    text: (v, w, words, anchor = "start", dx = 0, dy = 0) => say(X(v) + dx, Y(w) + dy, words, anchor, { class: "arq-said" }),
   };
 }
 
 // Words are as wide as the reader's fonts make them: keys are set side by side, and what leaves its plot is moved back, or squeezed where it is wider.
+// What is said at a place goes a line up where it would lie on what was said before.
+const LINE = 13;
 function fit(svg) {
   const room = svg.width.baseVal.value, wide = new Map(Array.from(svg.querySelectorAll("text"), (t) => [t, t.getComputedTextLength()]));
   const keys = [...wide.keys()].filter((t) => t.classList.contains("arq-key")), sum = keys.reduce((all, t) => all + wide.get(t), 0);
   const squeeze = (t, w) => { if (w < wide.get(t)) { t.setAttribute("textLength", w); t.setAttribute("lengthAdjust", "spacingAndGlyphs"); } };
   const gap = Math.max(6, Math.min(12, (room - sum) / keys.length)), share = Math.min(1, (room - gap * keys.length) / sum);
   let left = keys.length && Math.max(1, Math.min(Number(keys[0].getAttribute("x")), room - share * sum - gap * (keys.length - 1) - 1));
+  const said = [];
   for (const [t, w] of wide) {
     if (keys.includes(t)) {
       t.setAttribute("x", left);
@@ -181,6 +184,11 @@ function fit(svg) {
       const before = { start: 0, middle: 0.5, end: 1 }[t.getAttribute("text-anchor")] * Math.min(w, room - 2), at = Number(t.getAttribute("x"));
       t.setAttribute("x", Math.min(Math.max(at, 1 + before), room - 1 - Math.min(w, room - 2) + before));
       squeeze(t, room - 2);
+      if (!t.classList.contains("arq-said")) continue;
+      const from = Number(t.getAttribute("x")) - before, here = { from, to: from + Math.min(w, room - 2), y: Number(t.getAttribute("y")) };
+      while (here.y > 2 * LINE && said.some((one) => one.from < here.to && here.from < one.to && Math.abs(one.y - here.y) < LINE - 2)) here.y -= LINE;
+      t.setAttribute("y", here.y);
+      said.push(here);
     }
   }
 }

@@ -531,6 +531,27 @@ def overflow(page, width: int = 390, selector: str = ".arq-widget") -> list[str]
     return page.evaluate(WIDER, selector)
 
 
+# words of one plot that lie on one another, by more than the room around letters
+OVER = """() => {
+  const out = [];
+  for (const svg of document.querySelectorAll(".arq-widget svg")) {
+    const words = [...svg.querySelectorAll("text")].filter((e) => e.textContent.trim());
+    const at = words.map((e) => e.getBoundingClientRect());
+    at.forEach((a, i) => at.slice(0, i).forEach((b, j) => {
+      const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+      const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+      if (wide > 1.5 && high > 4.5) out.push(`${words[j].textContent} / ${words[i].textContent}`);
+    }));
+  }
+  return out;
+}"""
+
+
+def laid_over(page) -> list[str]:
+    """Words of the widgets' plots that lie on others."""
+    return page.evaluate(OVER)
+
+
 def code_bytes(fragment: str) -> int:
     """Bytes of a fragment without its numbers."""
     return len(

@@ -157,7 +157,7 @@ def test_axe_finds_nothing_serious(shown, axe_source, theme):
 
 def test_it_fits_a_telephone(shown):
     before = shown.page.viewport_size
-    assert browser.overflow(shown.page, 390) == []
+    assert browser.overflow(shown.page, 390) == [] == browser.laid_over(shown.page)
     shown.page.set_viewport_size(before)
 
 
