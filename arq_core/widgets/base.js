@@ -166,7 +166,7 @@ function panel(frame, { label, xlabel, ylabel, x, y, height = 220, share = 1, xt
 }
 
 // Words are as wide as the reader's fonts make them: keys are set side by side, and what leaves its plot is moved back, or squeezed where it is wider.
-// What is said at a place goes a line up where it would lie on what was said before.
+// What is said at a place goes a line up, or down, where it would lie on what was said before.
 const LINE = 13;
 function fit(svg) {
   const room = svg.width.baseVal.value, wide = new Map(Array.from(svg.querySelectorAll("text"), (t) => [t, t.getComputedTextLength()]));
@@ -174,7 +174,7 @@ function fit(svg) {
   const squeeze = (t, w) => { if (w < wide.get(t)) { t.setAttribute("textLength", w); t.setAttribute("lengthAdjust", "spacingAndGlyphs"); } };
   const gap = Math.max(6, Math.min(12, (room - sum) / keys.length)), share = Math.min(1, (room - gap * keys.length) / sum);
   let left = keys.length && Math.max(1, Math.min(Number(keys[0].getAttribute("x")), room - share * sum - gap * (keys.length - 1) - 1));
-  const said = [];
+  const said = [], least = keys.length ? 2 * LINE : LINE;  // below the keys
   for (const [t, w] of wide) {
     if (keys.includes(t)) {
       t.setAttribute("x", left);
@@ -185,8 +185,9 @@ function fit(svg) {
       t.setAttribute("x", Math.min(Math.max(at, 1 + before), room - 1 - Math.min(w, room - 2) + before));
       squeeze(t, room - 2);
       if (!t.classList.contains("arq-said")) continue;
-      const from = Number(t.getAttribute("x")) - before, here = { from, to: from + Math.min(w, room - 2), y: Number(t.getAttribute("y")) };
-      while (here.y > 2 * LINE && said.some((one) => one.from < here.to && here.from < one.to && Math.abs(one.y - here.y) < LINE - 2)) here.y -= LINE;
+      const from = Number(t.getAttribute("x")) - before, here = { from, to: from + Math.min(w, room - 2), y: Math.max(least, Number(t.getAttribute("y"))) };
+      const free = (y) => y >= least && !said.some((one) => one.from < here.to && here.from < one.to && Math.abs(one.y - y) < LINE - 2);
+      here.y = [0, -1, 1, -2, 2].map((lines) => here.y + lines * LINE).find(free) ?? here.y;
       t.setAttribute("y", here.y);
       said.push(here);
     }
