@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+from docutils import nodes
 from sphinx.errors import ExtensionError
 
 from arq_core.book import faults
@@ -37,6 +38,8 @@ LINKS = {
     "apple-touch-icon",
 }
 HOST = re.compile(r"^\s*(?:https?:|wss?:)?//", re.I)
+# what Sphinx writes of a formula, and what MathJax takes for one in what a notebook put out
+FORMULA = re.compile(r"""class="math|\\\(|\\\[|\$\$|\\begin\{""")
 CSS = re.compile(r"""(?:@import\s+|url\()\s*["']?\s*((?:https?:)?//[^"')\s]+)""", re.I)
 MODULE = re.compile(r"""\bimport\s*(?:[\w*{}\s,]+from\s*)?\(?\s*["']((?:https?:)?//[^"']+)""")
 
@@ -115,15 +118,22 @@ def check_pages(app, exception) -> None:
         )
 
 
+def _titles_have_formulas(app) -> bool:
+    """Whether a page's title does, which the contents beside every page repeat."""
+    return any(title.next_node(nodes.math) for title in app.env.titles.values())
+
+
 def tidy_scripts(app, page, template, context, doctree) -> None:
     """Keep each script once, and none for a server of live code: jupyter-book adds MathJax a
-    second time, and Thebe, which names a remote address.
+    second time, and Thebe, which names a remote address. MathJax takes a browser more than half a
+    second to start: a page without formulas does without.
     """
-    kept = {}
+    kept, formulas = {}, FORMULA.search(context.get("body", "")) or _titles_have_formulas(app)
     for script in context.get("script_files", []):
         body = getattr(script, "attributes", {}).get("body", "")
         words = f"{getattr(script, 'filename', script)}{body}"
-        if "thebe" not in words.lower():
-            kept.setdefault(words, script)
+        if "thebe" in words.lower() or ("mathjax" in words.lower() and not formulas):
+            continue
+        kept.setdefault(words, script)
     if "script_files" in context:
         context["script_files"][:] = kept.values()

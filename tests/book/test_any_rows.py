@@ -74,6 +74,14 @@ MORE = (
 )
 SHOWN = [name if name in FIRST else pytest.param(name, marks=SLOW) for name in SETS]
 BUILT = (*FIRST, *(pytest.param(name, marks=SLOW) for name in MORE))
+TABLED = [name if name in (*FIRST, *MORE) else pytest.param(name, marks=SLOW) for name in SETS]
+# each set on one of the tasks; on the others in the slow tests
+TASKS = ("door-human", "pen-human-v0", "maze")
+TRAINED = [
+    pytest.param(name, task, marks=[SLOW] * (at % len(TASKS) != i))
+    for at, name in enumerate(SETS)
+    for i, task in enumerate(TASKS)
+]
 
 
 @pytest.fixture(params=SETS)
@@ -88,6 +96,7 @@ def made(request, tmp_path, monkeypatch):
     plt.close("all")
 
 
+@pytest.mark.parametrize("made", TABLED, indirect=True)
 def test_the_page_of_tables_is_made(made):
     _, rows = made
     shown = run_cells("15_tables.ipynb")
@@ -111,7 +120,7 @@ def test_the_page_of_statistics_is_made(made, monkeypatch):
     assert len(shown["rows"]) == len(rows)
 
 
-@pytest.mark.parametrize("task", ["door-human", "pen-human-v0", "maze"])
+@pytest.mark.parametrize("made, task", TRAINED, indirect=["made"])
 def test_the_page_that_trains_shows_rows_where_it_cannot(made, monkeypatch, task):
     monkeypatch.setattr(experiment, "missing", lambda name: "its data are not here")
     shown = run_cells("14_train_evaluate.ipynb", task=task)

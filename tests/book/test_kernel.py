@@ -132,7 +132,7 @@ def test_nobodys_settings_change_what_a_notebook_computes_or_draws(tmp_path, mon
     assert pictures(drawn) == ["image/png"] and texts(asserted) == "on\n"
 
 
-MORE = pytest.mark.slow(reason="a kernel more for a name that matplotlib knows")
+MORE = pytest.mark.slow(reason="a kernel more for a name, or a way, of a kind that is tried")
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,9 @@ def test_the_users_backend_takes_no_figure_away(tmp_path, monkeypatch, backend):
 @pytest.mark.parametrize(
     "cell, seen, expected",
     [
-        ("import matplotlib\nmatplotlib.use('Agg')\n" + DRAW + "plt.show()", 0, 1),
+        pytest.param(
+            "import matplotlib\nmatplotlib.use('Agg')\n" + DRAW + "plt.show()", 0, 1, marks=MORE
+        ),
         # in a loop and a function, and shown figures are closed
         (
             "import matplotlib\nmatplotlib.use('svg')\nfrom matplotlib import pyplot as p\n"
@@ -158,7 +160,7 @@ def test_the_users_backend_takes_no_figure_away(tmp_path, monkeypatch, backend):
         ),
         # no show: the end of a cell shows what is open
         ("import matplotlib\nmatplotlib.use('Agg')\n" + DRAW, 0, 1),
-        (DRAW + "plt.close()\nplt.show()", 0, 1),
+        pytest.param(DRAW + "plt.close()\nplt.show()", 0, 1, marks=MORE),
         (DRAW + "plt.show()\nplt.show()", 1, 2),
         (
             DRAW + "from IPython.core.getipython import get_ipython\n"

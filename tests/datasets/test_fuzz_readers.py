@@ -21,7 +21,7 @@ from arq_core.datasets.readers.demos import read_demos
 
 LAYOUTS = ("d4rl", "robomimic", "minari")
 QUICK, LONG = (
-    dict(d4rl=150, robomimic=120, filtered=80, minari=150, demos=800),
+    dict(d4rl=60, robomimic=50, filtered=40, minari=60, demos=300),
     dict(d4rl=30_000, robomimic=20_000, filtered=20_000, minari=20_000, demos=200_000),
 )
 
@@ -158,7 +158,7 @@ VALUES = st.sampled_from([0, 1, 0.5, -1, 2, np.nan, np.inf, -np.inf, 1e39, 1e300
 
 
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     st.dictionaries(

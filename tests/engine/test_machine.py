@@ -114,7 +114,7 @@ TRAINERS = {
 }
 
 
-@pytest.mark.slow(reason="compiles for half a minute each; the solve, below, keeps the promise")
+@pytest.mark.slow(reason="compiles for half a minute each")
 @pytest.mark.parametrize("name", TRAINERS)
 def test_compiled_training_is_the_same_training(name, monkeypatch):
     """Loss over 50 steps, to what rounding in another order leaves."""
@@ -129,6 +129,7 @@ def test_compiled_training_is_the_same_training(name, monkeypatch):
     assert compiled or not machine.can_compile("cpu"), "nothing was compiled"
 
 
+@pytest.mark.slow(reason="compiles a solve, which takes longer than all of this file besides")
 def test_compiled_solve_gives_the_same_samples_and_densities(monkeypatch):
     behavior = fit_behavior(chain(), *tiny(score_steps=50), streams(), NoStore())
     states = torch.randn(1, 9, 3).expand(2, -1, -1)

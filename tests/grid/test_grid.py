@@ -164,9 +164,10 @@ MORE = pytest.mark.slow(reason="plans the whole grid for one change more of a ki
             [*BELOW_Q[:2], "evaluate maze q_beta+s_psi", *BELOW_Q[2:]],
             marks=MORE,
         ),
-        (
+        pytest.param(
             (TOML, "n = 16 ", "n = 17 "),
             [*BELOW_Q[:2], "evaluate maze q_beta+s_psi", *BELOW_Q[2:], "support maze"],
+            marks=MORE,
         ),
         ((PROSE, "settle?", "come to rest?"), []),
         ((PROSE, "len(curve) // 8", "len(curve) // 9"), BELOW_Q),
@@ -569,6 +570,7 @@ def test_forty_datasets_thirteen_methods_and_three_seeds_are_planned_with_their_
     assert len(cells_) == 40 * 13 and told in run.stdout, run.stdout + run.stderr
 
 
+@pytest.mark.slow(reason="trains and plays by papermill and kernels, as `make table` does weekly")
 def test_a_real_cell_from_data_to_rows_with_its_evidence(tmp_path):
     """Through papermill and a kernel, in a folder of any name; again as a row, from the store
     alone: the same numbers.
