@@ -21,17 +21,16 @@ BUILT = sorted(
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def shown(request, chromium, widget_book):
+def shown(request, reused, widget_book):
     """A widget's page, opened once for all tests of that widget; `ours` is its twin in Python, and
     stands where the page stands.
     """
-    with browser.served(widget_book, "file") as home:
-        context = chromium.new_context()
-        watched = browser.Watched(context.new_page(), home)
+    with browser.served(widget_book, "file") as home, reused.page() as page:
+        watched = browser.Watched(page, home)
         watched.name, watched.ours = request.param, browser.widget(request.param)
         watched.took = watched.open(f"{request.param}.html")
         yield watched
-        context.close()
+        watched.leave()
 
 
 def stands_alone(watched, seconds, worked):

@@ -136,10 +136,11 @@ def lab(chromium, tmp_path_factory):
 
 
 # one of them shows what all have in common; what each computes is tested in a page of its own
-SLOW = pytest.mark.slow(reason="seconds for each widget, whose code in JupyterLab is the same")
+SLOW = pytest.mark.slow(reason="starts JupyterLab, and takes seconds for each widget")
 
 
-@pytest.mark.parametrize("name", [NAMES[0], *(pytest.param(n, marks=SLOW) for n in NAMES[1:])])
+@SLOW
+@pytest.mark.parametrize("name", NAMES)
 def test_in_jupyterlab_page_and_kernel_move_each_other(lab, name):
     ours, first = browser.widget(name), 1 + len(CELLS) * NAMES.index(name)
     trait, goal = browser.slider(name, ours)
