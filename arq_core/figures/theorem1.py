@@ -97,6 +97,9 @@ def draw_plane(
     )
     ax.set(xlabel="position $s$", yticks=[-1, 0, 1])
     ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+    first, *_, last = ax.get_xticklabels()
+    first.set_horizontalalignment("left")  # the last of one panel and the first of the next: apart
+    last.set_horizontalalignment("right")
     ax.grid(False)
     return image
 

@@ -110,18 +110,21 @@ function control(c, model) {
   return { box, show, snap };
 }
 
+// Where the lines of an axis lie, and their numbers: of thousands, millions and so on, since more than five letters would reach the words beside them.
+const UNITS = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]];
 function ticks([low, high], wanted) {
   const rough = (high - low) / wanted, power = 10 ** Math.floor(Math.log10(rough));
   const step = power * ([1, 2, 5].find((m) => m * power >= rough) || 10);
   const at = [];
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; i++) at.push(i * step);
-  return { at, digits: Math.max(0, -Math.floor(Math.log10(step) + 1e-9)) };
+  const top = Math.max(...at.map(Math.abs)), [unit, name] = UNITS.find(([one]) => top >= one) || [1, ""], digits = Math.max(0, -Math.floor(Math.log10(step / unit) + 1e-9));
+  return at.map((v) => [v, name && !v ? "0" : fixed(v / unit, digits) + name]);
 }
 
 // Axes of one plot in pixels of the screen, so that letters keep their size. Classes give colours (base.css).
 function panel(frame, { label, xlabel, ylabel, x, y, height = 220, share = 1, xticks = true, yticks = true, pick = null }) {
   const width = Math.max(200, Math.floor(frame.width < NARROW ? frame.width : frame.width * share - (share < 1 ? 8 : 0)));
-  const box = { left: yticks ? 52 : 26, right: width - 10, top: 20, bottom: height - (xticks ? 40 : 24) };
+  const box = { left: yticks ? 62 : 26, right: width - 10, top: 20, bottom: height - (xticks ? 40 : 24) };
   const X = (v) => box.left + ((v - x[0]) / (x[1] - x[0])) * (box.right - box.left);
   const Y = (v) => box.bottom + ((v - y[0]) / (y[1] - y[0])) * (box.top - box.bottom);
   const svg = make("svg", { width, height, role: "img", "aria-label": label });
@@ -130,16 +133,14 @@ function panel(frame, { label, xlabel, ylabel, x, y, height = 220, share = 1, xt
   const back = make("g", { class: "arq-back" }), marks = make("g", { "clip-path": `url(#${clip})` }), front = make("g");
   const say = (px, py, words, anchor, more = {}) => front.append(make("text", { x: px, y: py, "text-anchor": anchor, ...more }, words));
   if (xticks) {
-    const t = ticks(x, Math.max(2, width / 90));
-    for (const v of t.at) { back.append(make("line", { x1: X(v), x2: X(v), y1: box.top, y2: box.bottom })); say(X(v), box.bottom + 15, fixed(v, t.digits), "middle"); }
+    for (const [v, number] of ticks(x, Math.max(2, width / 90))) { back.append(make("line", { x1: X(v), x2: X(v), y1: box.top, y2: box.bottom })); say(X(v), box.bottom + 15, number, "middle"); }
   }
   if (yticks) {
-    const t = ticks(y, Math.max(2, height / 50));
-    for (const v of t.at) { back.append(make("line", { x1: box.left, x2: box.right, y1: Y(v), y2: Y(v) })); say(box.left - 5, Y(v) + 4, fixed(v, t.digits), "end"); }
+    for (const [v, number] of ticks(y, Math.max(2, height / 50))) { back.append(make("line", { x1: box.left, x2: box.right, y1: Y(v), y2: Y(v) })); say(box.left - 5, Y(v) + 4, number, "end"); }
   }
   back.append(make("rect", { x: box.left, y: box.top, width: box.right - box.left, height: box.bottom - box.top }));
   if (xlabel) say((box.left + box.right) / 2, height - 6, xlabel, "middle");
-  if (ylabel) say(0, 0, ylabel, "middle", { transform: `translate(13 ${(box.top + box.bottom) / 2}) rotate(-90)` });
+  if (ylabel) say(0, 0, ylabel, "middle", { transform: `translate(11 ${(box.top + box.bottom) / 2}) rotate(-90)` });
   svg.append(back, marks, front);
   frame.plots.append(svg);
   const path = (d, kind, color, more = {}) => marks.appendChild(make("path", { d, class: `arq-${kind} arq-${color}`, ...more }));

@@ -10,6 +10,8 @@ import browser
 import numpy as np
 import pytest
 
+from arq_core.widgets.backup import Backup
+
 NAMES = [name for name, _, _ in browser.WIDGETS]
 TRAITS = {name: traits for name, _, traits in browser.WIDGETS}
 HTML = browser.ROOT / "_build/html"
@@ -158,6 +160,28 @@ def test_it_fits_a_telephone(shown):
     before = shown.page.viewport_size
     assert browser.overflow(shown.page, 390) == [] == browser.laid_over(shown.page)
     shown.page.set_viewport_size(before)
+
+
+# (left, right) in its plot of the words beside an axis, and of the axis's numbers
+EDGES = """() => {
+  const svg = document.querySelector(".arq-widget svg"), room = svg.getBoundingClientRect();
+  const edges = (e) => ["left", "right"].map((at) => e.getBoundingClientRect()[at] - room.left);
+  const numbers = svg.querySelectorAll("text[text-anchor=end]:not(.arq-said)");
+  return [svg.querySelector("text[transform]"), ...numbers].map(edges);
+}"""
+
+
+@pytest.mark.parametrize("size", [1.0, 3e3, -2.5e4, -1e6, 4e7, -1e11])
+def test_numbers_of_any_length_stay_beside_the_words_of_their_axis(reused, size):
+    q = size * np.linspace(0.2, 1, 12)[None]
+    widget = Backup(["a state"], q, np.zeros_like(q), q[:, 0], np.zeros(1))
+    with reused.page() as page:
+        page.set_content(
+            f"<!doctype html><html lang='en'><title>t</title>{widget.to_html()}</html>"
+        )
+        page.wait_for_selector(".arq-widget[data-ready]")
+        words, *numbers = page.evaluate(EDGES)
+        assert len(numbers) > 1 and min(left for left, _ in numbers) > words[1]
 
 
 def test_its_plots_and_sentence_are_printed(shown):
